@@ -1,0 +1,243 @@
+"""Decoding by PyAV: stills, and one pass over a medium that yields pictures, sound and captions as they come."""
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final
+
+import av
+import av.container
+import av.error
+import numpy as np
+from av.stream import Disposition
+
+from marengo_local.content.space import Array
+
+Source = str | os.PathLike[str] | BinaryIO
+RATE_HZ: Final = 16_000
+# Elsewhere a seek may land between keyframes, and what follows cannot be decoded: play from the start.
+INDEXED_FORMATS: Final = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
+# Pictures further apart would blur the time of a cut.
+SPARSE_SEC: Final = 0.25
+STILL_FORMATS: Final = frozenset({"image2", "gif", "apng", "mjpeg", "webp"})
+
+
+class UndecodableMedia(Exception):  # noqa: N818 - it names the medium, not the mishap
+    """Bytes that are no image, no video or no audio, or that lack the stream that was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded frame, still in the decoder's pixel format."""
+
+    sec: float
+    frame: av.VideoFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """Mono samples, float32 in -1 to 1, at 16 kHz."""
+
+    sec: float
+    samples: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """Words of an embedded subtitle track."""
+
+    start_sec: float
+    end_sec: float
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a medium holds, before anything of it is decoded."""
+
+    duration_sec: float
+    has_video: bool
+    has_audio: bool
+
+
+def still(data: bytes) -> av.VideoFrame:
+    """The picture in a JPEG, PNG or other still image; raises UndecodableMedia for anything else."""
+    with _opened(io.BytesIO(data)) as container:
+        if not _is_still(container):
+            raise UndecodableMedia(f"not an image: the bytes read as {container.format.long_name}")
+        for frame in container.decode(video=0):
+            return frame
+    raise UndecodableMedia("not an image: no picture could be decoded")
+
+
+def outline(source: Source) -> Outline:
+    """Length and streams, from the container's header where it tells them."""
+    with _opened(source) as container:
+        video, audio, _ = _streams(container)
+        if _is_still(container) or not (video or audio):
+            raise UndecodableMedia("neither video nor audio: no such stream found")
+        length_sec = container.duration / av.time_base if container.duration else _scanned_sec(container)
+        if length_sec <= 0:
+            raise UndecodableMedia("neither video nor audio: the medium has no length")
+        return Outline(length_sec, bool(video), bool(audio))
+
+
+def play(
+    source: Source, start_sec: float, end_sec: float, *, video: bool, audio: bool, captions: bool
+) -> Iterator[Picture | Sound | Caption]:
+    """Decode the asked kinds of [start_sec, end_sec) once, in the file's order; damaged packets are passed over."""
+    with _opened(source) as container:
+        origin_sec = (container.start_time or 0) / av.time_base
+        asked = zip(_streams(container), (video, audio, captions), strict=True)
+        streams = [stream for stream, wanted in asked if wanted and stream is not None]
+        if not streams:
+            return
+        readers = {stream.index: _reader(stream, start_sec, end_sec) for stream in streams}
+        if start_sec > 0 and container.format.name in INDEXED_FORMATS:
+            container.seek(int((start_sec + origin_sec) * av.time_base))
+        for packet in container.demux(*streams):
+            begins_sec = _seconds(packet.pts, packet.time_base, origin_sec)
+            # A second more: frames come in decoding order, and streams are interleaved loosely.
+            if begins_sec is not None and begins_sec > end_sec + 1.0:
+                break
+            with suppress(av.error.InvalidDataError):
+                yield from readers[packet.stream.index].read(packet, origin_sec)
+        for reader in readers.values():
+            yield from reader.rest(origin_sec)
+
+
+@dataclass(slots=True)
+class _PictureReader:
+    stream: Any
+    start_sec: float
+    end_sec: float
+
+    last_sec: float | None = None
+
+    def __post_init__(self) -> None:
+        self.stream.thread_type = "AUTO"
+        # Decoding is most of the work, and five pictures a second are enough: leave out the B-frames.
+        self.stream.codec_context.skip_frame = "BIDIR"
+
+    def read(self, packet: Any, origin_sec: float) -> Iterator[Picture]:
+        return self._kept(packet.decode(), origin_sec)
+
+    def rest(self, origin_sec: float) -> Iterator[Picture]:
+        with suppress(av.error.EOFError, av.error.InvalidDataError):
+            yield from self._kept(self.stream.decode(None), origin_sec)
+
+    def _kept(self, frames: Sequence[av.VideoFrame], origin_sec: float) -> Iterator[Picture]:
+        for frame in frames:
+            sec = _seconds(frame.pts, frame.time_base, origin_sec)
+            if sec is None:
+                continue
+            if self.last_sec is not None and sec - self.last_sec > SPARSE_SEC:
+                # Some encoders write little else than B-frames: leave out only what nothing refers to.
+                self.stream.codec_context.skip_frame = "NONREF"
+            self.last_sec = sec
+            if self.start_sec - 1e-3 <= sec < self.end_sec:
+                yield Picture(sec, frame)
+
+
+class _SoundReader:
+    def __init__(self, stream: Any, start_sec: float, end_sec: float) -> None:
+        self._range = start_sec, end_sec
+        self._stream = stream
+        self._resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE_HZ)
+        self._next_sec: float | None = None
+
+    def read(self, packet: Any, origin_sec: float) -> Iterator[Sound]:
+        for frame in packet.decode():
+            if self._next_sec is None:
+                self._next_sec = _seconds(frame.pts, frame.time_base, origin_sec) or 0.0
+            yield from self._resampled(frame)
+
+    def rest(self, origin_sec: float) -> Iterator[Sound]:
+        if self._next_sec is not None:
+            yield from self._resampled(None)
+
+    def _resampled(self, frame: av.AudioFrame | None) -> Iterator[Sound]:
+        start_sec, end_sec = self._range
+        for resampled in self._resampler.resample(frame):
+            samples = resampled.to_ndarray()[0].astype(np.float32)
+            begins_sec = self._next_sec or 0.0
+            self._next_sec = begins_sec + len(samples) / RATE_HZ
+            first = max(0, round((start_sec - begins_sec) * RATE_HZ))
+            kept = samples[first : max(0, round((end_sec - begins_sec) * RATE_HZ))]
+            if len(kept):
+                yield Sound(begins_sec + first / RATE_HZ, kept)
+
+
+@dataclass(slots=True)
+class _CaptionReader:
+    stream: Any
+    start_sec: float
+    end_sec: float
+
+    def read(self, packet: Any, origin_sec: float) -> Iterator[Caption]:
+        begins_sec = _seconds(packet.pts, packet.time_base, origin_sec)
+        if begins_sec is None or packet.size == 0:
+            return
+        ends_sec = begins_sec + float((packet.duration or 0) * packet.time_base)
+        words = " ".join(_words(subtitle) for subtitle in packet.decode())
+        if words.strip() and begins_sec < self.end_sec and ends_sec > self.start_sec:
+            yield Caption(begins_sec, ends_sec, words)
+
+    def rest(self, origin_sec: float) -> Iterator[Caption]:
+        return iter(())
+
+
+_READERS: Final = {"video": _PictureReader, "audio": _SoundReader, "subtitle": _CaptionReader}
+
+
+def _reader(stream: Any, start_sec: float, end_sec: float) -> Any:
+    return _READERS[stream.type](stream, start_sec, end_sec)
+
+
+def _words(subtitle: Any) -> str:
+    """The plain text of a subtitle event; pictures (DVD, Blu-ray) have none."""
+    dialogue = getattr(subtitle, "dialogue", b"")
+    return dialogue.decode("utf-8", "replace") if isinstance(dialogue, bytes) else str(dialogue)
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[av.container.InputContainer]:
+    """Open for reading; whatever FFmpeg cannot make sense of is UndecodableMedia, a missing file is not."""
+    if hasattr(source, "seek"):
+        source.seek(0)
+    try:
+        with av.open(source if hasattr(source, "read") else os.fspath(source), "r") as container:
+            yield container
+    except FileNotFoundError:
+        raise
+    except (av.error.FFmpegError, ValueError, IndexError) as error:
+        raise UndecodableMedia(f"FFmpeg cannot decode it: {error}") from error
+
+
+def _streams(container: av.container.InputContainer) -> tuple[Any, Any, Any]:
+    """The first moving picture (not a cover), the first sound, the first text subtitles; None for what is missing."""
+    moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    first = [next(iter(streams), None) for streams in (moving, container.streams.audio, container.streams.subtitles)]
+    return first[0], first[1], first[2]
+
+
+def _is_still(container: av.container.InputContainer) -> bool:
+    names = container.format.name
+    return names.endswith("_pipe") or names in STILL_FORMATS
+
+
+def _scanned_sec(container: av.container.InputContainer) -> float:
+    """The last packet's end: for containers written to a pipe, whose header knows no length."""
+    origin_sec = (container.start_time or 0) / av.time_base
+    ends = [
+        (_seconds(packet.pts, packet.time_base, origin_sec) or 0.0) + float((packet.duration or 0) * packet.time_base)
+        for packet in container.demux()
+        if packet.pts is not None
+    ]
+    return max(ends, default=0.0)
+
+
+def _seconds(pts: int | None, time_base: Any, origin_sec: float) -> float | None:
+    return None if pts is None or time_base is None else float(pts * time_base) - origin_sec

@@ -1,0 +1,90 @@
+"""The shared space: which blocks a vector has, how much each weighs, and how they are packed.
+
+A vector is four blocks side by side. Each block is made unit length, weighed, and the whole is made unit
+length again, so that the dot product of two vectors is a weighted sum of what they share.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+
+COLOURS: Final = (
+    "red",
+    "orange",
+    "yellow",
+    "green",
+    "blue",
+    "purple",
+    "pink",
+    "brown",
+    "black",
+    "grey",
+    "white",
+)
+SEEN: Final = (*COLOURS, "dark", "bright", "monochrome", "colourful", "still", "moving")
+HEARD: Final = ("silence", "quiet", "loud", "tone", "noise")
+NAMED: Final = {name: place for place, name in enumerate((*SEEN, *HEARD))}
+# A track's own direction. Nothing a user can type or show reaches it.
+TRACKS: Final = {name: len(NAMED) + place for place, name in enumerate(("sound", "speech"))}
+
+SEMANTIC: Final = 128
+ATTRIBUTES: Final = 48
+# What named attributes and tracks leave free holds the shape of a sound's spectrum.
+BANDS: Final = slice(len(NAMED) + len(TRACKS), ATTRIBUTES)
+
+WEIGHTS: Final = {"semantic": 1.0, "attributes": 0.5, "words": 0.35, "appearance": 0.6}
+FULL: Final = float(np.linalg.norm(list(WEIGHTS.values())))
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Widths of the two blocks that differ between Marengo's versions."""
+
+    words: int
+    appearance: int
+
+
+LAYOUTS: Final = {512: Layout(words=144, appearance=192), 1024: Layout(words=336, appearance=512)}
+
+
+def pack(
+    layout: Layout,
+    *,
+    semantic: Array | None = None,
+    attributes: Array | None = None,
+    words: Array | None = None,
+    appearance: Array | None = None,
+    share: float = 1.0,
+    track: str | None = None,
+) -> Array:
+    """Blocks of any length, each (width,), to one unit vector (dimension,). A missing block is zeros.
+
+    `share` scales the semantic and the word block. With a `track`, the weight that the blocks leave unused
+    goes into that track's own direction, so that a track with few blocks does not shout them.
+    """
+    scale = {**WEIGHTS, "semantic": WEIGHTS["semantic"] * share, "words": WEIGHTS["words"] * share}
+    blocks = {
+        "semantic": _block(semantic, SEMANTIC, scale["semantic"]),
+        "attributes": _block(attributes, ATTRIBUTES, scale["attributes"]),
+        "words": _block(words, layout.words, scale["words"]),
+        "appearance": _block(appearance, layout.appearance, scale["appearance"]),
+    }
+    if track is not None:
+        used = sum(float(block @ block) for block in blocks.values())
+        blocks["attributes"][TRACKS[track]] = np.sqrt(max(FULL**2 - used, 0.0))
+    return unit(np.concatenate(list(blocks.values())))
+
+
+def unit(vectors: Array) -> Array:
+    """Scale (..., n) to length 1 along the last axis; zeros stay zeros."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scaled: Array = (vectors / np.where(length > 0, length, 1.0)).astype(np.float32)
+    return scaled
+
+
+def _block(values: Array | None, width: int, weight: float) -> Array:
+    return np.zeros(width, np.float32) if values is None else unit(values) * np.float32(weight)
