@@ -1,0 +1,24 @@
+"""A local stand-in for TwelveLabs Marengo on Amazon Bedrock: `with serve() as local: ...`. Unofficial."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from marengo_local.calls import Call
+    from marengo_local.faults import Fault
+    from marengo_local.jobs import Job
+    from marengo_local.local import Local, serve
+
+__all__ = ["Call", "Fault", "Job", "Local", "serve"]
+
+_HOMES = {"Call": "calls", "Fault": "faults", "Job": "jobs", "Local": "local", "serve": "local"}
+
+
+def __getattr__(name: str) -> Any:
+    # pytest loads the plugin of this package everywhere: nothing heavy may come with it.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

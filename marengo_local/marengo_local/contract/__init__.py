@@ -1,0 +1,34 @@
+"""What the service accepts, written from AWS's pages: JSON Schemas, a table of models, rules."""
+
+from __future__ import annotations
+
+from marengo_local.contract import tokens
+from marengo_local.contract.models import MODELS, REGIONS, Model, resolve
+from marengo_local.contract.rules import (
+    MAX_BODY_BYTES,
+    check_image_bytes,
+    check_rules,
+    fields,
+    inline_bytes,
+    media_sources,
+    refused,
+)
+from marengo_local.contract.schemas import check_list_query, check_model_input, check_start
+
+__all__ = [
+    "MAX_BODY_BYTES",
+    "MODELS",
+    "REGIONS",
+    "Model",
+    "check_image_bytes",
+    "check_list_query",
+    "check_model_input",
+    "check_rules",
+    "check_start",
+    "fields",
+    "inline_bytes",
+    "media_sources",
+    "refused",
+    "resolve",
+    "tokens",
+]

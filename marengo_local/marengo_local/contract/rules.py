@@ -1,0 +1,124 @@
+"""What AWS's pages ask of a request and a schema cannot say: sizes, ranges between fields, placeholders."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from marengo_local.contract import tokens
+from marengo_local.contract.models import Model
+from marengo_local.errors import ServiceError, malformed
+
+__all__ = [
+    "MAX_BODY_BYTES",
+    "check_image_bytes",
+    "check_rules",
+    "fields",
+    "inline_bytes",
+    "media_sources",
+    "refused",
+]
+
+MAX_BODY_BYTES: Final = 25_000_000
+
+_PLACEHOLDER: Final = re.compile(r"<@([^<>]+)>")
+
+
+def check_rules(model: Model, body: Mapping[str, Any]) -> None:
+    """Refuse a body that its schema accepts and the documentation does not."""
+    given = fields(model, body)
+    _check_text(given)
+    if (rule := _RULES.get((model.version, body["inputType"]))) is not None:
+        rule(given)
+    for source in media_sources(given):
+        if "base64String" in source and body["inputType"] not in ("video", "audio"):
+            check_image_bytes(model, len(inline_bytes(source)))
+
+
+def fields(model: Model, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a body that holds its parameters: 3.0 nests them under their type, 2.7 is flat."""
+    return body[body["inputType"]] if model.has_scopes else body
+
+
+def media_sources(given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Every media source of a request."""
+    if "mediaSource" in given:
+        yield given["mediaSource"]
+    yield from given.get("mediaSources", ())
+
+
+def inline_bytes(source: Mapping[str, Any]) -> bytes:
+    """The decoded `base64String` of a source."""
+    try:
+        return base64.b64decode(source["base64String"], validate=True)
+    except (binascii.Error, ValueError):
+        raise malformed("#/mediaSource/base64String: not valid base64") from None
+
+
+def check_image_bytes(model: Model, size: int) -> None:
+    """Refuse an image over the model's limit."""
+    if size > model.max_image_bytes:
+        raise refused(f"The image has {size} bytes; the maximum is {model.max_image_bytes}.")
+
+
+def refused(message: str) -> ServiceError:
+    """A ValidationException with `message`."""
+    return ServiceError("ValidationException", message)
+
+
+def _check_text(given: Mapping[str, Any]) -> None:
+    try:
+        given.get("inputText", "").encode()
+    except UnicodeEncodeError:
+        raise malformed("#/inputText: not valid Unicode") from None
+
+
+def _text_2_7(given: Mapping[str, Any]) -> None:
+    if given.get("textTruncate") == "none" and tokens.count(given["inputText"]) > 77:
+        raise refused("The text is longer than the maximum of 77 tokens and textTruncate is none.")
+
+
+def _media_2_7(given: Mapping[str, Any]) -> None:
+    if given.get("minClipSec", 0) > given.get("useFixedLengthSec", 10):
+        raise refused("minClipSec must be less than or equal to useFixedLengthSec.")
+    if given.get("lengthSec", 1) == 0:
+        raise refused("lengthSec must be greater than 0.")
+
+
+def _media_3_0(given: Mapping[str, Any]) -> None:
+    if "endSec" not in given:
+        return
+    segmentation = given.get("segmentation", {"method": "default"})
+    inner = segmentation.get(segmentation["method"], {})
+    segment_sec = {
+        "fixed": inner.get("durationSec", 6),
+        "dynamic": inner.get("minDurationSec", 4),
+        "default": 4 if "visual" in given.get("embeddingOption", ("visual",)) else 0,
+    }[segmentation["method"]]
+    start_sec = given.get("startSec", 0)
+    if given["endSec"] < start_sec + segment_sec or given["endSec"] <= start_sec:
+        raise refused("endSec must be at least startSec plus the segment length.")
+
+
+def _multi_input(given: Mapping[str, Any]) -> None:
+    names = [source["name"] for source in given["mediaSources"] if "name" in source]
+    asked = _PLACEHOLDER.findall(given.get("inputText", ""))
+    if len(set(names)) != len(names):
+        raise refused("The names of mediaSources must be unique.")
+    if unknown := sorted(set(asked) - set(names)):
+        raise refused(f"The placeholders {unknown} of inputText name no media source.")
+    if unused := sorted(set(names) - set(asked)):
+        raise refused(f"The media sources {unused} are named but have no placeholder in inputText.")
+
+
+_RULES: Final[Mapping[tuple[str, str], Callable[[Mapping[str, Any]], None]]] = {
+    ("2.7", "text"): _text_2_7,
+    ("2.7", "video"): _media_2_7,
+    ("2.7", "audio"): _media_2_7,
+    ("3.0", "video"): _media_3_0,
+    ("3.0", "audio"): _media_3_0,
+    ("3.0", "multi_input"): _multi_input,
+}

@@ -1,0 +1,256 @@
+"""From a checked request to vectors: by the content model, or drawn from a hash."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
+
+import numpy as np
+
+from marengo_local.contract import (
+    Model,
+    check_image_bytes,
+    fields,
+    inline_bytes,
+    media_sources,
+    refused,
+    tokens,
+)
+from marengo_local.output import OutputRow, Vector, reply_json
+from marengo_local.storage import Storage
+
+if TYPE_CHECKING:
+    from marengo_local.content import ContentModel
+
+__all__ = ["Embedder", "MediaTask"]
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class MediaTask:
+    """What a request asks of a video or of sound, the same for both versions of Marengo."""
+
+    kind: str
+    options: tuple[str, ...]
+    scopes: tuple[str, ...]
+    separate: bool
+    fused: bool
+    start_sec: float
+    end_sec: float | None
+    fixed_sec: float | None
+    min_clip_sec: float
+
+
+class Embedder:
+    """Answers requests with vectors. `synthetic_sec` is the length of invented media, None for real ones."""
+
+    def __init__(self, storage: Storage, synthetic_sec: Callable[[], float | None]) -> None:
+        self._storage = storage
+        self._synthetic_sec = synthetic_sec
+
+    def text_reply(self, model: Model, text: str) -> bytes:
+        """InvokeModel's whole reply to a text."""
+        synthetic = self._synthetic_sec() is not None
+        return _text_reply(model.dimension, tokens.cut(text, model.max_text_tokens), synthetic)
+
+    def rows(self, model: Model, body: Mapping[str, Any]) -> list[OutputRow]:
+        """The rows of output.json for any input."""
+        given = fields(model, body)
+        if body["inputType"] not in model.media_options:
+            return [OutputRow(self.vector(model, body))]
+        task = _TASKS[model.version](model, body["inputType"], given)
+        synthetic_sec = self._synthetic_sec()
+        if synthetic_sec is not None:
+            return _synthetic_rows(model, task, self._fingerprint(model, given["mediaSource"]), synthetic_sec)
+        with self._opened(model, given["mediaSource"]) as media:
+            key = (model.dimension, _digest(media), task)
+            return _remembered(key, lambda: _content_rows(model, task, media))
+
+    def vector(self, model: Model, body: Mapping[str, Any]) -> Vector:
+        """The one vector of a text, an image, or a mix of both."""
+        given = fields(model, body)
+        text = tokens.cut(given["inputText"], model.max_text_tokens) if given.get("inputText") else None
+        images = [(source.get("name"), self._image(model, source)) for source in media_sources(given)]
+        kind = body["inputType"]
+        digests = tuple((name, hashlib.sha256(data).hexdigest()) for name, data in images)
+        if self._synthetic_sec() is not None:
+            return _drawn(model.dimension, kind, text, digests)
+        return _remembered((kind, model.dimension, text, digests), lambda: _content_vector(model, kind, text, images))
+
+    def _image(self, model: Model, source: Mapping[str, Any]) -> bytes:
+        if "base64String" in source:
+            return inline_bytes(source)
+        uri = source["s3Location"]["uri"]
+        check_image_bytes(model, self._storage.describe(uri)[1])
+        with self._storage.open(uri) as file:
+            return file.read()
+
+    def _opened(self, model: Model, source: Mapping[str, Any]) -> BinaryIO:
+        if "base64String" in source:
+            return io.BytesIO(inline_bytes(source))
+        uri = source["s3Location"]["uri"]
+        size = self._storage.describe(uri)[1]
+        if size > model.max_media_bytes:
+            raise refused(f"{uri} has {size} bytes; the maximum is {model.max_media_bytes}.")
+        return self._storage.open(uri)
+
+    def _fingerprint(self, model: Model, source: Mapping[str, Any]) -> str:
+        if "base64String" in source:
+            return hashlib.sha256(inline_bytes(source)).hexdigest()
+        return f"{source['s3Location']['uri']} {self._storage.describe(source['s3Location']['uri'])[0]}"
+
+
+def _digest(media: BinaryIO) -> bytes:
+    digest = hashlib.sha256()
+    while piece := media.read(1024 * 1024):
+        digest.update(piece)
+    media.seek(0)
+    return digest.digest()
+
+
+def _task_3_0(model: Model, kind: str, given: Mapping[str, Any]) -> MediaTask:
+    segmentation = given.get("segmentation", {})
+    fixed = segmentation.get("fixed", {}).get("durationSec", 6) if "fixed" in segmentation else None
+    types = given.get("embeddingType", ["separate_embedding"])
+    return MediaTask(
+        kind=kind,
+        options=tuple(given.get("embeddingOption", model.media_options[kind])),
+        scopes=tuple(given.get("embeddingScope", ("clip", "asset"))),
+        separate="separate_embedding" in types,
+        fused="fused_embedding" in types,
+        start_sec=float(given.get("startSec", 0)),
+        end_sec=float(given["endSec"]) if "endSec" in given else None,
+        fixed_sec=fixed,
+        min_clip_sec=float(segmentation.get("dynamic", {}).get("minDurationSec", 4)),
+    )
+
+
+def _task_2_7(model: Model, kind: str, given: Mapping[str, Any]) -> MediaTask:
+    start_sec = float(given.get("startSec", 0))
+    return MediaTask(
+        kind=kind,
+        options=tuple(given.get("embeddingOption", model.media_options[kind])),
+        scopes=("clip",),
+        separate=True,
+        fused=False,
+        start_sec=start_sec,
+        end_sec=start_sec + given["lengthSec"] if "lengthSec" in given else None,
+        fixed_sec=given.get("useFixedLengthSec"),
+        min_clip_sec=float(given.get("minClipSec", 4)),
+    )
+
+
+_TASKS: Final = {"3.0": _task_3_0, "2.7": _task_2_7}
+
+
+def _content_rows(model: Model, task: MediaTask, media: BinaryIO) -> list[OutputRow]:
+    from marengo_local.content import UndecodableMedia
+
+    content = _content(model.dimension)
+    try:
+        duration_sec = content.duration_sec(media)
+        _check_range(model, task, duration_sec)
+        media.seek(0)
+        rows = content.media(
+            task.kind,
+            media,
+            options=task.options,
+            scopes=task.scopes,
+            separate=task.separate,
+            fused=task.fused,
+            start_sec=task.start_sec,
+            end_sec=task.end_sec,
+            fixed_sec=task.fixed_sec,
+            min_clip_sec=task.min_clip_sec,
+        )
+    except UndecodableMedia as error:
+        raise refused(f"The {task.kind} could not be decoded: {error}") from error
+    return [OutputRow(row.vector, row.option, row.scope, row.start_sec, row.end_sec) for row in rows]
+
+
+def _check_range(model: Model, task: MediaTask, duration_sec: float) -> None:
+    if duration_sec > model.max_media_sec:
+        raise refused(f"The {task.kind} lasts {duration_sec:.0f} s; the maximum is {model.max_media_sec:.0f} s.")
+    end_sec = duration_sec if task.end_sec is None else task.end_sec
+    # A client may have rounded the duration it was told.
+    if end_sec > duration_sec + 0.05 or task.start_sec >= duration_sec:
+        raise refused(
+            f"The range {task.start_sec:g} to {end_sec:g} s goes beyond the {task.kind}, "
+            f"which lasts {duration_sec:.2f} s."
+        )
+
+
+def _content_vector(model: Model, kind: str, text: str | None, images: list[tuple[str | None, bytes]]) -> Vector:
+    from marengo_local.content import UndecodableMedia
+
+    content = _content(model.dimension)
+    answer: Mapping[str, Callable[[], Vector]] = {
+        "text": lambda: content.text(text or ""),
+        "image": lambda: content.image(images[0][1]),
+        "text_image": lambda: content.text_image(text or "", images[0][1]),
+        "multi_input": lambda: content.multi_input(text, images),
+    }
+    try:
+        return answer[kind]()
+    except UndecodableMedia as error:
+        raise refused(f"The image could not be decoded: {error}") from error
+
+
+@cache
+def _content(dimension: int) -> ContentModel:
+    from marengo_local.content import ContentModel
+
+    return ContentModel(dimension)
+
+
+@lru_cache(maxsize=8_192)
+def _text_reply(dimension: int, text: str, synthetic: bool) -> bytes:
+    return reply_json(_drawn(dimension, "text", text, ()) if synthetic else _content(dimension).text(text))
+
+
+def _synthetic_rows(model: Model, task: MediaTask, source: str, duration_sec: float) -> list[OutputRow]:
+    """Rows of the right shape for a medium nobody decoded; another source or option draws other vectors."""
+    end_sec = min(duration_sec, task.end_sec or math.inf)
+    length_sec = task.fixed_sec or (6.0 if task.kind == "video" else 10.0)
+    count = max(1, math.ceil((end_sec - task.start_sec) / length_sec - 1e-9))
+    starts = [task.start_sec + number * length_sec for number in range(count)]
+    clips = [("clip", start, min(start + length_sec, end_sec)) for start in starts]
+    spans = [span for span in (*clips, ("asset", task.start_sec, end_sec)) if span[0] in task.scopes]
+    options = (*(task.options if task.separate else ()), *(("fused",) if task.fused else ()))
+    return [
+        OutputRow(_drawn(model.dimension, source, option, span), option, *span) for option in options for span in spans
+    ]
+
+
+def _drawn(dimension: int, *seed: Any) -> Vector:
+    digest = hashlib.sha256(repr(seed).encode()).digest()
+    vector = np.random.default_rng(int.from_bytes(digest[:8])).standard_normal(dimension, dtype=np.float32)
+    return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
+
+
+_RESULTS: Final[OrderedDict[Hashable, Any]] = OrderedDict()
+_RESULTS_KEPT: Final = 256
+_RESULTS_LOCK: Final = threading.Lock()
+
+
+def _remembered(key: Hashable, compute: Callable[[], Result]) -> Result:
+    """What the content model said the last time it saw the same bytes and parameters in this process."""
+    with _RESULTS_LOCK:
+        if key in _RESULTS:
+            _RESULTS.move_to_end(key)
+            known: Result = _RESULTS[key]
+            return known
+    result = compute()
+    with _RESULTS_LOCK:
+        _RESULTS[key] = result
+        if len(_RESULTS) > _RESULTS_KEPT:
+            _RESULTS.popitem(last=False)
+    return result

@@ -1,0 +1,46 @@
+"""The errors Bedrock Runtime answers with, and the HTTP status of each."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["STATUS", "THROTTLED", "ServiceError", "malformed"]
+
+THROTTLED: Final = "Too many requests, please wait before trying again."
+
+STATUS: Final = {
+    "AccessDeniedException": 403,
+    "ConflictException": 400,
+    "ExpiredTokenException": 403,
+    "InternalServerException": 500,
+    "MissingAuthenticationTokenException": 403,
+    "ModelErrorException": 424,
+    "ModelNotReadyException": 429,
+    "ModelTimeoutException": 408,
+    "ResourceNotFoundException": 404,
+    "ServiceQuotaExceededException": 400,
+    "ServiceUnavailableException": 503,
+    "ThrottlingException": 429,
+    "UnknownOperationException": 404,
+    "UnrecognizedClientException": 403,
+    "ValidationException": 400,
+}
+
+
+class ServiceError(Exception):
+    """A refusal in the service's own words: an error code, its message and its HTTP status."""
+
+    def __init__(self, code: str, message: str, status: int | None = None) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.status = STATUS[code] if status is None else status
+
+
+def malformed(reason: str = "") -> ServiceError:
+    """Bedrock's answer to a body that the model's schema refuses; `reason` reads like `#/text: ...`."""
+    where = f": {reason}" if reason else ""
+    return ServiceError(
+        "ValidationException",
+        f"Malformed input request{where}, please reformat your input and try again.",
+    )

@@ -1,0 +1,33 @@
+"""The fixture `marengo_bedrock`: your own code against a local Marengo, a clean one for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from marengo_local.local import Local
+
+__all__ = ["marengo_bedrock"]
+
+
+@pytest.fixture(scope="session")
+def _marengo_bedrock_server() -> Iterator[Local]:
+    # Imported here, for pytest loads this module in every project that has the package installed.
+    from marengo_local.local import serve
+
+    with serve() as local:
+        yield local
+
+
+@pytest.fixture
+def marengo_bedrock(_marengo_bedrock_server: Local, monkeypatch: pytest.MonkeyPatch) -> Local:
+    """A running stand-in with default knobs, a fresh bucket and no calls; the environment points at it."""
+    _marengo_bedrock_server.reset()
+    for name, value in _marengo_bedrock_server.env.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK"):
+        monkeypatch.delenv(name, raising=False)
+    return _marengo_bedrock_server

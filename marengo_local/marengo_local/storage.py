@@ -1,0 +1,98 @@
+"""The service's own view of S3: whose buckets are where, sources in, outputs out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, Final, cast
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from marengo_local.contract import refused
+
+__all__ = ["Storage"]
+
+_IN_MEMORY_BYTES: Final = 64 * 1024 * 1024
+_BUCKET_KNOWN_SEC: Final = 1.0
+
+
+class Storage:
+    """S3 as Bedrock reads and writes it. Every refusal is a ServiceError."""
+
+    def __init__(self, endpoint_url: str, region: str, owner_of: Callable[[str], str]) -> None:
+        self.client: Any = boto3.client(
+            "s3",
+            endpoint_url=endpoint_url,
+            region_name=region,
+            config=Config(max_pool_connections=32, s3={"addressing_style": "path"}),
+            aws_access_key_id="AKIAMARENGOSERVICE00",
+            aws_secret_access_key="service",  # noqa: S106
+        )
+        self._region = region
+        self._owner_of = owner_of
+        self._regions: dict[str, tuple[float, str | None]] = {}
+
+    def check_bucket(self, uri: str, owner: str | None) -> None:
+        """Refuse a bucket that is missing, in another region, or not `owner`'s."""
+        bucket, _ = split(uri)
+        region = self._region_of(bucket)
+        if region is None:
+            raise refused(f"The S3 bucket {bucket} does not exist.")
+        if region != self._region:
+            raise refused(f"The S3 bucket {bucket} is in {region}; it must be in {self._region}, with the model.")
+        if owner is not None and owner != self._owner_of(bucket):
+            raise refused(f"The S3 bucket {bucket} is not owned by the account {owner} that bucketOwner names.")
+
+    def describe(self, uri: str) -> tuple[str, int]:
+        """A source's ETag and size."""
+        bucket, key = split(uri)
+        head = self._source(self.client.head_object, uri, Bucket=bucket, Key=key)
+        return head["ETag"], head["ContentLength"]
+
+    def open(self, uri: str) -> BinaryIO:
+        """A source's bytes; large ones lie in a temporary file that goes with the returned object."""
+        bucket, key = split(uri)
+        body = self._source(self.client.get_object, uri, Bucket=bucket, Key=key)["Body"]
+        spool = SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115
+        for piece in body.iter_chunks(1024 * 1024):
+            spool.write(piece)
+        spool.seek(0)
+        return cast(BinaryIO, spool)
+
+    def write(self, uri: str, body: bytes, kms_key_id: str | None) -> None:
+        """Write one output."""
+        bucket, key = split(uri)
+        encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key_id} if kms_key_id else {}
+        try:
+            self.client.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", **encryption)
+        except ClientError as error:
+            raise refused(f"Could not write {uri}: {error.response['Error']['Message']}") from error
+
+    def _source(self, read: Callable[..., Any], uri: str, **where: str) -> Any:
+        try:
+            return read(**where)
+        except ClientError as error:
+            raise refused(f"Could not read {uri}: {error.response['Error']['Message']}") from error
+
+    def _region_of(self, bucket: str) -> str | None:
+        # Remembered for a second, so that a burst of starts does not ask the same thousands of times.
+        known = self._regions.get(bucket)
+        if known is None or known[1] is None or time.monotonic() - known[0] > _BUCKET_KNOWN_SEC:
+            known = self._regions[bucket] = (time.monotonic(), self._ask_region(bucket))
+        return known[1]
+
+    def _ask_region(self, bucket: str) -> str | None:
+        try:
+            location = self.client.get_bucket_location(Bucket=bucket)["LocationConstraint"]
+        except ClientError:
+            return None
+        return location or "us-east-1"
+
+
+def split(uri: str) -> tuple[str, str]:
+    """`s3://bucket/key` -> bucket, key; the key is raw, never decoded."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key

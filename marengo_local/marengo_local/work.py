@@ -1,0 +1,79 @@
+"""The work of an asynchronous invocation: read the source, embed it, wait its time, write its output."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import TypeVar
+
+from marengo_local.calls import Call
+from marengo_local.embedding import Embedder
+from marengo_local.errors import ServiceError
+from marengo_local.faults import Fault, Faults
+from marengo_local.jobs import Job
+from marengo_local.knobs import Knobs
+from marengo_local.output import OutputRow, output_json, row_dicts
+from marengo_local.storage import Storage
+
+__all__ = ["Worker"]
+
+Result = TypeVar("Result")
+
+
+class Worker:
+    """Runs jobs on a bounded pool; a job that only waits holds no thread."""
+
+    def __init__(self, knobs: Knobs, storage: Storage, embedder: Embedder, faults: Faults, pool: Executor) -> None:
+        self._knobs = knobs
+        self._storage = storage
+        self._embedder = embedder
+        self._faults = faults
+        self._pool = pool
+
+    async def run(self, job: Job) -> None:
+        """Bring a job to its end. Its source is read at once, its output written when its time is over."""
+        try:
+            job.end(await self._outcome(job))
+        except ServiceError as error:
+            job.end(error.message)
+        except Exception as error:  # A knob's callable may raise anything; the job then says so.
+            job.end(f"Internal error: {error!r}")
+
+    async def _outcome(self, job: Job) -> str | None:
+        began = time.monotonic()
+        fault = self._faults.strike(
+            self._knobs.faults, Call("Job", job.number, job.model.model_id, dict(job.request), job.arn)
+        )
+        rows = await self._in_pool(lambda: self._embedder.rows(job.model, job.model_input))
+        await asyncio.sleep(began + self._duration_sec(job, fault) - time.monotonic())
+        await self._in_pool(lambda: self._write_manifest(job))
+        if fault is not None and fault.error is not None:
+            return fault.message if fault.message is not None else fault.error
+        await self._in_pool(lambda: self._write_output(job, rows))
+        return None
+
+    def _duration_sec(self, job: Job, fault: Fault | None) -> float:
+        duration = self._knobs.job_duration_sec
+        return (duration(job) if callable(duration) else duration) + (fault.delay_sec if fault else 0.0)
+
+    def _write_manifest(self, job: Job) -> None:
+        manifest = json.dumps({"requestId": job.id, "invocationArn": job.arn}).encode()
+        self._storage.write(f"{job.output_uri}/manifest.json", manifest, job.output.get("kmsKeyId"))
+
+    def _write_output(self, job: Job, rows: list[OutputRow]) -> None:
+        body = self._output(job, rows)
+        if body is not None:
+            self._storage.write(f"{job.output_uri}/output.json", body, job.output.get("kmsKeyId"))
+
+    def _output(self, job: Job, rows: list[OutputRow]) -> bytes | None:
+        scopes = job.model.has_scopes
+        if self._knobs.mutate_output is None:
+            return output_json(rows, scopes=scopes)
+        mutated = self._knobs.mutate_output(row_dicts(rows, scopes=scopes))
+        return json.dumps({"data": mutated}).encode() if isinstance(mutated, list) else mutated
+
+    def _in_pool(self, work: Callable[[], Result]) -> Awaitable[Result]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, work)

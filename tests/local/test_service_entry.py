@@ -1,0 +1,137 @@
+"""The three ways in: serve() in a program, the command line, the pytest fixture."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import boto3
+import pytest
+from botocore.exceptions import ConnectionClosedError
+
+import marengo_local
+
+pytest_plugins = ["pytester"]
+
+M3 = "twelvelabs.marengo-embed-3-0-v1:0"
+TEXT = json.dumps({"inputType": "text", "text": {"inputText": "a dog"}})
+
+
+def test_the_handle(bedrock, local):
+    options = ["region_name", "endpoint_url", "s3_endpoint_url", "aws_access_key_id", "aws_secret_access_key"]
+    assert list(local.client_options) == [*options, "bucket_owner", "output_s3_uri"]
+    assert local.output_s3_uri == f"s3://{local.bucket}/marengo/"
+    bedrock.text("a cat")
+    bedrock.text("a dog")
+    assert local.calls["InvokeModel"] == len(local.calls) == 2
+    assert [call.body["text"]["inputText"] for call in local.calls.of("InvokeModel")] == ["a cat", "a dog"]
+    before = local.bucket
+    local.latency_sec = 1.0
+    local.reset()
+    assert (len(local.calls), local.latency_sec, local.synthetic_sec) == (0, 0.0, 12.0)
+    assert local.bucket != before
+
+
+def test_environment_variables_suffice(local, monkeypatch, tmp_path):
+    for name, value in local.env.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "a.txt").write_bytes(b"x")
+    assert local.put(tmp_path / "a.txt") == f"s3://{local.bucket}/a.txt"
+    assert boto3.client("s3").get_object(Bucket=local.bucket, Key="a.txt")["Body"].read() == b"x"
+    assert boto3.client("sts").get_caller_identity()["Account"] == local.account_id
+    assert boto3.client("bedrock-runtime").invoke_model(modelId=M3, body=TEXT)["body"].read()
+
+
+def test_several_at_once_and_nothing_left(local, connect):
+    before = threading.active_count()
+    with marengo_local.serve(synthetic_sec=6.0) as one, marengo_local.serve(synthetic_sec=6.0) as two:
+        assert len({local.endpoint_url, one.endpoint_url, two.endpoint_url}) == 3
+        assert one.s3_endpoint_url == two.s3_endpoint_url
+        connect(one).text()
+        one.job_duration_sec = float("inf")
+        connect(one).start_video()
+        assert (one.calls["InvokeModel"], two.calls["InvokeModel"], len(two.jobs)) == (1, 0, 0)
+    assert threading.active_count() <= before
+
+
+def test_closing_does_not_wait_for_a_slow_reply(connect):
+    with marengo_local.serve(synthetic_sec=6.0, latency_sec=30.0) as slow:
+        client = connect(slow)
+
+        def ask():
+            with pytest.raises(ConnectionClosedError):
+                client.text()
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        while not slow.calls["InvokeModel"]:
+            time.sleep(0.01)
+        began = time.monotonic()
+    asking.join()
+    assert time.monotonic() - began < 5
+
+
+def test_unknown_knobs_and_regions_are_refused():
+    with pytest.raises(TypeError, match="latency"), marengo_local.serve(latency=1):
+        pass
+    with pytest.raises(ValueError, match="us-east-1"), marengo_local.serve(region="us-west-2"):
+        pass
+
+
+def test_the_command_line_tells_where_it_serves_and_ends_cleanly():
+    with command_line("--json", "--bucket", "my-bucket") as server:
+        said = json.loads(server.stdout.readline())
+        names = ("region_name", "endpoint_url", "aws_access_key_id", "aws_secret_access_key")
+        client = boto3.client("bedrock-runtime", **{name: said["client_options"][name] for name in names})
+        assert client.invoke_model(modelId=M3, body=TEXT)["body"].read()
+        assert said["bucket"] == "my-bucket"
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(10) == 0
+        assert server.stderr.read() == ""
+
+
+def test_the_command_line_prints_exports_to_paste():
+    with command_line() as server:
+        lines = [server.stdout.readline() for _ in range(6)]
+        assert all(line.startswith("export AWS_") for line in lines)
+        server.send_signal(signal.SIGINT)
+        assert server.wait(10) == 0
+
+
+def command_line(*options):
+    command = [sys.executable, "-m", "marengo_local", "--synthetic-sec", "6", *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_the_fixture_gives_each_test_a_clean_stand_in(pytester, monkeypatch):
+    pytester.makepyfile(
+        """
+        import boto3, json
+
+        def ask():
+            body = json.dumps({"inputType": "text", "text": {"inputText": "a dog"}})
+            return boto3.client("bedrock-runtime").invoke_model(modelId="twelvelabs.marengo-embed-3-0-v1:0", body=body)
+
+        def test_one(marengo_bedrock):
+            marengo_bedrock.synthetic_sec = 5.0
+            marengo_bedrock.put(b"x", "a")
+            ask()
+            assert marengo_bedrock.calls["InvokeModel"] == 1
+
+        def test_two(marengo_bedrock):
+            assert marengo_bedrock.synthetic_sec is None
+            assert marengo_bedrock.calls["InvokeModel"] == 0
+            assert "Contents" not in marengo_bedrock.s3.list_objects_v2(Bucket=marengo_bedrock.bucket)
+        """
+    )
+    # Named by hand, for the entry point is unknown where the package is not installed.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.runpytest_subprocess("-p", "marengo_local.pytest_plugin").assert_outcomes(passed=2)
+
+
+def test_the_plugin_costs_nothing_where_it_is_not_used():
+    heavy = {"aiohttp", "av", "boto3", "moto", "numpy"}
+    code = f"import sys, marengo_local.pytest_plugin; sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
