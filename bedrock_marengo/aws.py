@@ -1,0 +1,261 @@
+"""Sessions, lazy clients, which ID for which call, bucket owners."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from bedrock_marengo.errors import (
+    ConfigurationError,
+    MediaNotFoundError,
+    ServiceError,
+    error_code,
+    http_status,
+)
+from bedrock_marengo.models import Model
+
+if TYPE_CHECKING:
+    import boto3
+    from mypy_boto3_bedrock_runtime import BedrockRuntimeClient
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["Aws", "AwsSettings"]
+
+_SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+_OWNER = re.compile(r"\d{12}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AwsSettings:
+    """How to reach AWS. All may be left out: boto3's own chain and environment variables then decide."""
+
+    region_name: str | None = None
+    profile_name: str | None = None
+    aws_access_key_id: str | None = field(default=None, repr=False)
+    aws_secret_access_key: str | None = field(default=None, repr=False)
+    aws_session_token: str | None = field(default=None, repr=False)
+    endpoint_url: str | None = None
+    s3_endpoint_url: str | None = None
+    config: Config | None = field(default=None, repr=False)
+    session: boto3.Session | None = field(default=None, repr=False)
+    bedrock_client: BedrockRuntimeClient | None = field(default=None, repr=False)
+    bucket_owner: str | Mapping[str, str] | None = None
+    max_concurrency: int = 16
+
+    def __post_init__(self) -> None:
+        if self.max_concurrency < 1:
+            raise ConfigurationError(f"max_concurrency={self.max_concurrency}: at least 1 call must be allowed.")
+        if (self.aws_access_key_id is None) != (self.aws_secret_access_key is None):
+            raise ConfigurationError("Give both aws_access_key_id and aws_secret_access_key, or neither.")
+        owners = self.bucket_owner
+        for owner in owners.values() if isinstance(owners, Mapping) else [owners] if owners is not None else []:
+            if not isinstance(owner, str) or not _OWNER.fullmatch(owner):
+                raise ConfigurationError(f"bucket_owner={owner!r}: an account has 12 digits, as a string.")
+
+    def without_secrets(self) -> AwsSettings:
+        """A copy that may leave the process: the key ID goes with the secret.
+
+        Raises:
+            ConfigurationError: A session or client was handed in, which no other process can have.
+        """
+        for name in ("session", "bedrock_client"):
+            if getattr(self, name) is not None:
+                raise ConfigurationError(
+                    f"A {name} that you handed in can't be pickled: give region_name, profile_name or a role "
+                    "instead, so that the other process can make its own."
+                )
+        return replace(self, aws_access_key_id=None, aws_secret_access_key=None, aws_session_token=None)
+
+
+class Aws:
+    """Clients made at their first use, one set for each process, and facts about buckets asked once."""
+
+    def __init__(self, settings: AwsSettings) -> None:
+        self.settings = settings
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+        self._clients: dict[str, Any] = {}
+        self._regions: dict[str, str | None] = {}
+        self._account: str | None = None
+
+    @property
+    def bedrock(self) -> BedrockRuntimeClient:
+        """The bedrock-runtime client. It doesn't retry: ``Gate`` does."""
+        client: BedrockRuntimeClient = self.settings.bedrock_client or self._client(
+            "bedrock-runtime", endpoint_url=self.settings.endpoint_url, retries={"total_max_attempts": 1}
+        )
+        return client
+
+    @property
+    def s3(self) -> S3Client:
+        """The S3 client, with botocore's standard retries."""
+        own = {"s3": {"addressing_style": "path"}} if self.settings.s3_endpoint_url else {}
+        client: S3Client = self._client(
+            "s3",
+            endpoint_url=self.settings.s3_endpoint_url,
+            # Presigned URLs of encrypted objects need it; botocore's default for them is older in some regions.
+            signature_version="s3v4",
+            retries={"mode": "standard", "total_max_attempts": 6},
+            **own,
+        )
+        return client
+
+    @property
+    def region(self) -> str:
+        """The region that calls go to.
+
+        Raises:
+            ConfigurationError: None is set anywhere.
+        """
+        client = self.settings.bedrock_client
+        region: str | None = client.meta.region_name if client else self.settings.region_name
+        region = region or self._session().region_name or os.environ.get("AWS_REGION")
+        if not region:
+            raise ConfigurationError("No region: give region_name='us-east-1', or set AWS_DEFAULT_REGION.")
+        return region
+
+    def owner(self, bucket: str) -> str:
+        """The account that owns a bucket: as given, else one's own by STS.
+
+        Raises:
+            ConfigurationError: Not given, and STS does not say.
+        """
+        owners = self.settings.bucket_owner
+        if isinstance(owners, str):
+            return owners
+        if owners and bucket in owners:
+            return owners[bucket]
+        with self._lock:
+            if self._account is None:
+                self._account = self._ask_account(bucket)
+            return self._account
+
+    def check_bucket(self, bucket: str) -> None:
+        """Refuse a bucket that isn't there or lies in another region than the model. One HEAD for each bucket.
+
+        Raises:
+            MediaNotFoundError: No such bucket.
+            ConfigurationError: Another region.
+        """
+        if bucket not in self._regions:
+            self._regions[bucket] = self._ask_region(bucket)
+        region = self._regions[bucket]
+        if region is not None and region != self.region:
+            raise ConfigurationError(
+                f"Bucket {bucket!r} is in {region}, the model in {self.region}. Bedrock reads and writes only "
+                f"buckets in its own region: use region_name={region!r} if Marengo is there, or copy the media."
+            )
+
+    def invoke_id(self, model: Model, given: str | None) -> str:
+        """The ID that InvokeModel takes in this region.
+
+        Raises:
+            ConfigurationError: Marengo isn't in this region, as far as we know, and no ID was given.
+        """
+        if given:
+            return given
+        self.check_region(model)
+        return model.invoke_ids[self.region][0]
+
+    def check_region(self, model: Model) -> None:
+        """Refuse a region without Marengo.
+
+        Raises:
+            ConfigurationError: As said.
+        """
+        if self.region not in model.invoke_ids:
+            raise ConfigurationError(
+                f"Marengo {model.version} is not in {self.region}, as far as we know: it is in "
+                f"{', '.join(model.invoke_ids)}. If AWS has added it, give invoke_model_id=."
+            )
+
+    def close(self) -> None:
+        """Close the connections of the clients we made."""
+        with self._lock:
+            for client in self._clients.values():
+                if hasattr(client, "close"):
+                    client.close()
+            self._clients.clear()
+
+    def _client(self, service: str, endpoint_url: str | None, **config: Any) -> Any:
+        with self._lock:
+            if self._pid != os.getpid():
+                # A forked child must not share its parent's sockets.
+                self._clients, self._pid = {}, os.getpid()
+            if service not in self._clients:
+                self._clients[service] = self._session().client(
+                    service,  # type: ignore[call-overload]
+                    region_name=self.region,
+                    endpoint_url=endpoint_url,
+                    config=self._config(**config),
+                )
+            return self._clients[service]
+
+    def _session(self) -> boto3.Session:
+        if self.settings.session is not None:
+            return self.settings.session
+        with self._lock:
+            if "session" not in self._clients:
+                import boto3  # 0.1 s that an import of this package must not cost
+
+                names = ("profile_name", "region_name", *_SECRETS)
+                try:
+                    self._clients["session"] = boto3.Session(**{name: getattr(self.settings, name) for name in names})
+                except BotoCoreError as error:
+                    raise ConfigurationError(f"profile_name={self.settings.profile_name!r}: {error}") from error
+            session: boto3.Session = self._clients["session"]
+            return session
+
+    def _config(self, **ours: Any) -> Config:
+        pool = self.settings.max_concurrency + 4
+        base = Config(max_pool_connections=pool, tcp_keepalive=True, user_agent=_user_agent(), **ours)
+        return base.merge(self.settings.config) if self.settings.config else base
+
+    def _ask_account(self, bucket: str) -> str:
+        config = Config(connect_timeout=2, read_timeout=3, retries={"total_max_attempts": 2})
+        sts = self._session().client("sts", region_name=self.region, config=config)
+        return _said(
+            lambda: str(sts.get_caller_identity()["Account"]),
+            f"Bedrock wants the account that owns bucket {bucket!r}, and STS did not tell ours: give "
+            "bucket_owner='123456789012', or a mapping of bucket to account.",
+        )
+
+    def _ask_region(self, bucket: str) -> str | None:
+        try:
+            reply: Any = self.s3.head_bucket(Bucket=bucket)
+        except ClientError as error:
+            # A refusal names the region all the same.
+            reply = error.response
+            if http_status(error) == 404 or error_code(error) == "NoSuchBucket":
+                raise MediaNotFoundError(f"There is no bucket {bucket!r}.") from error
+        except BotoCoreError as error:
+            raise ServiceError.of(error, "HeadBucket", f"bucket {bucket!r}") from error
+        headers = reply.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        region: str | None = reply.get("BucketRegion") or headers.get("x-amz-bucket-region")
+        return region
+
+
+@cache
+def _user_agent() -> str:
+    # botocore would build its own anew for each call: a sixth of the call's CPU time.
+    versions = ((name, version(name)) for name in ("boto3", "botocore", "bedrock-marengo"))
+    return " ".join(f"{name}/{number}" for name, number in versions)
+
+
+def _said(ask: Callable[[], str], advice: str) -> str:
+    try:
+        return ask()
+    except (BotoCoreError, ClientError) as error:
+        raise ConfigurationError(f"{advice} ({error_code(error)})") from error
+
+
+AWS_FIELDS = frozenset(f.name for f in fields(AwsSettings))

@@ -1,0 +1,118 @@
+"""InvokeModel: texts and images to vectors, checked before, retried together."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bedrock_marengo import requests
+from bedrock_marengo.aws import Aws
+from bedrock_marengo.errors import InputError, MarengoWarning
+from bedrock_marengo.inputs import Media, split_s3_uri
+from bedrock_marengo.models import Model
+from bedrock_marengo.pacing import Gate, in_order
+from bedrock_marengo.replies import read_vector
+from bedrock_marengo.tokens import estimate_tokens, most_tokens
+
+__all__ = ["Invoker", "warn_once"]
+
+Vector = npt.NDArray[np.float32]
+
+
+class Invoker:
+    """One model's synchronous calls."""
+
+    def __init__(
+        self,
+        aws: Aws,
+        gate: Gate,
+        model: Model,
+        *,
+        invoke_model_id: str | None = None,
+        truncate: Literal["end", "error"] = "end",
+        token_counter: Callable[[str], int] | None = None,
+    ) -> None:
+        self._aws = aws
+        self._gate = gate
+        self._model = model
+        self._given_id = invoke_model_id
+        self._truncate: Literal["end", "error"] = truncate
+        self._token_counter = token_counter
+
+    def text_body(self, text: str) -> bytes:
+        """A text's request, checked."""
+        body = requests.encode(requests.text(self._model, text, truncate=self._truncate))
+        self.check_length(text)
+        return body
+
+    def location(self, image: Media) -> dict[str, Any]:
+        """Where the service finds an image: inside the request, or on S3 with the bucket's owner."""
+        if image.uri is None:
+            self.check_size(image)
+            return requests.inline(image.read())
+        bucket, _ = split_s3_uri(image.uri)
+        self._aws.check_bucket(bucket)
+        return requests.s3_location(image.uri, self._aws.owner(bucket))
+
+    def check_size(self, media: Media) -> None:
+        """Refuse media over the model's limit."""
+        limit = self._model.image_bytes if media.kind == "image" else self._model.media_bytes
+        if media.size is not None and media.size > limit:
+            raise InputError(
+                f"{media.name} is {media.size:,} bytes; Marengo {self._model.version} takes {media.kind} of at most "
+                f"{limit:,}: cut or compress it."
+            )
+
+    def check_length(self, text: str) -> None:
+        """Warn of, or refuse, a text that the service would cut."""
+        limit = self._model.text_tokens
+        if 4 * len(text) <= limit and self._token_counter is None:
+            return
+        if self._truncate == "end":
+            tokens = (self._token_counter or estimate_tokens)(text)
+            if tokens > limit:
+                warn_once(
+                    f"length {self._model.version}",
+                    f"A text of about {tokens} tokens passes the {limit} of Marengo {self._model.version}, which cuts "
+                    "the rest without a word. Split long texts, or give truncate='error'. (Said once.)",
+                )
+        elif self._token_counter is not None or not self._model.text_truncate:
+            tokens = (self._token_counter or most_tokens)(text)
+            if tokens > limit:
+                counted = "" if self._token_counter else "up to "
+                raise InputError(
+                    f"This text has {counted}{tokens} tokens; Marengo {self._model.version} cuts at {limit}: split "
+                    "it, give token_counter= for an exact count, or truncate='end'."
+                )
+
+    def vector(self, body: bytes, what: str = "a text") -> Vector:
+        """One call, one float32 vector of ``(dimension,)``."""
+        return self._gate.call(lambda: read_vector(self.reply(body), self._model.dimension), "InvokeModel", what)
+
+    def vectors(self, executor: Executor, bodies: Iterable[bytes], *, ahead: int) -> Iterator[Vector]:
+        """One vector for each body, in order, many calls at once."""
+        return in_order(executor, functools.partial(self.vector), bodies, ahead=ahead)
+
+    def reply(self, body: bytes) -> bytes:
+        """One call's reply as it came."""
+        model_id = self._aws.invoke_id(self._model, self._given_id)
+        reply = self._aws.bedrock.invoke_model(
+            modelId=model_id, body=body, contentType="application/json", accept="application/json"
+        )
+        return reply["body"].read()
+
+
+def warn_once(key: str, message: str, *, stacklevel: int = 5) -> None:
+    """Warn, the first time in this process that ``key`` comes up, at the line that called the client."""
+    if key not in _warned:
+        _warned.add(key)
+        warnings.warn(message, MarengoWarning, stacklevel=stacklevel)
+
+
+_warned: set[str] = set()

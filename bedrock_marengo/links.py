@@ -1,0 +1,55 @@
+"""A segment for people: a URL that plays it, and how to cite it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from bedrock_marengo.errors import ConfigurationError, ServiceError
+from bedrock_marengo.inputs import split_s3_uri
+from bedrock_marengo.segments import Segment
+
+if TYPE_CHECKING:
+    from bedrock_marengo.aws import Aws
+
+__all__ = ["citation", "clock", "playable_url"]
+
+WEEK_SEC = 7 * 24 * 3600
+
+
+def playable_url(aws: Aws, segment: Segment, *, expires_sec: int) -> str:
+    """A presigned URL of a segment's medium that a browser's player starts and ends where the segment does.
+
+    Made without a call. Whoever has it can read the whole medium until it expires: at the latest with the credentials
+    that signed it.
+
+    Raises:
+        ConfigurationError: ``expires_sec`` is not 1 second to 7 days.
+        ServiceError: There are no credentials.
+    """
+    if not 0 < expires_sec <= WEEK_SEC:
+        raise ConfigurationError(f"expires_sec={expires_sec}: S3 takes 1 second to {WEEK_SEC} (7 days).")
+    bucket, key = split_s3_uri(segment.source)
+    try:
+        url = aws.s3.generate_presigned_url(
+            "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=int(expires_sec)
+        )
+    except (ClientError, BotoCoreError) as error:
+        raise ServiceError.of(error, "presigning GetObject", segment.source) from error
+    # The fragment's times are those of the segment's own URI; an image has none.
+    times = segment.uri.partition("#")[2].partition("&")[0]
+    return f"{url}#{times}" if segment.end_sec > segment.start_sec else url
+
+
+def citation(segment: Segment) -> str:
+    """``match.mp4 at 00:06``: the file's name and where the segment begins."""
+    name = segment.source.rpartition("/")[2]
+    return f"{name} at {clock(segment.start_sec)}" if segment.end_sec > segment.start_sec else name
+
+
+def clock(seconds: float) -> str:
+    """Whole seconds as ``MM:SS``, from an hour on as ``H:MM:SS``."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute:02d}:{second:02d}"

@@ -1,0 +1,112 @@
+"""Segments as rows: what any framework's store keeps of them, and what becomes of media that failed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bedrock_marengo.errors import ConfigurationError, MarengoError, MarengoWarning, MediaFailedError
+from bedrock_marengo.inputs import MediaLike
+from bedrock_marengo.segments import Segment, SegmentEmbeddings, checked_metadata
+from bedrock_marengo.transcripts import Transcript
+
+if TYPE_CHECKING:
+    from bedrock_marengo.client import Done, MarengoClient
+
+__all__ = ["Captions", "Failures", "OnError", "Row", "Transcripts", "rows_of"]
+
+Captions = Transcript | Path | str
+Transcripts = bool | Mapping[str, Captions] | Callable[[str], Captions | None]
+OnError = Literal["raise", "skip"] | Callable[[MediaLike, MarengoError], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One segment: text (its URI, then the words spoken in it), flat metadata, vector as float32 ``(dimension,)``."""
+
+    segment: Segment
+    text: str
+    metadata: dict[str, Any]
+    vector: npt.NDArray[np.float32]
+
+
+def rows_of(
+    client: MarengoClient,
+    segments: SegmentEmbeddings,
+    *,
+    source: MediaLike,
+    transcripts: Transcripts = True,
+    metadata: Mapping[str, Any] | None = None,
+) -> list[Row]:
+    """One row for each segment of a medium.
+
+    Args:
+        client: reads captions that lie beside the medium.
+        segments: the medium's.
+        source: the medium as it was handed in: a local file's captions lie beside the file, not beside its upload.
+        transcripts: True takes captions (.vtt, .srt) that lie beside a medium; False none; a mapping or a callable
+            gives them by source URI: a ``pathlib.Path``, or the captions' text.
+        metadata: the user's own fields.
+
+    Raises:
+        InputError: Own fields that are reserved or not flat.
+    """
+    own = checked_metadata(metadata or {}, segments.source)
+    try:
+        transcript = _transcript(client, segments, source, transcripts)
+    except MarengoError as error:
+        # The vectors are paid for and right: captions that can't be read must not lose them.
+        warnings.warn(f"{segments.source} goes without its captions: {error}", MarengoWarning, stacklevel=2)
+        transcript = None
+    rows = []
+    for i, segment in enumerate(segments):
+        words = transcript.words(segment.start_sec, segment.end_sec) if transcript else ""
+        text = f"{segment.uri}\n{words}" if words else segment.uri
+        rows.append(Row(segment, text, {**segments.metadata(i), **own}, segments.vectors[i]))
+    return rows
+
+
+class Failures:
+    """What becomes of media that failed: raised after the rest is done, skipped, or told to a callable."""
+
+    def __init__(self, on_error: OnError) -> None:
+        if on_error not in ("raise", "skip") and not callable(on_error):
+            raise ConfigurationError(f"on_error={on_error!r}: give 'raise', 'skip' or a callable.")
+        self._on_error = on_error
+        self._failed: list[Done] = []
+
+    def note(self, done: Done) -> None:
+        """A medium failed."""
+        if self._on_error == "raise":
+            self._failed.append(done)
+        elif callable(self._on_error) and done.error is not None:
+            self._on_error(done.source, done.error)
+
+    def raise_noted(self) -> None:
+        """All media are done.
+
+        Raises:
+            MarengoError: The one that failed, or ``MediaFailedError`` if several did.
+        """
+        if len(self._failed) == 1 and self._failed[0].error is not None:
+            raise self._failed[0].error
+        if self._failed:
+            raise MediaFailedError(self._failed)
+
+
+def _transcript(
+    client: MarengoClient, segments: SegmentEmbeddings, source: MediaLike, given: Transcripts
+) -> Transcript | None:
+    uri = segments.source
+    if segments.media_type == "image" or given is False:
+        return None
+    if given is True:
+        return client.captions_of(uri if isinstance(source, str) else source)
+    captions = given.get(uri) if isinstance(given, Mapping) else given(uri)
+    return Transcript.of(captions) if captions is not None else None

@@ -1,0 +1,172 @@
+"""Which ID goes out in which region, for which call; whose bucket it is, and where."""
+
+import pytest
+
+import marengo_local
+from bedrock_marengo import ConfigurationError, MarengoClient, MediaNotFoundError, ServiceError
+
+BASE = {"3.0": "twelvelabs.marengo-embed-3-0-v1:0", "2.7": "twelvelabs.marengo-embed-2-7-v1:0"}
+REGIONS = {
+    "us-east-1": {"3.0": "", "2.7": "us."},
+    "eu-west-1": {"3.0": "eu.", "2.7": "eu."},
+    "ap-northeast-2": {"3.0": "", "2.7": "apac."},
+}
+PROFILE = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc123def456"
+
+
+@pytest.mark.filterwarnings("ignore:AWS ends Marengo 2.7")
+@pytest.mark.parametrize("region", REGIONS)
+def test_each_call_gets_the_regions_id(region):
+    with marengo_local.serve(region=region, synthetic_sec=6.0) as there:
+        uri = there.put(b"v", "a.mp4")
+        for version, prefix in REGIONS[region].items():
+            with MarengoClient(version, **there.client_options) as client:
+                client.embed_text("a")
+                client.embed_media(uri)
+            assert there.calls.of("InvokeModel")[-1].model_id == prefix + BASE[version]
+            assert there.calls.of("StartAsyncInvoke")[-1].model_id == BASE[version]
+
+
+@pytest.mark.parametrize(
+    ("model", "sent"),
+    [
+        (BASE["3.0"], BASE["3.0"]),
+        ("us." + BASE["2.7"], "us." + BASE["2.7"]),
+        (f"arn:aws:bedrock:us-east-1::foundation-model/{BASE['3.0']}", BASE["3.0"]),
+        (
+            f"arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.{BASE['2.7']}",
+            f"arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.{BASE['2.7']}",
+        ),
+    ],
+)
+def test_a_model_by_id_profile_or_arn(connect, local, video, model, sent):
+    client = connect(model)
+    client.embed_text("a")
+    client.embed_media(video)
+    assert local.calls.of("InvokeModel")[0].model_id == sent
+    assert local.calls.of("StartAsyncInvoke")[0].model_id == client.model_id in BASE.values()
+
+
+def test_an_application_inference_profile(connect, local, video):
+    local.application_profiles = {PROFILE: BASE["3.0"]}
+    client = connect("3.0", invoke_model_id=PROFILE)
+    client.embed_text("a")
+    client.embed_media(video)
+    assert local.calls.of("InvokeModel")[0].model_id == PROFILE
+    assert local.calls.of("StartAsyncInvoke")[0].model_id == BASE["3.0"]
+    with pytest.raises(ConfigurationError, match="hides its model: give the version and the profile apart"):
+        MarengoClient(PROFILE)
+
+
+def test_a_wrong_id_is_explained(connect, local):
+    with pytest.raises(ServiceError, match=r"on-demand throughput.*leave the ID to us"):
+        connect("2.7", invoke_model_id=BASE["2.7"]).embed_text("a")
+
+
+def test_a_region_without_marengo(connect, local, video):
+    client = connect(region_name="us-west-2")
+    for call in (lambda: client.embed_text("a"), lambda: client.embed_media(video)):
+        with pytest.raises(ConfigurationError, match=r"not in us-west-2.*us-east-1, eu-west-1, ap-northeast-2"):
+            call()
+    assert len(local.calls) == 0
+
+
+def test_no_region(monkeypatch, local):
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigurationError, match="No region: give region_name="):
+        MarengoClient().embed_text("a")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    assert MarengoClient().embed_text("a").shape == (512,)
+
+
+# Buckets.
+
+
+@pytest.fixture
+def elsewhere(local):
+    """A bucket in another region, with a video and an image."""
+    name = f"{local.bucket}-eu"
+    local.s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    for key in ("a.mp4", "a.png"):
+        local.s3.put_object(Bucket=name, Key=key, Body=b"x")
+    return name
+
+
+def bedrock_calls(local):
+    return local.calls["InvokeModel"] + local.calls["StartAsyncInvoke"]
+
+
+def test_a_bucket_in_another_region(connect, local, video, elsewhere):
+    client = connect()
+    for call in (
+        lambda: client.embed_media(f"s3://{elsewhere}/a.mp4"),
+        lambda: client.embed_media(f"s3://{elsewhere}/a.png"),
+        lambda: client.embed_image(f"s3://{elsewhere}/a.png"),
+        lambda: connect(output_s3_uri=f"s3://{elsewhere}/out/").embed_media(video),
+    ):
+        with pytest.raises(ConfigurationError, match=f"Bucket '{elsewhere}' is in eu-west-1, the model in us-east-1"):
+            call()
+    assert bedrock_calls(local) == 0
+
+
+def test_no_such_bucket(connect, local, video):
+    for call in (
+        lambda: connect().embed_media("s3://no-such-bucket-of-ours/a.mp4"),
+        lambda: connect(output_s3_uri="s3://no-such-bucket-of-ours/").embed_media(video),
+    ):
+        with pytest.raises(MediaNotFoundError, match="There is no bucket 'no-such-bucket-of-ours'"):
+            call()
+    assert bedrock_calls(local) == 0
+
+
+def test_segments_need_an_output_prefix(connect, local, video):
+    with pytest.raises(ConfigurationError, match="give output_s3_uri="):
+        connect(output_s3_uri=None).embed_media(video)
+    assert len(local.calls) == 0
+
+
+# Bucket owners: always sent.
+
+
+def owner_sent(local):
+    return local.calls.of("StartAsyncInvoke")[-1].body["modelInput"]["video"]["mediaSource"]["s3Location"][
+        "bucketOwner"
+    ]
+
+
+def output_owner_sent(local):
+    return local.calls.of("StartAsyncInvoke")[-1].body["outputDataConfig"]["s3OutputDataConfig"]["bucketOwner"]
+
+
+def test_the_owner_as_given(connect, local, video):
+    connect(bucket_owner=local.account_id).embed_media(video)
+    assert owner_sent(local) == output_owner_sent(local) == local.account_id
+
+
+def test_the_owner_by_bucket(connect, local):
+    other = f"{local.bucket}-theirs"
+    local.s3.create_bucket(Bucket=other)
+    local.s3.put_object(Bucket=other, Key="a.mp4", Body=b"x")
+    local.bucket_owners = {other: "999999999999"}
+    connect(bucket_owner={other: "999999999999", local.bucket: local.account_id}).embed_media(f"s3://{other}/a.mp4")
+    assert (owner_sent(local), output_owner_sent(local)) == ("999999999999", local.account_id)
+
+
+def test_the_owner_by_sts(connect, local, video):
+    connect(bucket_owner=None).embed_media(video)
+    assert owner_sent(local) == output_owner_sent(local) == local.account_id
+
+
+def test_sts_does_not_answer(connect, local, video, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1")
+    with pytest.raises(ConfigurationError, match=f"owns bucket '{local.bucket}'.*bucket_owner='123456789012'"):
+        connect(bucket_owner=None).embed_media(video)
+    assert bedrock_calls(local) == 0
+    # Who gives the owner needs no STS.
+    assert len(connect().embed_media(video))
+
+
+def test_a_wrong_owner_is_the_services_to_refuse(connect, local, video):
+    with pytest.raises(ServiceError, match=r"bucketOwner.*Give the account that owns the bucket"):
+        connect(bucket_owner="111111111111").embed_media(video)

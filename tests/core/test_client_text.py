@@ -1,0 +1,430 @@
+"""Texts and images: one InvokeModel call each, many at once, retried while it may pass, stopped when it may not."""
+
+import asyncio
+import os
+import pickle
+import threading
+import warnings
+
+import boto3
+import numpy as np
+import pytest
+
+from bedrock_marengo import (
+    ConfigurationError,
+    InputError,
+    MarengoClient,
+    MarengoWarning,
+    Media,
+    Query,
+    ServiceError,
+)
+from marengo_local import Fault
+
+LONG = "a long story about dogs " * 200
+
+
+@pytest.fixture
+def image(png, tmp_path):
+    path = tmp_path / "dog.png"
+    path.write_bytes(png())
+    return path
+
+
+# Shapes and order.
+
+
+@pytest.mark.parametrize(("model", "dimension"), [("3.0", 512), ("2.7", 1024)])
+def test_vectors_are_float32_of_the_models_dimension(connect, png, model, dimension):
+    client = connect(model)
+    assert client.dimension == client.model.dimension == dimension
+    for vector in (client.embed_text("a dog"), client.embed_image(Media.from_bytes(png()))):
+        assert vector.dtype == np.float32 and vector.shape == (dimension,)
+    many = client.embed_texts(["a", "b", "c"])
+    assert many.dtype == np.float32 and many.shape == (3, dimension)
+    assert client.embed_texts([]).shape == client.embed_images([]).shape == (0, dimension)
+
+
+def test_order_is_kept_and_equal_texts_are_asked_once(client, local):
+    texts = [f"text {i % 40}" for i in range(100)]
+    vectors = client.embed_texts(text for text in texts)
+    assert local.calls["InvokeModel"] == 40
+    for i in (0, 39, 40, 99):
+        assert np.array_equal(vectors[i], client.embed_text(texts[i]))
+    assert not np.array_equal(vectors[0], vectors[1])
+
+
+def test_images_by_path_bytes_and_s3_are_the_same(client, local, image):
+    data = image.read_bytes()
+    uri = local.put(data, "a b#dog.png")
+    one = client.embed_image(image)
+    for other in (Media.from_path(str(image)), Media.from_bytes(data), uri, Media.from_s3(uri)):
+        assert np.array_equal(client.embed_image(other), one)
+    assert np.array_equal(client.embed_images([image, uri]), [one, one])
+    assert local.calls.of("InvokeModel")[3].body["image"]["mediaSource"]["s3Location"]["uri"] == uri
+
+
+def test_combinations(client, local, image):
+    both = client.embed_text_image("at night", image)
+    assert both.shape == (512,) and not np.array_equal(both, client.embed_image(image))
+    assert client.embed_multi_input("<@a> beside <@b>", {"a": image, "b": image}).shape == (512,)
+    assert client.embed_multi_input(None, [image, image]).shape == (512,)
+    assert np.array_equal(
+        client.embed_multi_input(None, {"a": image}), client.embed_multi_input(None, (Media.from_path(image),))
+    )
+
+
+def test_2_7_refuses_combinations_before_any_call(connect, local, image):
+    client = connect("2.7")
+    for call in (lambda: client.embed_text_image("a", image), lambda: client.embed_multi_input("a", [image])):
+        with pytest.raises(InputError, match=r"use model='3.0'"):
+            call()
+    assert local.calls["InvokeModel"] == 0
+
+
+def test_embed_query_takes_whatever_a_query_is_made_of(client, local, image, png):
+    text, other = client.embed_text("a dog"), Media.from_bytes(png(9))
+    assert np.array_equal(client.embed_query("a dog"), text)
+    assert np.array_equal(client.embed_query(Query(text="a dog")), text)
+    assert np.array_equal(client.embed_query(Query(image=image)), client.embed_image(image))
+    assert np.array_equal(client.embed_query(Query(text="a", image=image)), client.embed_text_image("a", image))
+    assert np.array_equal(
+        client.embed_query(Query(text="<@x>", images={"x": other})), client.embed_multi_input("<@x>", {"x": other})
+    )
+    for query in (Query(video=local.put(b"v", "q.mp4")), Query(audio=local.put(b"a", "q.mp3"))):
+        vector = client.embed_query(query)
+        assert vector.dtype == np.float32 and np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/etc/passwd",
+        "file:///etc/passwd",
+        "s3://other/secret.png",
+        "data:image/png;base64,AAAA",
+        "s3://bucket/match.mp4#t=6.5,13&track=visual&job=3fa9c1d27b041e55",
+    ],
+)
+def test_a_text_that_looks_like_a_place_is_a_text(client, local, text):
+    client.embed_query(text)
+    assert [call.body for call in local.calls.of("InvokeModel")] == [{"inputType": "text", "text": {"inputText": text}}]
+    assert len(local.calls) == 1
+
+
+# Refused before the first call.
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda c: c.embed_text(""), "empty text"),
+        (lambda c: c.embed_text(None), "not NoneType"),
+        (lambda c: c.embed_texts("a dog"), "takes many texts"),
+        (lambda c: c.embed_texts(["a", "b", " "]), "Text 2 of 3: An empty text"),
+        (lambda c: c.embed_texts(["a", None]), "Text 1 of 2: A text must be a string"),
+        (lambda c: c.embed_texts(["a", ["b"]]), "Text 1 of 2: A text must be a string"),
+        (lambda c: c.embed_image("dog.png"), "is no medium"),
+        (lambda c: c.embed_image(Media("video", data=b"x")), "is video; here goes image"),
+        (lambda c: c.embed_image(Media("image", data=b"x", size=5 * 1024**2 + 1)), "takes image of at most 5,242,880"),
+        (lambda c: c.embed_text_image(None, Media("image", data=b"x")), "not NoneType"),
+        (lambda c: c.embed_text_image("", Media("image", data=b"x")), "empty text"),
+        (lambda c: c.embed_text_image("a", None), "is no medium"),
+        (lambda c: c.embed_multi_input(5, [Media("image", data=b"x")]), "not int"),
+        (lambda c: c.embed_multi_input("a", "s3://b/a.png"), "mapping of name to image, or a list"),
+        (lambda c: c.embed_multi_input("a", Media("image", data=b"x")), "mapping of name to image, or a list"),
+        (lambda c: c.embed_multi_input("<@b>", {"a": Media("image", data=b"x")}), "no image has that name"),
+        (lambda c: c.embed_multi_input(None, [Media("image", data=bytes(4_700_000))] * 4), "25,000,000"),
+        (lambda c: c.embed_query(Query(text="")), "empty text"),
+    ],
+)
+def test_refused_before_any_call(client, local, call, said):
+    with pytest.raises(InputError, match=said):
+        call(client)
+    assert local.calls["InvokeModel"] == 0
+
+
+def test_a_wrong_setting_is_refused_at_once():
+    for settings, said in [
+        ({"model": "4.0"}, "No Marengo model is called '4.0'"),
+        ({"truncate": "start"}, "give 'end' or 'error'"),
+        ({"max_concurrency": 0}, "max_concurrency=0"),
+        ({"aws_access_key_id": "AKIA"}, "Give both"),
+        ({"bucket_owner": "123"}, "12 digits"),
+        ({"bucket_owner": {"b": 123456789012}}, "12 digits"),
+    ]:
+        with pytest.raises(ConfigurationError, match=said):
+            MarengoClient(**settings)
+    with pytest.raises(InputError, match="no S3 URI"):
+        MarengoClient(output_s3_uri="bucket/marengo")
+
+
+# Long texts.
+
+
+def test_a_long_text_warns_once(client, connect):
+    with pytest.warns(MarengoWarning, match=r"about \d+ tokens passes the 500"):
+        client.embed_text(LONG)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        client.embed_texts([LONG, LONG + "more", "short"])
+        connect().embed_text(LONG)
+
+
+def test_truncate_error_refuses_what_might_be_cut(connect, local):
+    client = connect(truncate="error")
+    with pytest.raises(InputError, match=r"up to 4800 tokens; Marengo 3.0 cuts at 500"):
+        client.embed_text(LONG)
+    with pytest.raises(InputError, match="Text 1 of 2: This text has up to"):
+        client.embed_texts(["short", "語" * 167])
+    assert local.calls["InvokeModel"] == 0
+    client.embed_texts(["a" * 500, "語" * 166])
+
+
+def test_a_token_counter_takes_the_estimates_place(connect, local):
+    client = connect(truncate="error", token_counter=lambda text: len(text.split()))
+    client.embed_text(" ".join(["word"] * 500))
+    with pytest.raises(InputError, match="has 501 tokens"):
+        client.embed_text(" ".join(["word"] * 501))
+    with pytest.warns(MarengoWarning, match="about 999 tokens"):
+        connect(token_counter=lambda _: 999).embed_text("short")
+
+
+def test_2_7_lets_the_service_refuse(connect, local):
+    with pytest.raises(ServiceError, match="77 tokens"):
+        connect("2.7", truncate="error").embed_text(LONG)
+    assert local.calls["InvokeModel"] == 1
+
+
+def test_2_7_warns_of_its_end_once(local):
+    with pytest.warns(MarengoWarning, match="2026-11-30"):
+        MarengoClient("2.7")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MarengoClient("2.7")
+
+
+# Many at once.
+
+
+@pytest.mark.parametrize("limit", [1, 4])
+def test_max_concurrency_is_the_most_in_flight(connect, local, limit):
+    local.latency_sec = 0.1
+    connect(max_concurrency=limit).embed_texts(map(str, range(3 * limit)))
+    at = sorted(call.at for call in local.calls.of("InvokeModel"))
+    # The stand-in holds each reply for 0.1 s: one call more in flight would have come before that.
+    assert all(later - earlier >= 0.099 for earlier, later in zip(at, at[limit:], strict=False))
+    assert at[limit - 1] - at[0] < 0.1
+
+
+async def test_300_awaitables_share_the_bound(connect, local):
+    local.latency_sec = 0.02
+    client = connect(max_concurrency=16)
+    vectors = await asyncio.gather(*(client.aembed_text(f"text {i}") for i in range(300)))
+    at = sorted(call.at for call in local.calls.of("InvokeModel"))
+    assert len(at) == 300 and all(b - a >= 0.0195 for a, b in zip(at, at[16:], strict=False))
+    assert np.array_equal(vectors[7], client.embed_text("text 7"))
+
+
+async def test_the_loop_ticks_and_its_executor_is_idle(client, local, image):
+    loop = asyncio.get_running_loop()
+    ticks = 0
+
+    async def tick():
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0)
+            ticks += 1
+
+    local.latency_sec = 0.1
+    ticking = asyncio.create_task(tick())
+    await client.aembed_texts(["a", "b"])
+    await client.aembed_image(image)
+    await client.aembed_images([image])
+    await client.aembed_text_image("a", image)
+    await client.aembed_multi_input(None, [image])
+    await client.aembed_query(Query(text="a"))
+    ticking.cancel()
+    assert ticks > 100
+    assert loop._default_executor is None
+
+
+async def test_cancelling_one_awaitable_leaves_the_others(client, local):
+    local.latency_sec = 0.1
+    tasks = [asyncio.create_task(client.aembed_text(f"text {i}")) for i in range(40)]
+    await asyncio.sleep(0.05)
+    for task in tasks[::2]:
+        task.cancel()
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(result, asyncio.CancelledError) for result in done[::2])
+    assert all(result.shape == (512,) for result in done[1::2])
+
+
+def test_one_client_serves_many_threads(client):
+    expected = client.embed_text("shared")
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(client.embed_text("shared"))) for _ in range(64)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 64 and all(np.array_equal(result, expected) for result in results)
+
+
+# What passes is retried; what does not pass stops at once.
+
+PASSING = [
+    {"error": "ThrottlingException"},
+    {"error": "ModelNotReadyException"},
+    {"error": "ModelTimeoutException"},
+    {"error": "ModelErrorException"},
+    {"error": "InternalServerException"},
+    {"error": "ServiceUnavailableException"},
+    {"error": "BadGateway", "status": 502},
+    {"drop": "before"},
+    {"drop": "after"},
+    {"drop": "mid-body"},
+]
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: "-".join(map(str, fault.values())))
+def test_what_passes_is_retried(client, local, fault):
+    local.faults = [Fault(op="InvokeModel", times=2, **fault)]
+    assert client.embed_text("a dog").shape == (512,)
+    assert local.calls["InvokeModel"] == 3
+
+
+def test_many_faults_lose_no_text(client, local):
+    local.faults = [Fault(op="InvokeModel", when=0.02, **fault) for fault in PASSING[1:]]
+    vectors = client.embed_texts(map(str, range(100)))
+    local.faults = []
+    assert np.array_equal(vectors, client.embed_texts(map(str, range(100))))
+
+
+def test_a_rate_limit_slows_the_pool_and_loses_nothing(client, local):
+    local.invoke_rate = 60.0
+    assert client.embed_texts(map(str, range(100))).shape == (100, 512)
+    # A pool that did not slow down together would have asked hundreds of times more.
+    assert local.calls["InvokeModel"] < 400
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        ("ValidationException", ""),
+        ("AccessDeniedException", "Check IAM: bedrock:InvokeModel"),
+        ("ExpiredTokenException", "refresh them and run again"),
+        ("ResourceNotFoundException", ""),
+    ],
+)
+def test_what_does_not_pass_stops_at_once(connect, local, error, advice):
+    local.faults = [Fault(op="InvokeModel", error=error, message="because of us")]
+    with pytest.raises(ServiceError, match=f"InvokeModel for a text: {error}: because of us.*{advice}") as caught:
+        connect(max_concurrency=4).embed_texts(map(str, range(100)))
+    assert (caught.value.code, caught.value.operation) == (error, "InvokeModel")
+    assert local.calls["InvokeModel"] <= 8
+
+
+def test_a_failure_that_does_not_pass_in_time_is_told(connect, local, monkeypatch):
+    monkeypatch.setattr("bedrock_marengo.pacing.backoff_sec", lambda _: 0.0)
+    local.faults = [Fault(op="InvokeModel", error="ServiceUnavailableException")]
+    with pytest.raises(ServiceError, match="ServiceUnavailableException"):
+        connect().embed_text("a")
+    assert local.calls["InvokeModel"] == 8
+
+
+def test_nothing_answers(connect, monkeypatch):
+    monkeypatch.setattr("bedrock_marengo.pacing.backoff_sec", lambda _: 0.0)
+    with pytest.raises(ServiceError, match=r"EndpointConnectionError.*check region_name, endpoint_url"):
+        connect(endpoint_url="http://127.0.0.1:1").embed_text("a")
+
+
+def test_no_credentials(monkeypatch, local):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    with pytest.raises(ServiceError, match="Set up AWS credentials"):
+        MarengoClient(region_name="us-east-1").embed_text("a")
+
+
+def test_an_unknown_profile():
+    with pytest.raises(ConfigurationError, match="profile_name='nobody'"):
+        MarengoClient(profile_name="nobody").embed_text("a")
+
+
+# Processes.
+
+
+def marengo_threads():
+    return [
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name.startswith("marengo-") and not thread.name.startswith("marengo-local")
+    ]
+
+
+async def test_close_leaves_no_threads_and_the_client_can_be_used_again(local):
+    with MarengoClient(**local.client_options) as client:
+        client.embed_texts(["a", "b"])
+        await client.aembed_text("c")
+        assert marengo_threads()
+    assert not marengo_threads()
+    assert client.embed_text("a").shape == (512,)
+    client.close()
+    client.close()
+    assert not marengo_threads()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_embeds(client):
+    expected = client.embed_texts(["a", "b"])
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.write(writing, client.embed_texts(["a", "b"]).tobytes())
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
+        data = file.read()
+    assert os.waitpid(child, 0)[1] == 0
+    assert np.array_equal(np.frombuffer(data, np.float32).reshape(2, 512), expected)
+    assert np.array_equal(client.embed_texts(["a", "b"]), expected)
+
+
+def test_a_pickle_holds_no_secret_and_works(connect, local):
+    client = connect(aws_session_token="TOKEN-OF-MINE", tags={"team": "a"}, max_concurrency=3)
+    data = pickle.dumps(client)
+    for secret in (local.access_key_id, local.client_options["aws_secret_access_key"] + '"', "TOKEN-OF-MINE"):
+        assert secret.encode() not in data and secret not in repr(client) and secret not in str(client.__getstate__())
+    copied = pickle.loads(data)
+    assert repr(copied) == repr(client) and copied._gate._slots._value == 3
+    # The copy finds credentials by boto3's own chain; here, the environment.
+    assert np.array_equal(copied.embed_text("a"), connect().embed_text("a"))
+
+
+@pytest.mark.parametrize("name", ["session", "bedrock_client"])
+def test_what_another_process_can_not_have_refuses_to_be_pickled(connect, local, name):
+    session = boto3.Session(region_name="us-east-1", aws_access_key_id="AKIAMINE", aws_secret_access_key="s3cr3t")
+    given = session if name == "session" else session.client("bedrock-runtime", endpoint_url=local.endpoint_url)
+    options = {key: value for key, value in local.client_options.items() if not key.startswith("aws_")}
+    client = MarengoClient(**options, **{name: given})
+    assert client.embed_text("a").shape == (512,)
+    with pytest.raises(ConfigurationError, match=f"A {name} that you handed in can't be pickled"):
+        pickle.dumps(client)
+    assert "s3cr3t" not in repr(client)
+
+
+def test_no_error_shows_a_secret(connect, local):
+    local.faults = [Fault(op="InvokeModel", error="AccessDeniedException")]
+    client = connect(aws_secret_access_key="s3cr3t-of-mine", aws_session_token="t0ken-of-mine")
+    with pytest.raises(ServiceError) as caught:
+        client.embed_text("a")
+    shown = f"{caught.value!r} {caught.value} {caught.value.__dict__} {client!r} {client._aws_settings!r}"
+    assert "of-mine" not in shown
+    copied = pickle.loads(pickle.dumps(caught.value))
+    assert (str(copied), copied.code) == (str(caught.value), "AccessDeniedException")
