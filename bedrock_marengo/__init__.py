@@ -1,7 +1,9 @@
 """TwelveLabs Marengo on Amazon Bedrock: the shared core. Unofficial; not by AWS or TwelveLabs."""
 
-from bedrock_marengo.client import Done, MarengoClient
+from bedrock_marengo.bulk import Done
+from bedrock_marengo.client import MarengoClient
 from bedrock_marengo.errors import (
+    BudgetError,
     ConfigurationError,
     InputError,
     JobError,
@@ -13,17 +15,22 @@ from bedrock_marengo.errors import (
     SegmentNotFoundError,
     ServiceError,
 )
-from bedrock_marengo.inputs import Media, Query, Segmentation
+from bedrock_marengo.forgetting import Receipt
+from bedrock_marengo.inputs import Manifest, Media, Query, Segmentation
 from bedrock_marengo.jobs import Job
 from bedrock_marengo.media import Progress
+from bedrock_marengo.plan import Plan
+from bedrock_marengo.prices import Prices, Usage
 from bedrock_marengo.segments import Segment, SegmentEmbeddings
 
 __all__ = [
+    "BudgetError",
     "ConfigurationError",
     "Done",
     "InputError",
     "Job",
     "JobError",
+    "Manifest",
     "MarengoClient",
     "MarengoError",
     "MarengoWarning",
@@ -31,11 +38,15 @@ __all__ = [
     "MediaFailedError",
     "MediaNotFoundError",
     "OutputError",
+    "Plan",
+    "Prices",
     "Progress",
     "Query",
+    "Receipt",
     "Segment",
     "SegmentEmbeddings",
     "SegmentNotFoundError",
     "Segmentation",
     "ServiceError",
+    "Usage",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import threading
@@ -47,6 +48,8 @@ class AwsSettings:
     s3_endpoint_url: str | None = None
     config: Config | None = field(default=None, repr=False)
     session: boto3.Session | None = field(default=None, repr=False)
+    role_arn: str | None = None
+    role_session_name: str = "bedrock-marengo"
     bedrock_client: BedrockRuntimeClient | None = field(default=None, repr=False)
     bucket_owner: str | Mapping[str, str] | None = None
     max_concurrency: int = 16
@@ -139,6 +142,14 @@ class Aws:
                 self._account = self._ask_account(bucket)
             return self._account
 
+    def is_elsewhere(self, bucket: str) -> bool:
+        """Whether a bucket lies in another region than the model. One HEAD for each bucket.
+
+        Raises:
+            MediaNotFoundError: No such bucket.
+        """
+        return self._region_of(bucket) not in (None, self.region)
+
     def check_bucket(self, bucket: str) -> None:
         """Refuse a bucket that isn't there or lies in another region than the model. One HEAD for each bucket.
 
@@ -146,13 +157,12 @@ class Aws:
             MediaNotFoundError: No such bucket.
             ConfigurationError: Another region.
         """
-        if bucket not in self._regions:
-            self._regions[bucket] = self._ask_region(bucket)
-        region = self._regions[bucket]
-        if region is not None and region != self.region:
+        if self.is_elsewhere(bucket):
+            region = self._region_of(bucket)
             raise ConfigurationError(
                 f"Bucket {bucket!r} is in {region}, the model in {self.region}. Bedrock reads and writes only "
-                f"buckets in its own region: use region_name={region!r} if Marengo is there, or copy the media."
+                f"buckets in its own region: use region_name={region!r} if Marengo is there, or have media copied by "
+                f"stage='s3://a-bucket-in-{self.region}/stage/'."
             )
 
     def invoke_id(self, model: Model, given: str | None) -> str:
@@ -201,19 +211,42 @@ class Aws:
             return self._clients[service]
 
     def _session(self) -> boto3.Session:
-        if self.settings.session is not None:
-            return self.settings.session
         with self._lock:
             if "session" not in self._clients:
-                import boto3  # 0.1 s that an import of this package must not cost
-
-                names = ("profile_name", "region_name", *_SECRETS)
-                try:
-                    self._clients["session"] = boto3.Session(**{name: getattr(self.settings, name) for name in names})
-                except BotoCoreError as error:
-                    raise ConfigurationError(f"profile_name={self.settings.profile_name!r}: {error}") from error
+                own = self.settings.session or self._own_session()
+                role = self.settings.role_arn
+                self._clients["session"] = self._in_role(own, role) if role else own
             session: boto3.Session = self._clients["session"]
             return session
+
+    def _own_session(self) -> boto3.Session:
+        import boto3  # 0.1 s that an import of this package must not cost
+
+        names = ("profile_name", "region_name", *_SECRETS)
+        try:
+            return boto3.Session(**{name: getattr(self.settings, name) for name in names})
+        except BotoCoreError as error:
+            raise ConfigurationError(f"profile_name={self.settings.profile_name!r}: {error}") from error
+
+    def _in_role(self, own: boto3.Session, role_arn: str) -> boto3.Session:
+        """A session in a role, whose credentials botocore fetches anew before they run out."""
+        import boto3
+        from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+        from botocore.session import Session
+
+        region = self.settings.region_name or own.region_name
+        source = own.get_credentials()
+        if source is None:
+            raise ConfigurationError(f"role_arn={role_arn!r}: there are no credentials to assume the role with.")
+        fetcher = AssumeRoleCredentialFetcher(
+            functools.partial(own.client, region_name=region),
+            source,
+            role_arn,
+            extra_args={"RoleSessionName": self.settings.role_session_name},
+        )
+        inner = Session()
+        inner._credentials = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")  # type: ignore[attr-defined]
+        return boto3.Session(botocore_session=inner, region_name=region)
 
     def _config(self, **ours: Any) -> Config:
         pool = self.settings.max_concurrency + 4
@@ -228,6 +261,11 @@ class Aws:
             f"Bedrock wants the account that owns bucket {bucket!r}, and STS did not tell ours: give "
             "bucket_owner='123456789012', or a mapping of bucket to account.",
         )
+
+    def _region_of(self, bucket: str) -> str | None:
+        if bucket not in self._regions:
+            self._regions[bucket] = self._ask_region(bucket)
+        return self._regions[bucket]
 
     def _ask_region(self, bucket: str) -> str | None:
         try:

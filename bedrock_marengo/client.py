@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import itertools
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 import numpy as np
@@ -17,45 +18,47 @@ import numpy.typing as npt
 
 from bedrock_marengo import requests
 from bedrock_marengo.aws import AWS_FIELDS, Aws, AwsSettings
-from bedrock_marengo.errors import ConfigurationError, InputError, JobError, MarengoError, SegmentNotFoundError
+from bedrock_marengo.bulk import Done, embed_all
+from bedrock_marengo.checksums import Identity
+from bedrock_marengo.durations import Durations
+from bedrock_marengo.errors import ConfigurationError, InputError, SegmentNotFoundError
+from bedrock_marengo.forgetting import Forgetter, Receipt
 from bedrock_marengo.identity import SourceIdentity
-from bedrock_marengo.inputs import Media, MediaLike, Query, Segmentation, split_s3_uri
+from bedrock_marengo.inputs import Media, MediaLike, Query, Segmentation, Sources, split_s3_uri
 from bedrock_marengo.invoking import Invoker, warn_once
 from bedrock_marengo.jobs import Job, Jobs
 from bedrock_marengo.links import playable_url
 from bedrock_marengo.media import Progress, Worker
 from bedrock_marengo.models import Kind, Model, find_model
-from bedrock_marengo.pacing import Gate, as_finished, in_order
+from bedrock_marengo.outlays import Outlay
+from bedrock_marengo.pacing import Gate, Starts, in_order
+from bedrock_marengo.plan import JOB_SEC, JOBS_ALLOWED, Plan, Planner
+from bedrock_marengo.prices import Budget, Prices, Usage
 from bedrock_marengo.recall import Recall
+from bedrock_marengo.rejoining import take_up
 from bedrock_marengo.requests import MediaRequest
 from bedrock_marengo.segments import Segment, SegmentEmbeddings
-from bedrock_marengo.sources import MediaListing
+from bedrock_marengo.sources import MediaListing, object_tags
+from bedrock_marengo.staging import Stage
 from bedrock_marengo.transcripts import Transcript, captions_beside
+from bedrock_marengo.works import WorkIndex
 
 if TYPE_CHECKING:
     import boto3
     from botocore.config import Config
     from mypy_boto3_bedrock_runtime import BedrockRuntimeClient
 
-__all__ = ["Done", "MarengoClient"]
+__all__ = ["MarengoClient"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Vector = npt.NDArray[np.float32]
 
-JOBS_AT_ONCE = 16
-"""Jobs that embed_many keeps in flight. About 20 were seen to be allowed on real accounts."""
+JOBS_AT_ONCE = 64
+"""Media that embed_many has under way; how many jobs the account allows is found out, about 20 were seen."""
 _END = object()
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """One medium of ``embed_many``: ``source`` as handed in, and either ``segments`` or ``error``."""
-
-    source: MediaLike
-    uri: str | None
-    segments: SegmentEmbeddings | None = None
-    error: MarengoError | None = None
+_TAKEN = 128
+"""Vectors that asyncio takes at a time."""
 
 
 class MarengoClient:
@@ -76,9 +79,17 @@ class MarengoClient:
         token_counter: text -> tokens, in place of our estimate.
         tags: for the jobs, on the AWS bill.
         output_kms_key_id: the key that Bedrock encrypts outputs with.
+        stage: an S3 prefix in the model's region, such as "s3://bucket/stage/", that media in buckets of other regions
+            are copied to, on S3's side, while their jobs run. Left out, such media are refused.
+        identity: what tells one version of an object from another, beside key and size: "etag" (a listing gives it),
+            "checksum" (S3's own, by one HEAD for each object: what is copied in place is not paid for again), or a
+            callable from ``SourceIdentity`` to a string.
+        prices: the table that plans, budgets and ``usage`` reckon by.
+        max_starts_per_sec: jobs started a second, at most; what the account allows is found out anyway.
 
     The other settings are boto3's: ``profile_name``, ``session``, ``aws_access_key_id`` and the like, ``config``,
-    ``endpoint_url`` (Bedrock), ``s3_endpoint_url``, ``bedrock_client``.
+    ``endpoint_url`` (Bedrock), ``s3_endpoint_url``, ``bedrock_client``; and ``role_arn``, a role to work in, whose
+    credentials are fetched anew before they run out, with its ``role_session_name``.
 
     Example:
         >>> client = MarengoClient(region_name="us-east-1", output_s3_uri="s3://bucket/marengo/")
@@ -94,6 +105,8 @@ class MarengoClient:
         output_s3_uri: str | None = None,
         invoke_model_id: str | None = None,
         profile_name: str | None = None,
+        role_arn: str | None = None,
+        role_session_name: str = "bedrock-marengo",
         aws_access_key_id: str | None = None,
         aws_secret_access_key: str | None = None,
         aws_session_token: str | None = None,
@@ -108,16 +121,23 @@ class MarengoClient:
         token_counter: Callable[[str], int] | None = None,
         tags: Mapping[str, str] | None = None,
         output_kms_key_id: str | None = None,
+        stage: str | None = None,
+        identity: Identity = "etag",
+        prices: Prices | None = None,
+        max_starts_per_sec: float | None = None,
     ) -> None:
         given = locals()
         self._model, profile = find_model(model)
         if truncate not in ("end", "error"):
             raise ConfigurationError(f"truncate={truncate!r}: give 'end' or 'error'.")
-        if output_s3_uri is not None:
-            split_s3_uri(output_s3_uri)
+        if identity not in ("etag", "checksum") and not callable(identity):
+            raise ConfigurationError(f"identity={identity!r}: give 'etag', 'checksum' or a callable.")
+        for prefix in (output_s3_uri, stage):
+            if prefix is not None:
+                split_s3_uri(prefix)
         self._settings = {name: given[name] for name in _OWN_FIELDS}
         self._settings["invoke_model_id"] = invoke_model_id or profile
-        self._aws_settings = AwsSettings(**{name: given[name] for name in AWS_FIELDS})
+        self._aws_settings = AwsSettings(**{name: given[name] for name in AWS_FIELDS if name in given})
         self._set_up()
         if day := self._model.end_of_life.get("*"):
             warn_once(
@@ -163,11 +183,25 @@ class MarengoClient:
             vectors[row] = vector
         return vectors if len(rows) == len(texts) else vectors[[rows[text] for text in texts]]
 
+    def iter_embed_texts(self, texts: Iterable[str]) -> Iterator[Vector]:
+        """Any number of texts, one float32 ``(dimension,)`` for each, in order, in bounded memory.
+
+        Texts are taken as needed, many calls at once; equal ones among the latest 4,096 are asked for once. The first
+        failure ends it, after the vectors of all texts before.
+
+        Raises:
+            InputError: As ``embed_text``, naming the text by its place.
+            ServiceError: AWS refused.
+        """
+        if isinstance(texts, str):
+            raise InputError("iter_embed_texts takes many texts: a string would be its letters.")
+        return self._invoker.each(self._pool("calls"), texts, ahead=self._ahead)
+
     def embed_image(self, image: MediaLike) -> Vector:
         """One image as float32 ``(dimension,)``. Local images go inside the request, at most 5 MB each."""
         media = Media.of(image, "image")
         return self._invoker.vector(
-            requests.encode(requests.image(self._model, self._invoker.location(media))), media.name
+            requests.encode(requests.image(self._model, self._invoker.location(media))), media.name, kind="image"
         )
 
     def embed_images(self, images: Iterable[MediaLike]) -> npt.NDArray[np.float32]:
@@ -180,7 +214,7 @@ class MarengoClient:
         media = Media.of(image, "image")
         body = requests.text_image(self._model, text, self._invoker.location(media))
         self._invoker.check_length(text)
-        return self._invoker.vector(requests.encode(body), f"a text with {media.name}")
+        return self._invoker.vector(requests.encode(body), f"a text with {media.name}", kind="image")
 
     def embed_multi_input(self, text: str | None, images: Mapping[str, MediaLike] | Sequence[MediaLike]) -> Vector:
         """Up to 10 images as one vector, placed in a text by ``<@name>`` if there is one. Marengo 3.0.
@@ -201,7 +235,7 @@ class MarengoClient:
             body = requests.multi_input(self._model, text, [find(image) for image in images])
         if text is not None:
             self._invoker.check_length(text)
-        return self._invoker.vector(requests.encode(body), f"{len(images)} images")
+        return self._invoker.vector(requests.encode(body), f"{len(images)} images", kind="image")
 
     def embed_query(self, query: Query | str) -> Vector:
         """A query as float32 ``(dimension,)``, whatever it is made of.
@@ -239,6 +273,7 @@ class MarengoClient:
         end_sec: float | None = None,
         fused: bool | Literal["only"] = False,
         force: bool = False,
+        repay_expired: bool = False,
         timeout_sec: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> SegmentEmbeddings:
@@ -255,6 +290,7 @@ class MarengoClient:
             end_sec: where to end, seconds.
             fused: True for the fused vectors too, "only" for just them. 3.0.
             force: pay again for work that was done, or failed for good, before.
+            repay_expired: pay again for work whose output was read before and has been deleted since.
             timeout_sec: how long to wait for the job; it goes on, and the next run joins it.
             on_progress: called with ``Progress`` in the thread that works.
 
@@ -267,22 +303,42 @@ class MarengoClient:
         """
         media = Media.of(source)
         request = self._request(media.kind, options, scopes, segmentation, start_sec, end_sec, fused)
-        found = self._worker.embed(media, request, force=force, timeout_sec=timeout_sec, on_progress=on_progress)
+        found = self._worker.embed(
+            media,
+            request,
+            force=force,
+            repay_expired=repay_expired,
+            timeout_sec=timeout_sec,
+            on_progress=on_progress,
+        )
         self._recall.remember(found)
         return found
 
     def embed_many(
-        self, sources: MediaLike | Iterable[MediaLike], *, jobs_at_once: int = JOBS_AT_ONCE, **settings: Any
-    ) -> Iterator[Done]:
+        self,
+        sources: Sources | MediaListing,
+        *,
+        jobs_at_once: int = JOBS_AT_ONCE,
+        read_ahead: bool = False,
+        **settings: Any,
+    ) -> Generator[Done, None, None]:
         """Many media, each handed on as it finishes. One that fails does not stop the others: it has ``.error``.
+
+        What was done before costs one listing of the output prefix for all of it, and is read when its ``.segments``
+        are asked for. How fast to start and how many jobs to run is found out from what the account allows; a run that
+        was killed goes on where it stood.
 
         Args:
             sources: prefixes, objects, paths, folders, ``Media`` or an iterator of these, taken as needed.
-            jobs_at_once: jobs in flight.
-            settings: as for ``embed_media``.
+            jobs_at_once: media under way, and so jobs in flight, at most.
+            read_ahead: read the segments of what was done before on the threads that embed, too.
+            settings: as for ``embed_media``; and ``max_cost_usd``, which stops before the start that would pass it,
+                with ``durations`` (source URI -> seconds) and ``assume_duration_sec`` for media of unknown length.
+
+        Raises:
+            InputError: A setting that fits neither video nor audio.
         """
-        listing = sources if isinstance(sources, MediaListing) else self.list_media(sources)
-        return self._embed_listed(listing, jobs_at_once, settings, threading.Event())
+        return self._embed_all(sources, jobs_at_once, read_ahead, settings, threading.Event())
 
     def start(
         self,
@@ -295,11 +351,12 @@ class MarengoClient:
         end_sec: float | None = None,
         fused: bool | Literal["only"] = False,
         force: bool = False,
+        repay_expired: bool = False,
     ) -> Job:
         """Start a medium's job, or find it started or done, and return at once. See ``embed_media``."""
         media = Media.of(source)
         request = self._request(media.kind, options, scopes, segmentation, start_sec, end_sec, fused)
-        return self._worker.start(media, request, force=force)
+        return self._worker.start(media, request, force=force, repay_expired=repay_expired)
 
     def collect(self, job: Job, *, timeout_sec: float | None = None) -> SegmentEmbeddings:
         """Wait for a job and read its segments.
@@ -312,23 +369,134 @@ class MarengoClient:
         self._recall.remember(found)
         return found
 
+    def job(self, name: str) -> Job:
+        """The job of an earlier ``start``, in any process: by its ARN, or the S3 URI of its output.json.
+
+        Example:
+            >>> client.collect(client.job("s3://bucket/marengo/.../a1b2c3d4e5f6/output.json"))  # doctest: +SKIP
+
+        Raises:
+            InputError: The name is neither.
+            JobError: Bedrock does not know the ARN.
+            OutputError: It is no job of ours, or the output is of no use.
+            ConfigurationError: It is a job of another model.
+            ServiceError: AWS refused.
+        """
+        return take_up(self._aws, self._gate, self._jobs, self._model, name)
+
+    def plan(
+        self,
+        sources: Sources | MediaListing,
+        *,
+        durations: Durations | None = None,
+        probe: bool = True,
+        assume_duration_sec: float | None = None,
+        jobs_at_once: int = JOBS_ALLOWED,
+        mean_job_sec: float = JOB_SEC,
+        force: bool = False,
+        **settings: Any,
+    ) -> Plan:
+        """The dry run of ``embed_many``: what would be started, joined, reused, uploaded, staged, and what it costs.
+
+        Starts and writes nothing. A prefix costs its listing and one of the output prefix; lengths cost a few ranged
+        GETs for each medium to start, unless given.
+
+        Args:
+            sources: as for ``embed_many``.
+            durations: source URI (or path) -> seconds, a mapping or a callable; what it lacks is read.
+            probe: whether to read lengths from the media, where PyAV is installed (extra ``media``).
+            assume_duration_sec: what to take a medium of unknown length for; left out, such media are in no sum.
+            jobs_at_once: jobs that the account allows in flight.
+            mean_job_sec: how long a job takes, seconds.
+            force: as if nothing were done yet.
+            settings: as for ``embed_many``: options, scopes, segmentation, start_sec, end_sec, fused.
+
+        Raises:
+            InputError: A setting that fits neither video nor audio.
+            ServiceError: AWS would not list.
+        """
+        request = functools.cache(functools.partial(self._request_of, settings))
+        self._check_settings(request)
+        planner = Planner(
+            aws=self._aws,
+            request=request,
+            check_size=self._invoker.check_size,
+            output_s3_uri=self.output_s3_uri,
+            index=WorkIndex.load(self._aws, self.output_s3_uri),
+            staged=self._settings["stage"] is not None,
+            identity=self._settings["identity"],
+            prices=self._prices,
+            durations=durations,
+            probe=probe,
+            assume_duration_sec=assume_duration_sec,
+            force=force,
+        )
+        listing = sources if isinstance(sources, MediaListing) else self.list_media(sources)
+        return planner.plan(
+            listing, self._pool("calls"), ahead=self._ahead, jobs_at_once=jobs_at_once, mean_job_sec=mean_job_sec
+        )
+
+    def forget(self, source: MediaLike, *, dry_run: bool = False, store: Callable[[str], Any] | None = None) -> Receipt:
+        """Remove all that was made of a source: outputs, request files, uploads, copies; never the source itself.
+
+        The object may be gone already. Whoever embeds the source again pays again.
+
+        Args:
+            source: ``s3://bucket/key``, as segments' metadata name it, or the local medium that was uploaded.
+            dry_run: only tell.
+            store: called with each source's URI first, to take out its segments:
+                ``functools.partial(langchain_marengo.delete_segments, vectorstore)`` or ``index.delete_ref_doc``.
+
+        Raises:
+            InputError: No source, or a local file that is gone: give its upload's URI.
+            ServiceError: AWS refused; what is left is removed by the next call.
+        """
+        receipt = Forgetter(self._aws, self.output_s3_uri, self._stage).forget(source, dry_run=dry_run, store=store)
+        if not dry_run:
+            for uri in receipt.sources:
+                self._recall.forget(uri)
+        return receipt
+
     def list_media(
         self,
-        sources: MediaLike | Iterable[MediaLike],
+        sources: Sources,
         *,
         suffixes: Iterable[str] | None = None,
         exclude: Iterable[str] = (),
+        modified_after: datetime | None = None,
         limit: int | None = None,
     ) -> MediaListing:
-        """The media that a prefix, folder or list holds, lazily; ``.skipped`` counts what was left out and why."""
+        """The media that a prefix, folder, manifest or list holds, lazily.
+
+        Args:
+            sources: ``s3://bucket/prefix/``, ``s3://bucket/key``, a ``pathlib.Path`` of a file or folder, ``Media``, a
+                ``Manifest``, or an iterable of these.
+            suffixes: of a prefix, folder or manifest only these, such as [".mp4"].
+            exclude: glob patterns of keys to leave out.
+            modified_after: only what was modified after this time, which names its zone.
+            limit: at most this many.
+
+        Returns:
+            A listing, to read as often as you like; ``.skipped`` counts what was left out and why.
+        """
         return MediaListing(
             self._aws,
             sources,
             suffixes=suffixes,
             exclude=exclude,
+            modified_after=modified_after,
             limit=limit,
             output_s3_uri=self._settings["output_s3_uri"],
+            staged=self._settings["stage"] is not None,
         )
+
+    def object_tags(self, source: str) -> dict[str, str]:
+        """The tags of an object at ``s3://bucket/key``.
+
+        Raises:
+            ServiceError: AWS refused: it needs s3:GetObjectTagging.
+        """
+        return object_tags(self._aws, source)
 
     def locate(self, source: MediaLike) -> SourceIdentity:
         """A medium's URI, size in bytes and ETag on S3, by one listing; a local one is uploaded first.
@@ -378,6 +546,27 @@ class MarengoClient:
         """``embed_texts`` for asyncio."""
         return await self.run_async(self.embed_texts, texts)
 
+    async def aiter_embed_texts(self, texts: Iterable[str]) -> AsyncIterator[Vector]:
+        """``iter_embed_texts`` for asyncio: ``async for vector in client.aiter_embed_texts(...)``."""
+        results = self.iter_embed_texts(texts)
+        error: Exception | None = None
+
+        def take() -> list[Vector]:
+            # Many at a time: a trip to a thread costs more than a vector. What came before a failure is not lost.
+            nonlocal error
+            taken: list[Vector] = []
+            try:
+                taken.extend(itertools.islice(results, _TAKEN))
+            except Exception as raised:
+                error = raised
+            return taken
+
+        while error is None and (vectors := await self.run_async(take)):
+            for vector in vectors:
+                yield vector
+        if error is not None:
+            raise error
+
     async def aembed_image(self, image: MediaLike) -> Vector:
         """``embed_image`` for asyncio."""
         return await self.run_async(self.embed_image, image)
@@ -405,12 +594,16 @@ class MarengoClient:
         return await self.run_async(self.embed_media, source, **settings)
 
     async def aembed_many(
-        self, sources: MediaLike | Iterable[MediaLike], *, jobs_at_once: int = JOBS_AT_ONCE, **settings: Any
+        self,
+        sources: Sources | MediaListing,
+        *,
+        jobs_at_once: int = JOBS_AT_ONCE,
+        read_ahead: bool = False,
+        **settings: Any,
     ) -> AsyncIterator[Done]:
         """``embed_many`` for asyncio: ``async for done in client.aembed_many(...)``."""
-        listing = sources if isinstance(sources, MediaListing) else self.list_media(sources)
         left = threading.Event()
-        results = self._embed_listed(listing, jobs_at_once, settings, left)
+        results = self._embed_all(sources, jobs_at_once, read_ahead, settings, left)
         step: asyncio.Future[Any] | None = None
         try:
             while True:
@@ -432,6 +625,20 @@ class MarengoClient:
     async def acollect(self, job: Job, *, timeout_sec: float | None = None) -> SegmentEmbeddings:
         """``collect`` for asyncio."""
         return await self.run_async(self.collect, job, timeout_sec=timeout_sec)
+
+    async def ajob(self, name: str) -> Job:
+        """``job`` for asyncio."""
+        return await self.run_async(self.job, name)
+
+    async def aplan(self, sources: Sources | MediaListing, **settings: Any) -> Plan:
+        """``plan`` for asyncio."""
+        return await self.run_async(self.plan, sources, **settings)
+
+    async def aforget(
+        self, source: MediaLike, *, dry_run: bool = False, store: Callable[[str], Any] | None = None
+    ) -> Receipt:
+        """``forget`` for asyncio."""
+        return await self.run_async(self.forget, source, dry_run=dry_run, store=store)
 
     async def asegment_vectors(self, segments: Iterable[Segment | str]) -> list[Vector]:
         """``segment_vectors`` for asyncio."""
@@ -459,6 +666,11 @@ class MarengoClient:
     def dimension(self) -> int:
         """Length of each vector: 512 for 3.0, 1024 for 2.7."""
         return self._model.dimension
+
+    @property
+    def usage(self) -> Usage:
+        """What this client has done, and what it cost by the table of prices."""
+        return self._usage
 
     @property
     def output_s3_uri(self) -> str:
@@ -511,17 +723,28 @@ class MarengoClient:
         self._pools: dict[str, ThreadPoolExecutor] = {}
         self._aws = Aws(self._aws_settings)
         self._gate = Gate(self._aws_settings.max_concurrency)
+        self._starts = Starts(max_per_sec=self._settings["max_starts_per_sec"])
         settings = {name: self._settings[name] for name in ("invoke_model_id", "truncate", "token_counter")}
-        self._invoker = Invoker(self._aws, self._gate, self._model, **settings)
+        self._prices = self._settings["prices"] or Prices()
+        self._usage = Usage(self._prices)
+        self._stage = Stage(self._aws, self._settings["stage"]) if self._settings["stage"] else None
+        self._invoker = Invoker(self._aws, self._gate, self._model, usage=self._usage, **settings)
         self._recall = Recall(self._read_job)
 
     @functools.cached_property
-    def _worker(self) -> Worker:
+    def _jobs(self) -> Jobs:
         if self._settings["invoke_model_id"] is None:
             self._aws.check_region(self._model)
         settings = {name: self._settings[name] for name in ("tags", "output_kms_key_id")}
-        jobs = Jobs(self._aws, self._gate, self._model, self.output_s3_uri, **settings)
-        return Worker(self._aws, self._gate, self._model, self._invoker, jobs, self.output_s3_uri)
+        return Jobs(self._aws, self._gate, self._starts, self._model, self.output_s3_uri, **settings)
+
+    @functools.cached_property
+    def _worker(self) -> Worker:
+        how = {"outlay": self._outlay(), "identity": self._settings["identity"]}
+        return Worker(self._aws, self._gate, self._model, self._invoker, self._jobs, self.output_s3_uri, **how)
+
+    def _outlay(self, budget: Budget | None = None, durations: Durations | None = None) -> Outlay:
+        return Outlay(aws=self._aws, usage=self._usage, stage=self._stage, budget=budget, durations=durations)
 
     @property
     def _ahead(self) -> int:
@@ -560,29 +783,49 @@ class MarengoClient:
             fused=fused,
         )
 
-    def _embed_listed(
-        self, listing: MediaListing, jobs_at_once: int, settings: dict[str, Any], stopped: threading.Event
+    def _embed_all(
+        self,
+        sources: Sources | MediaListing,
+        jobs_at_once: int,
+        read_ahead: bool,
+        settings: dict[str, Any],
+        stopped: threading.Event,
     ) -> Generator[Done, None, None]:
-        tell = settings.pop("on_progress", None)
+        how = {name: settings.pop(name) for name in _RUN_SETTINGS if name in settings}
+        how["outlay"] = self._outlay(self._budget(how), how.pop("durations", None))
+        request = functools.cache(functools.partial(self._request_of, settings))
+        self._check_settings(request)
 
-        def on_progress(progress: Progress) -> None:
-            if stopped.is_set():
-                # Nobody waits for this medium any more; its job goes on and the next run joins it.
-                raise JobError(f"{progress.name} was left.", source=progress.name, arn=None)
-            if tell is not None:
-                tell(progress)
+        def embed(media: Media) -> SegmentEmbeddings:
+            found = self._worker.embed(media, request(media.kind), stopped=stopped, **how)
+            self._recall.remember(found)
+            return found
 
-        def embed(item: tuple[MediaLike, Media | MarengoError]) -> Done:
-            source, media = item
-            if isinstance(media, MarengoError):
-                return Done(source, None, error=media)
-            try:
-                found = self.embed_media(media, on_progress=on_progress, **settings)
-            except MarengoError as error:
-                return Done(source, media.uri, error=error)
-            return Done(source, found.source, segments=found)
+        return embed_all(
+            sources if isinstance(sources, MediaListing) else self.list_media(sources),
+            embed,
+            # What is to be paid again is not done.
+            fingerprint=lambda m: None if how.get("force") else self._worker.job_id(m, request(m.kind)),
+            is_done=lambda m: self._worker.is_done(m, request(m.kind)),
+            load_index=lambda: WorkIndex.load(self._aws, self.output_s3_uri),
+            at_once=jobs_at_once,
+            read_ahead=read_ahead,
+            stopped=stopped,
+        )
 
-        return as_finished(embed, listing.items(), at_once=jobs_at_once, on_leave=stopped.set)
+    def _budget(self, how: dict[str, Any]) -> Budget | None:
+        most, assumed = how.pop("max_cost_usd", None), how.pop("assume_duration_sec", None)
+        return None if most is None else Budget(most, self._prices, assume_duration_sec=assumed)
+
+    def _request_of(self, settings: Mapping[str, Any], kind: Kind) -> MediaRequest:
+        return MediaRequest(model=self._model, kind=kind, **settings)
+
+    def _check_settings(self, request: Callable[[Kind], MediaRequest]) -> None:
+        """Refuse at once what fits no kind of media; what fits one kind only, the others' media will say."""
+        try:
+            request("video")
+        except InputError:
+            request("audio")
 
     def _read_job(self, segment: Segment) -> SegmentEmbeddings:
         if self._settings["output_s3_uri"] is None:
@@ -592,4 +835,25 @@ class MarengoClient:
         return self._worker.recall(segment)
 
 
-_OWN_FIELDS = ("model", "output_s3_uri", "invoke_model_id", "truncate", "token_counter", "tags", "output_kms_key_id")
+_RUN_SETTINGS = (
+    "force",
+    "repay_expired",
+    "timeout_sec",
+    "on_progress",
+    "durations",
+    "max_cost_usd",
+    "assume_duration_sec",
+)
+_OWN_FIELDS = (
+    "model",
+    "output_s3_uri",
+    "invoke_model_id",
+    "truncate",
+    "token_counter",
+    "tags",
+    "output_kms_key_id",
+    "stage",
+    "identity",
+    "prices",
+    "max_starts_per_sec",
+)

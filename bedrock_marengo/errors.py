@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
+    "BudgetError",
     "ConfigurationError",
     "InputError",
     "JobError",
@@ -29,6 +30,23 @@ class InputError(MarengoError, ValueError):
 
 class ConfigurationError(MarengoError, ValueError):
     """A setting is missing or does not fit: region, model ID, bucket, owner, output prefix."""
+
+
+class BudgetError(MarengoError):
+    """A start was refused for its cost; nothing was paid for it, and the next run goes on from there.
+
+    Attributes:
+        spent_usd: what the run had cost.
+        exhausted: True where nothing more is started; False where only this medium's cost is not known.
+    """
+
+    def __init__(self, message: str, *, spent_usd: float, exhausted: bool) -> None:
+        super().__init__(message)
+        self.spent_usd = spent_usd
+        self.exhausted = exhausted
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (BudgetError, self.args, self.__dict__)
 
 
 class MediaNotFoundError(MarengoError, LookupError):

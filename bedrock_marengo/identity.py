@@ -17,7 +17,7 @@ from bedrock_marengo.errors import OutputError
 from bedrock_marengo.inputs import split_s3_uri
 from bedrock_marengo.requests import MediaRequest
 
-__all__ = ["FORMAT", "RequestFile", "SourceIdentity", "fingerprint", "token", "work_prefix"]
+__all__ = ["FORMAT", "RequestFile", "SourceIdentity", "fingerprint", "source_prefix", "token", "work_prefix"]
 
 FORMAT = 1
 
@@ -29,11 +29,13 @@ class SourceIdentity:
     uri: str
     size: int
     etag: str
+    version: str | None = None
+    """What stands in the ETag's place, where the client has ``identity=``."""
 
     def canonical(self) -> dict[str, Any]:
         """Bucket, key, size in bytes, ETag without quotes."""
         bucket, key = split_s3_uri(self.uri)
-        return {"bucket": bucket, "key": key, "size": self.size, "etag": self.etag.strip('"')}
+        return {"bucket": bucket, "key": key, "size": self.size, "etag": (self.version or self.etag).strip('"')}
 
 
 class RequestFile(msgspec.Struct, kw_only=True, omit_defaults=False):
@@ -48,6 +50,8 @@ class RequestFile(msgspec.Struct, kw_only=True, omit_defaults=False):
     model_input: dict[str, Any]
     attempt: int = 1
     arn: str | None = None
+    output: str | None = None
+    """Where the output was when it was read: if it is gone later, it expired."""
 
     def encode(self) -> bytes:
         """The file's bytes."""
@@ -86,8 +90,12 @@ def fingerprint(request: MediaRequest, source: SourceIdentity) -> str:
 
 def work_prefix(output_s3_uri: str, source_uri: str, job: str) -> str:
     """Where a job's request.json and output lie: ``<output>/<sha256(source)[:16]>/<job>/``."""
-    source = hashlib.sha256(source_uri.encode()).hexdigest()[:16]
-    return f"{output_s3_uri.rstrip('/')}/{source}/{job[:16]}/"
+    return f"{source_prefix(output_s3_uri, source_uri)}{job[:16]}/"
+
+
+def source_prefix(output_s3_uri: str, source_uri: str) -> str:
+    """Where all jobs of a source lie: ``<output>/<sha256(source)[:16]>/``."""
+    return f"{output_s3_uri.rstrip('/')}/{hashlib.sha256(source_uri.encode()).hexdigest()[:16]}/"
 
 
 def token(fingerprint: str, attempt: int) -> str:

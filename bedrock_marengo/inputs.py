@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -13,7 +13,18 @@ from typing import Literal
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.models import Kind
 
-__all__ = ["ImageLike", "Media", "MediaLike", "Query", "Segmentation", "open_image", "split_s3_uri"]
+__all__ = [
+    "ImageLike",
+    "Manifest",
+    "Media",
+    "MediaLike",
+    "Query",
+    "Segmentation",
+    "SourceLike",
+    "Sources",
+    "open_image",
+    "split_s3_uri",
+]
 
 _SUFFIXES: Mapping[str, Kind] = {
     **dict.fromkeys((".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"), "video"),
@@ -57,6 +68,8 @@ class Media:
     size: int | None = None
     """Bytes, where a listing or the file system said so."""
     etag: str | None = None
+    captions: str | None = None
+    """S3 URI of the captions that a listing showed beside it; "" where it showed none, None where nobody looked."""
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
@@ -143,8 +156,41 @@ class Media:
         return self.path.read_bytes()
 
 
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A list of media in a file: a source like a prefix, wherever sources are taken.
+
+    Args:
+        where: ``"s3://bucket/list.csv"``, a ``pathlib.Path``, or an S3 inventory's ``manifest.json`` on either (CSV
+            format; the inventory's own files lie on S3). A ``.csv`` (or ``.csv.gz``) has the columns bucket, key and
+            perhaps size and etag: by a header, else in this order; keys as they are on S3. An inventory's keys are
+            URL-encoded, and read so.
+
+    Size and ETag, where both are there, save a listing of each object.
+
+    Example:
+        >>> Manifest("s3://logs/inventory/2026-11-22T01-00Z/manifest.json").is_inventory
+        True
+    """
+
+    where: str | os.PathLike[str]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.where, str):
+            split_s3_uri(self.where)
+        if not str(self.where).endswith((".csv", ".csv.gz", ".json")):
+            raise InputError(f"{str(self.where)!r} is no manifest: give a .csv, a .csv.gz or an inventory's .json.")
+
+    @property
+    def is_inventory(self) -> bool:
+        """Whether this is an S3 inventory's manifest.json."""
+        return str(self.where).endswith(".json")
+
+
 MediaLike = Media | str | os.PathLike[str]
 ImageLike = MediaLike | bytes
+SourceLike = MediaLike | Manifest
+Sources = SourceLike | Iterable[SourceLike]
 
 
 def open_image(image: ImageLike, *, local_files: bool = False, local_root: Path | None = None) -> Media:

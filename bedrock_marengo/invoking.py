@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from typing import Any, Literal
 
 import numpy as np
@@ -17,12 +18,16 @@ from bedrock_marengo.errors import InputError, MarengoWarning
 from bedrock_marengo.inputs import Media, split_s3_uri
 from bedrock_marengo.models import Model
 from bedrock_marengo.pacing import Gate, in_order
+from bedrock_marengo.prices import Usage
 from bedrock_marengo.replies import read_vector
 from bedrock_marengo.tokens import estimate_tokens, most_tokens
 
 __all__ = ["Invoker", "warn_once"]
 
 Vector = npt.NDArray[np.float32]
+
+WINDOW = 4096
+"""Texts among which equal ones are asked once: about 8 MB of vectors."""
 
 
 class Invoker:
@@ -37,7 +42,9 @@ class Invoker:
         invoke_model_id: str | None = None,
         truncate: Literal["end", "error"] = "end",
         token_counter: Callable[[str], int] | None = None,
+        usage: Usage | None = None,
     ) -> None:
+        self._usage = usage or Usage()
         self._aws = aws
         self._gate = gate
         self._model = model
@@ -91,13 +98,55 @@ class Invoker:
                     "it, give token_counter= for an exact count, or truncate='end'."
                 )
 
-    def vector(self, body: bytes, what: str = "a text") -> Vector:
+    def vector(self, body: bytes, what: str = "a text", *, kind: Literal["text", "image"] = "text") -> Vector:
         """One call, one float32 vector of ``(dimension,)``."""
-        return self._gate.call(lambda: read_vector(self.reply(body), self._model.dimension), "InvokeModel", what)
+        vector = self._gate.call(lambda: read_vector(self.reply(body), self._model.dimension), "InvokeModel", what)
+        (self._usage.text if kind == "text" else self._usage.image)()
+        return vector
 
     def vectors(self, executor: Executor, bodies: Iterable[bytes], *, ahead: int) -> Iterator[Vector]:
         """One vector for each body, in order, many calls at once."""
         return in_order(executor, functools.partial(self.vector), bodies, ahead=ahead)
+
+    def each(self, executor: Executor, texts: Iterable[str], *, ahead: int) -> Iterator[Vector]:
+        """One vector for each text, in order, texts taken as needed; equal ones among the latest 4,096 asked once."""
+        failed: list[BaseException] = []
+        refused: InputError | None = None
+
+        def ask(body: bytes) -> Vector:
+            # What comes after a failure nobody will see: not worth a call.
+            if failed:
+                raise failed[0]
+            try:
+                return self.vector(body)
+            except BaseException as error:
+                failed.append(error)
+                raise
+
+        latest: OrderedDict[str, Future[Vector]] = OrderedDict()
+        pending: deque[Future[Vector]] = deque()
+        try:
+            for number, text in enumerate(texts):
+                if not isinstance(text, str) or text not in latest:
+                    try:
+                        body = self.text_body(text)
+                    except InputError as error:
+                        refused = InputError(f"Text {number}: {error}")
+                        break
+                    latest[text] = executor.submit(ask, body)
+                    if len(latest) > WINDOW:
+                        latest.popitem(last=False)
+                pending.append(latest[text])
+                if len(pending) >= ahead:
+                    # A copy: equal texts must not share an array.
+                    yield pending.popleft().result().copy()
+            while pending:
+                yield pending.popleft().result().copy()
+            if refused is not None:
+                raise refused
+        finally:
+            for future in pending:
+                future.cancel()
 
     def reply(self, body: bytes) -> bytes:
         """One call's reply as it came."""

@@ -6,38 +6,56 @@ finds the output, or the running job, in place of paying again.
 
 from __future__ import annotations
 
+import functools
 import re
+import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from datetime import datetime
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, NamedTuple
 
+import msgspec
 from botocore.exceptions import BotoCoreError, ClientError, ResponseStreamingError
 
 from bedrock_marengo.aws import Aws
 from bedrock_marengo.errors import ConfigurationError, JobError, OutputError, ServiceError, error_code
+from bedrock_marengo.following import Follower
 from bedrock_marengo.identity import FORMAT, RequestFile, SourceIdentity, fingerprint, token, work_prefix
 from bedrock_marengo.inputs import split_s3_uri
+from bedrock_marengo.invoking import warn_once
 from bedrock_marengo.models import Kind, Model
-from bedrock_marengo.pacing import Gate
+from bedrock_marengo.pacing import Gate, Starts
 from bedrock_marengo.replies import read_output
 from bedrock_marengo.requests import MediaRequest, s3_location
 from bedrock_marengo.segments import SegmentEmbeddings
 
-__all__ = ["Job", "Jobs", "Status"]
+__all__ = ["Job", "Jobs", "Status", "Told", "invocation_id"]
 
 Status = Literal["InProgress", "Completed", "Failed"]
 
 ATTEMPTS = 3
 _REQUEST = "request.json"
 _OUTPUT = "/output.json"
+_VOID = "/void.json"
 _TAKEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
+_UNCONDITIONAL = frozenset({"NotImplemented", "501", "MethodNotAllowed", "405"})
+"""How S3-like stores refuse If-None-Match and If-Match."""
 _PASSING = re.compile(r"internal|time[d ]*\s*out|throttl|try again|unavailable|unexpected", re.IGNORECASE)
 _UNKNOWN = frozenset({"ResourceNotFoundException", "ValidationException"})
 """What GetAsyncInvoke may say of a job it has forgotten. Its one parameter is the ARN, so nothing else is invalid."""
 _LATE_SEC = 15.0
 """How long an output may lag behind the status Completed."""
+_SKEW_SEC = 300.0
+"""How far our clock may be off from AWS's: more, and no signature would hold."""
+
+
+class Told(NamedTuple):
+    """What GetAsyncInvoke says: the status, why it failed, the S3 folder of the output."""
+
+    status: Status
+    said: str
+    folder: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +70,7 @@ class Job:
         arn: ARN of the invocation; None when the output was there already.
         output_uri: S3 URI of the output, if it was there already.
         joined: whether someone else had started it.
+        held: whether it counts among the client's running jobs until it is waited for.
     """
 
     source: str
@@ -61,7 +80,10 @@ class Job:
     arn: str | None
     output_uri: str | None = None
     joined: bool = False
+    held: bool = False
     _jobs: Jobs | None = field(default=None, repr=False, compare=False)
+    _record: tuple[RequestFile, str] | None = field(default=None, repr=False, compare=False)
+    _void: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
 
     @property
     def id(self) -> str:
@@ -78,14 +100,16 @@ class Job:
         """
         if self._jobs is None:
             raise ConfigurationError(f"This job of {self.source} has no client: client.collect(job) takes it up.")
-        return self._jobs.ask(self)[0]
+        return self._jobs.ask(self).status
 
     def __getstate__(self) -> list[Any]:
-        return [None if f.name == "_jobs" else getattr(self, f.name) for f in fields(self)]
+        return [getattr(self, f.name) for f in fields(self) if not f.name.startswith("_")]
 
     def __setstate__(self, state: list[Any]) -> None:
-        for f, value in zip(fields(self), state, strict=True):
-            object.__setattr__(self, f.name, value)
+        # The client stays behind: a pickle holds no credentials.
+        bare = Job(*state)
+        for f in fields(self):
+            object.__setattr__(self, f.name, getattr(bare, f.name))
 
 
 class Jobs:
@@ -95,6 +119,7 @@ class Jobs:
         self,
         aws: Aws,
         gate: Gate,
+        starts: Starts,
         model: Model,
         output_s3_uri: str,
         *,
@@ -103,114 +128,133 @@ class Jobs:
     ) -> None:
         self._aws = aws
         self._gate = gate
+        self._starts = starts
         self._model = model
         self._output_s3_uri = output_s3_uri
         self._tags = [{"key": key, "value": value} for key, value in (tags or {}).items()]
         self._kms_key_id = output_kms_key_id
+        self._follower = Follower(self._running)
+        self._conditional = True
 
-    def start(self, request: MediaRequest, source: SourceIdentity, *, force: bool = False) -> Job:
+    def start(
+        self,
+        request: MediaRequest,
+        source: SourceIdentity,
+        *,
+        uri: str | None = None,
+        force: bool = False,
+        repay_expired: bool = False,
+        instead_of: str | None = None,
+        hold: bool = False,
+        stopped: threading.Event | None = None,
+        before_start: Callable[[], None] = lambda: None,
+    ) -> Job:
         """The job of this work: its output if there is one, else the running one, else a new one.
 
+        Args:
+            request: what is asked.
+            source: of which medium.
+            uri: where Bedrock reads it, if not at its own place.
+            force: pay again for work that is done or failed for good.
+            repay_expired: pay again for work whose output was read before and is gone.
+            instead_of: the id of an invocation that turned out to be of no use.
+            hold: count a started job as running until ``wait`` has seen its end.
+            stopped: calls the start off.
+            before_start: called before a start that costs; what it raises calls the start off.
+
         Raises:
-            JobError: It failed for good before; ``force=True`` pays again.
+            JobError: It failed for good, or its output expired.
             ServiceError: AWS refused.
         """
         job = self.find(request, source)
         if job.output_uri is not None and not force:
             return job
-        record, etag, mine = self._record(job, request, source)
-        if record.arn is None:
-            return self._launch(job, record, etag, joined=not mine)
-        running = self._job(job, arn=record.arn, joined=True)
-        if not self._wants_another(running, record, force=force):
-            return running
-        record, etag = self._next_attempt(job, record, etag)
-        return self._launch(job, record, etag, joined=False) if record.arn is None else self._job(job, record.arn, True)
+        record, etag, mine = self._claim(job, request, source, uri)
+        if record.arn is not None:
+            running = self._job(job, arn=record.arn, joined=True)
+            useless = invocation_id(record.arn) in job._void | {instead_of}
+            if not self._wants_another(running, record, force, repay_expired, useless):
+                return running
+            record, etag = self._next_attempt(job, record, etag)
+            mine = True
+            if record.arn is not None:
+                return self._job(job, arn=record.arn, joined=True)
+        before_start()
+        arn = self._starts.call(lambda: self._start(job, record), job.source, hold=hold, stopped=stopped)
+        record.arn = arn
+        etag = self._write(job, record, etag) or etag
+        started = self._job(job, arn=arn, joined=not mine)
+        return replace(started, held=hold, _record=(record, etag))
 
     def find(self, request: MediaRequest, source: SourceIdentity) -> Job:
         """The job of this work as it lies on S3: with ``output_uri`` if it is done. One listing, no call that costs."""
         digest = fingerprint(request, source)
         prefix = work_prefix(self._output_s3_uri, source.uri, digest)
-        outputs = self.outputs(prefix)
-        return Job(source.uri, request.kind, digest, prefix, None, outputs[0] if outputs else None, _jobs=self)
+        outputs, void = self._look(prefix)
+        output = outputs[0] if outputs else None
+        return Job(source.uri, request.kind, digest, prefix, None, output, _jobs=self, _void=void)
 
     def outputs(self, prefix: str) -> list[str]:
-        """S3 URIs of the outputs in a work folder, newest first."""
-        bucket, key = split_s3_uri(prefix)
-        reply = self._s3(lambda: self._aws.s3.list_objects_v2(Bucket=bucket, Prefix=key), "ListObjectsV2", prefix)
-        found: list[tuple[datetime, str]] = [
-            (item["LastModified"], item["Key"]) for item in reply.get("Contents", []) if item["Key"].endswith(_OUTPUT)
-        ]
-        return [f"s3://{bucket}/{key}" for _, key in sorted(found, reverse=True)]
+        """S3 URIs of the usable outputs in a work folder, newest first."""
+        return self._look(prefix)[0]
 
     def put_output(self, job: Job, body: bytes) -> None:
         """Keep a synchronous reply where a job's output would lie, so that it is found again, too."""
         bucket, key = split_s3_uri(f"{job.prefix}invoke{_OUTPUT}")
         self._s3(lambda: self._aws.s3.put_object(Bucket=bucket, Key=key, Body=body), "PutObject", job.source)
 
-    def ask(self, job: Job) -> tuple[Status, str]:
-        """The status, and what Bedrock says about a failure.
+    def void(self, output_uri: str, why: str) -> None:
+        """Mark an output as of no use, so that no run takes it for this work's: cut off, or of other bytes."""
+        bucket, key = split_s3_uri(output_uri.removesuffix(_OUTPUT) + _VOID)
+        body = msgspec.json.encode({"why": why})
+        self._s3(lambda: self._aws.s3.put_object(Bucket=bucket, Key=key, Body=body), "PutObject", output_uri)
+
+    def note_output(self, job: Job, output_uri: str) -> None:
+        """Note in request.json that the output was read: if it is gone one day, it expired."""
+        if job._record is not None:
+            record, etag = job._record
+            record.output = output_uri
+            self._write(job, record, etag)
+
+    def ask(self, job: Job) -> Told:
+        """What Bedrock says about a job.
 
         Raises:
             JobError: Bedrock no longer knows the job.
             ServiceError: AWS refused to say.
         """
         if job.output_uri is not None or job.arn is None:
-            return "Completed", ""
-        arn = job.arn
+            return Told("Completed", "", job.prefix)
         try:
-            reply = self._gate.call(
-                lambda: _whole(self._aws.bedrock.get_async_invoke(invocationArn=arn), "status"),
-                "GetAsyncInvoke",
-                job.source,
-            )
+            return self._told(job.arn, job.source)
         except ServiceError as error:
             if error.code not in _UNKNOWN:
                 raise
             raise JobError(
-                f"Bedrock no longer knows the job of {job.source} ({arn}), and there is no output under "
+                f"Bedrock no longer knows the job of {job.source} ({job.arn}), and there is no output under "
                 f"{job.prefix}. force=True starts, and pays for, it again.",
                 source=job.source,
-                arn=arn,
+                arn=job.arn,
+                passing=True,
             ) from error
-        return reply["status"], reply.get("failureMessage", "")
 
-    def wait(self, job: Job, *, timeout_sec: float | None = None, on_poll: Callable[[], None] | None = None) -> str:
+    def wait(self, job: Job, *, timeout_sec: float | None = None, stopped: threading.Event | None = None) -> str:
         """Follow a job to its end.
 
         Returns:
             S3 URI of the output.
 
         Raises:
-            JobError: It failed, or did not end within ``timeout_sec``.
+            JobError: It failed, did not end within ``timeout_sec``, or nobody waits for it any more.
+            OutputError: It ended without an output.
         """
-        if job.output_uri is not None:
-            return job.output_uri
-        until = time.monotonic() + timeout_sec if timeout_sec is not None else float("inf")
-        pause = 0.1
-        while True:
-            status, said = self.ask(job)
-            if status == "Completed":
-                return self._written(job)
-            if status == "Failed":
-                raise JobError(
-                    f"The job of {job.source} failed: {said or 'Bedrock says no reason'} ({job.arn})",
-                    source=job.source,
-                    arn=job.arn,
-                    passing=bool(_PASSING.search(said)),
-                )
-            left = until - time.monotonic()
-            if left <= 0:
-                raise JobError(
-                    f"The job of {job.source} still runs after {timeout_sec:g} s ({job.arn}). The next run joins it.",
-                    source=job.source,
-                    arn=job.arn,
-                    passing=True,
-                )
-            if on_poll:
-                on_poll()
-            time.sleep(min(pause, left))
-            pause = min(5.0, pause * 1.4)
+        if job.output_uri is not None or job.arn is None:
+            return job.output_uri or self._written(job, job.prefix)
+        try:
+            return self._follow(job, timeout_sec, stopped)
+        finally:
+            if job.held:
+                self._starts.release()
 
     def read(self, output_uri: str, *, source: str, job: str, kind: str) -> SegmentEmbeddings:
         """Stream an output.json into columns.
@@ -239,10 +283,24 @@ class Jobs:
         except OutputError as error:
             raise OutputError(f"{output_uri}: {error}") from error
 
-    def _record(self, job: Job, request: MediaRequest, source: SourceIdentity) -> tuple[RequestFile, str, bool]:
-        """The work's request.json and its ETag, ours if nobody had written one."""
-        bucket, key = split_s3_uri(job.prefix + _REQUEST)
-        owner = self._aws.owner(split_s3_uri(source.uri)[0])
+    def _look(self, prefix: str) -> tuple[list[str], frozenset[str]]:
+        """The usable outputs in a work folder, newest first, and the ids of invocations marked as of no use."""
+        bucket, key = split_s3_uri(prefix)
+        reply = self._s3(lambda: self._aws.s3.list_objects_v2(Bucket=bucket, Prefix=key), "ListObjectsV2", prefix)
+        items: dict[str, datetime] = {item["Key"]: item["LastModified"] for item in reply.get("Contents", [])}
+        void = frozenset(invocation_id(name.removesuffix(_VOID)) for name in items if name.endswith(_VOID))
+        found = [
+            (modified, f"s3://{bucket}/{name}")
+            for name, modified in items.items()
+            if name.endswith(_OUTPUT) and invocation_id(name) not in void
+        ]
+        return [uri for _, uri in sorted(found, reverse=True)], void
+
+    def _claim(
+        self, job: Job, request: MediaRequest, source: SourceIdentity, uri: str | None
+    ) -> tuple[RequestFile, str, bool]:
+        """The work's request.json, its ETag, and whether it is ours: written now, because nobody had."""
+        uri = uri or source.uri
         record = RequestFile(
             format=FORMAT,
             fingerprint=job.fingerprint,
@@ -250,15 +308,36 @@ class Jobs:
             uri=source.uri,
             model_id=self._model.model_id,
             request=request.canonical(),
-            model_input=request.body(s3_location(source.uri, owner)),
+            model_input=request.body(s3_location(uri, self._aws.owner(split_s3_uri(uri)[0]))),
         )
+        etag = self._write(job, record, None)
+        return (record, etag, True) if etag is not None else (*self._read_record(job), False)
+
+    def _write(self, job: Job, record: RequestFile, etag: str | None) -> str | None:
+        """Write request.json if it is as we know it (``etag``), or not there (None); None if somebody was first."""
+        bucket, key = split_s3_uri(job.prefix + _REQUEST)
+        put = functools.partial(self._aws.s3.put_object, Bucket=bucket, Key=key, Body=record.encode())
         try:
-            reply = self._aws.s3.put_object(Bucket=bucket, Key=key, Body=record.encode(), IfNoneMatch="*")
-            return record, reply["ETag"], True
+            if not self._conditional:
+                return None if etag is None and self._there(bucket, key) else put()["ETag"]
+            return (put(IfNoneMatch="*") if etag is None else put(IfMatch=etag))["ETag"]
         except (ClientError, BotoCoreError) as error:
-            if error_code(error) not in _TAKEN:
+            if error_code(error) in _TAKEN:
+                return None
+            if error_code(error) not in _UNCONDITIONAL or not self._conditional:
                 raise ServiceError.of(error, "PutObject", f"s3://{bucket}/{key}") from error
-        return *self._read_record(job), False
+        warn_once(
+            "conditional writes",
+            f"The store of {job.prefix} refuses conditional writes: two processes that begin the same medium at once "
+            "are told apart by clientRequestToken alone. (Said once.)",
+            stacklevel=3,
+        )
+        self._conditional = False
+        return self._write(job, record, etag)
+
+    def _there(self, bucket: str, key: str) -> bool:
+        listed = self._aws.s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", [])
+        return any(item["Key"] == key for item in listed)
 
     def _read_record(self, job: Job) -> tuple[RequestFile, str]:
         bucket, key = split_s3_uri(job.prefix + _REQUEST)
@@ -272,47 +351,92 @@ class Jobs:
 
     def _next_attempt(self, job: Job, record: RequestFile, etag: str) -> tuple[RequestFile, str]:
         """Raise the attempt; if another process did so first, take its record."""
-        bucket, key = split_s3_uri(job.prefix + _REQUEST)
-        record.attempt, record.arn = record.attempt + 1, None
-        try:
-            reply = self._aws.s3.put_object(Bucket=bucket, Key=key, Body=record.encode(), IfMatch=etag)
-            return record, reply["ETag"]
-        except (ClientError, BotoCoreError) as error:
-            if error_code(error) not in _TAKEN:
-                raise ServiceError.of(error, "PutObject", f"s3://{bucket}/{key}") from error
-        return self._read_record(job)
+        record.attempt, record.arn, record.output = record.attempt + 1, None, None
+        new = self._write(job, record, etag)
+        return (record, new) if new is not None else self._read_record(job)
 
-    def _wants_another(self, running: Job, record: RequestFile, *, force: bool) -> bool:
+    def _wants_another(
+        self, running: Job, record: RequestFile, force: bool, repay_expired: bool, useless: bool
+    ) -> bool:
         """Whether a job that was started before is to be followed by a new attempt."""
+        if record.output is not None and not (useless or force or repay_expired):
+            raise self._final(running, record, f"was done, but its output {record.output} is gone", "repay_expired")
         try:
-            status, said = self.ask(running)
-        except JobError:
-            if force:
-                return True
-            raise
-        if status != "Failed" or force:
-            return force and status != "InProgress"
-        if record.attempt < ATTEMPTS and _PASSING.search(said):
+            status, said, _ = self.ask(running)
+        except JobError as error:
+            status, said = "Failed", f"unexpected: {error}"
+        if status == "InProgress":
+            return False
+        if force or (repay_expired and record.output is not None):
             return True
-        raise JobError(
-            f"The job of {running.source} failed before, attempt {record.attempt} of {ATTEMPTS}: "
-            f"{said or 'Bedrock says no reason'} ({running.arn}). force=True starts, and pays for, it again.",
-            source=running.source,
-            arn=running.arn,
+        if status == "Completed" and not useless:
+            return False
+        if record.attempt < ATTEMPTS and (status == "Completed" or _PASSING.search(said)):
+            return True
+        why = said or ("its output is of no use" if status == "Completed" else "Bedrock says no reason")
+        raise self._final(running, record, f"failed before, attempt {record.attempt} of {ATTEMPTS}: {why}", "force")
+
+    def _final(self, job: Job, record: RequestFile, what: str, way_out: str) -> JobError:
+        return JobError(
+            f"The job of {job.source} {what} ({record.arn}). {way_out}=True starts, and pays for, it again.",
+            source=job.source,
+            arn=record.arn,
         )
 
-    def _launch(self, job: Job, record: RequestFile, etag: str, *, joined: bool) -> Job:
-        """Start the attempt; its token makes a second start of the same attempt free."""
-        arn = self._gate.call(lambda: self._start(job, record), "StartAsyncInvoke", job.source)
-        record.arn = arn
-        bucket, key = split_s3_uri(job.prefix + _REQUEST)
-        try:
-            self._aws.s3.put_object(Bucket=bucket, Key=key, Body=record.encode(), IfMatch=etag)
-        except (ClientError, BotoCoreError) as error:
-            # Another process has noted the same ARN; and the token finds the job even if nobody has.
-            if error_code(error) not in _TAKEN:
-                raise ServiceError.of(error, "PutObject", f"s3://{bucket}/{key}") from error
-        return self._job(job, arn=arn, joined=joined)
+    def _follow(self, job: Job, timeout_sec: float | None, stopped: threading.Event | None) -> str:
+        """The output's URI when the job is done; raises if it failed or the time is up."""
+        arn = job.arn or ""
+        until = None if timeout_sec is None else time.monotonic() + timeout_sec
+        while True:
+            left = None if until is None else until - time.monotonic()
+            ended = self._follower.wait(arn, mine=not job.joined, stopped=stopped, timeout_sec=left)
+            own = f"{job.prefix}{invocation_id(arn)}{_OUTPUT}"
+            if ended and own in self.outputs(job.prefix):
+                return own
+            if stopped is not None and stopped.is_set():
+                raise JobError(f"{job.source} was left; the next run joins its job.", source=job.source, arn=arn)
+            status, said, folder = self.ask(job)
+            if status == "Completed":
+                return self._written(job, folder)
+            if status == "Failed":
+                raise JobError(
+                    f"The job of {job.source} failed: {said or 'Bedrock says no reason'} ({arn})",
+                    source=job.source,
+                    arn=arn,
+                    passing=bool(_PASSING.search(said)),
+                )
+            if not ended:
+                raise JobError(
+                    f"The job of {job.source} still runs after {timeout_sec:g} s ({arn}). The next run joins it.",
+                    source=job.source,
+                    arn=arn,
+                )
+
+    def _running(self, arns: Sequence[str], oldest_sec: float | None) -> set[str]:
+        """Which of these jobs are in progress: one call for one job, a page for many."""
+        if len(arns) == 1:
+            return set(arns) if self._told(arns[0], arns[0]).status == "InProgress" else set()
+        since: dict[str, Any] = {}
+        if oldest_sec is not None:
+            since["submitTimeAfter"] = datetime.now(UTC) - timedelta(seconds=oldest_sec + _SKEW_SEC)
+
+        def pages() -> set[str]:
+            paginator = self._aws.bedrock.get_paginator("list_async_invokes")
+            listed = paginator.paginate(statusEquals="InProgress", PaginationConfig={"PageSize": 1000}, **since)
+            return {
+                job["invocationArn"]
+                for page in listed
+                for job in _whole(page, "asyncInvokeSummaries")["asyncInvokeSummaries"]
+            }
+
+        return self._gate.call(pages, "ListAsyncInvokes", "the jobs in progress")
+
+    def _told(self, arn: str, what: str) -> Told:
+        reply = self._gate.call(
+            lambda: _whole(self._aws.bedrock.get_async_invoke(invocationArn=arn), "status"), "GetAsyncInvoke", what
+        )
+        folder = reply.get("outputDataConfig", {}).get("s3OutputDataConfig", {}).get("s3Uri", "")
+        return Told(reply["status"], reply.get("failureMessage", ""), folder)
 
     def _start(self, job: Job, record: RequestFile) -> str:
         bucket, _ = split_s3_uri(job.prefix)
@@ -347,17 +471,14 @@ class Jobs:
             None,
         )
 
-    def _written(self, job: Job) -> str:
+    def _written(self, job: Job, folder: str) -> str:
+        """The output that Bedrock says it has written under ``folder``, which S3 may show a little late."""
         until = time.monotonic() + _LATE_SEC
         while True:
-            if outputs := self.outputs(job.prefix):
-                mine = f"/{(job.arn or '').rsplit('/', 1)[-1]}{_OUTPUT}"
-                return next((uri for uri in outputs if uri.endswith(mine)), outputs[0])
+            if found := next((uri for uri in self.outputs(job.prefix) if uri.startswith(folder)), None):
+                return found
             if time.monotonic() > until:
-                raise OutputError(
-                    f"The job of {job.source} is Completed, but {job.prefix} has no output ({job.arn}). If it was "
-                    "deleted, force=True starts, and pays for, the job again."
-                )
+                raise OutputError(f"The job of {job.source} is Completed, but {folder} has no output ({job.arn}).")
             time.sleep(0.5)
 
     def _job(self, job: Job, arn: str, joined: bool) -> Job:
@@ -368,6 +489,11 @@ class Jobs:
             return call()
         except (ClientError, BotoCoreError) as error:
             raise ServiceError.of(error, operation, what) from error
+
+
+def invocation_id(where: str | None) -> str:
+    """The 12 characters that name an invocation, in its ARN and in its output's URI."""
+    return (where or "").removesuffix(_OUTPUT).rsplit("/", 1)[-1]
 
 
 def _whole(reply: Any, name: str) -> Any:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from bedrock_marengo import requests
 from bedrock_marengo.aws import Aws
-from bedrock_marengo.errors import JobError, MarengoError, SegmentNotFoundError
-from bedrock_marengo.identity import SourceIdentity, work_prefix
+from bedrock_marengo.checksums import Identity
+from bedrock_marengo.errors import JobError, MarengoError, MediaNotFoundError, OutputError, SegmentNotFoundError
+from bedrock_marengo.identity import SourceIdentity, fingerprint, work_prefix
 from bedrock_marengo.inputs import Media, split_s3_uri
 from bedrock_marengo.invoking import Invoker
-from bedrock_marengo.jobs import ATTEMPTS, Job, Jobs
+from bedrock_marengo.jobs import Job, Jobs, invocation_id
 from bedrock_marengo.models import Model
+from bedrock_marengo.outlays import Outlay
 from bedrock_marengo.pacing import Gate
 from bedrock_marengo.replies import read_output
 from bedrock_marengo.requests import MediaRequest
@@ -40,17 +44,42 @@ class Progress:
 
 Tell = Callable[[Stage], None]
 
+RUNS = 4
+"""Jobs that one call follows for one medium at most; request.json bounds the attempts of the same work at 3."""
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    force: bool
+    repay_expired: bool
+    timeout_sec: float | None
+    stopped: threading.Event | None
+    outlay: Outlay
+
 
 class Worker:
     """Turns media into segments under one output prefix."""
 
-    def __init__(self, aws: Aws, gate: Gate, model: Model, invoker: Invoker, jobs: Jobs, output_s3_uri: str) -> None:
+    def __init__(
+        self,
+        aws: Aws,
+        gate: Gate,
+        model: Model,
+        invoker: Invoker,
+        jobs: Jobs,
+        output_s3_uri: str,
+        *,
+        outlay: Outlay,
+        identity: Identity = "etag",
+    ) -> None:
         self._aws = aws
         self._gate = gate
         self._model = model
         self._invoker = invoker
         self._jobs = jobs
         self._output_s3_uri = output_s3_uri
+        self._outlay = outlay
+        self._identity = identity
 
     def embed(
         self,
@@ -58,10 +87,13 @@ class Worker:
         request: MediaRequest,
         *,
         force: bool = False,
+        repay_expired: bool = False,
         timeout_sec: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        stopped: threading.Event | None = None,
+        outlay: Outlay | None = None,
     ) -> SegmentEmbeddings:
-        """All segments of one medium."""
+        """All segments of one medium; ``stopped`` calls it off."""
 
         def tell(stage: Stage) -> None:
             if on_progress is not None:
@@ -69,27 +101,51 @@ class Worker:
 
         try:
             source = self._source(media, tell)
+            how = _How(force, repay_expired, timeout_sec, stopped, outlay or self._outlay)
             if request.kind == "image":
-                found = self._embed_image(source, request, tell, force=force)
+                found = self._embed_image(source, request, tell, how)
             else:
-                found = self._run_job(source, request, tell, force=force, timeout_sec=timeout_sec)
+                found = self._run_job(source, request, tell, how)
         except MarengoError:
             tell("failed")
             raise
         tell("completed")
         return found
 
+    def job_id(self, media: Media, request: MediaRequest) -> str | None:
+        """The fingerprint of a listed medium's work, without a call; None if its identity is not known yet."""
+        if media.uri is None or media.size is None or media.etag is None or self._identity == "checksum":
+            return None
+        return fingerprint(request, locate(self._aws, media, self._identity))
+
+    def is_done(self, media: Media, request: MediaRequest) -> bool:
+        """Whether a medium's work lies finished on S3. A refusal to say so is the embedding's to tell."""
+        try:
+            return self._jobs.find(request, self.locate(media)).output_uri is not None
+        except MarengoError:
+            return False
+
     def locate(self, media: Media) -> SourceIdentity:
         """The medium where Bedrock can read it: as it is on S3 now, a local one uploaded."""
         return self._source(media, lambda stage: None)
 
-    def start(self, media: Media, request: MediaRequest, *, force: bool = False) -> Job:
+    def start(self, media: Media, request: MediaRequest, *, force: bool = False, repay_expired: bool = False) -> Job:
         """The medium's job, started, joined or found done."""
-        return self._jobs.start(request, self.locate(media), force=force)
+        source = self.locate(media)
+        digest = fingerprint(request, source)
+        return self._jobs.start(
+            request,
+            source,
+            uri=self._outlay.place(source.uri, digest),
+            force=force,
+            repay_expired=repay_expired,
+            before_start=lambda: self._outlay.before_start(request, source, digest),
+        )
 
     def collect(self, job: Job, *, timeout_sec: float | None = None) -> SegmentEmbeddings:
         """Follow a job to its end and read its segments."""
         output = self._jobs.wait(job, timeout_sec=timeout_sec)
+        self._outlay.job_ended(job.source, job.fingerprint)
         return self._jobs.read(output, source=job.source, job=job.id, kind=job.kind)
 
     def recall(self, segment: Segment) -> SegmentEmbeddings:
@@ -112,37 +168,90 @@ class Worker:
         if media.uri is None:
             tell("uploading")
             media = upload(self._aws, media, self._output_s3_uri)
-        else:
+        elif self._outlay.stage is None:
             self._aws.check_bucket(split_s3_uri(media.uri)[0])
-        source = locate(self._aws, media)
+        source = locate(self._aws, media, self._identity)
         self._invoker.check_size(Media(media.kind, uri=source.uri, size=source.size))
         return source
 
-    def _run_job(
-        self, source: SourceIdentity, request: MediaRequest, tell: Tell, *, force: bool, timeout_sec: float | None
-    ) -> SegmentEmbeddings:
-        for attempt in range(1, ATTEMPTS + 1):
-            job = self._jobs.start(request, source, force=force and attempt == 1)
-            tell("reused" if job.output_uri else "joined" if job.joined else "started")
+    def _run_job(self, source: SourceIdentity, request: MediaRequest, tell: Tell, how: _How) -> SegmentEmbeddings:
+        """Segments by an asynchronous invocation, with a new attempt for what a new attempt may cure."""
+        force, useless, last = how.force, None, None
+        for _ in range(RUNS):
+            digest = fingerprint(request, source)
+            pay = functools.partial(how.outlay.before_start, request, source, digest)
             try:
-                output = self._jobs.wait(job, timeout_sec=timeout_sec, on_poll=lambda: tell("running"))
-                return self._jobs.read(output, source=job.source, job=job.id, kind=job.kind)
+                job = self._jobs.start(
+                    request,
+                    source,
+                    uri=how.outlay.place(source.uri, digest),
+                    force=force,
+                    repay_expired=how.repay_expired,
+                    instead_of=useless,
+                    hold=True,
+                    stopped=how.stopped,
+                    before_start=pay,
+                )
             except JobError as error:
-                # start() counts attempts over all runs; a wait that timed out is the caller's to repeat.
-                if not error.passing or timeout_sec is not None or attempt == ATTEMPTS:
+                # That the attempts are used up says less than what the last one died of.
+                raise last or error from error
+            tell("reused" if job.output_uri else "joined" if job.joined else "started")
+            force = False
+            try:
+                found, output = self._finish(job, how)
+                if job.output_uri is None and not job.joined:
+                    how.outlay.count(request.kind, request, found)
+            except (JobError, OutputError) as error:
+                if isinstance(error, JobError) and not error.passing:
                     raise
-        raise AssertionError("unreachable")
+                useless, last = invocation_id(job.output_uri or job.arn), error
+                continue
+            now = source if job.output_uri else self._now(source)
+            if now.canonical() == source.canonical():
+                self._jobs.note_output(job, output)
+                return found
+            # Bedrock may have read the new bytes under the old name.
+            self._jobs.void(output, f"{source.uri} changed while its job ran")
+            source, useless = now, None
+        raise last or JobError(
+            f"{source.uri} changed during each of {RUNS} jobs: embed it when it has settled.",
+            source=source.uri,
+            arn=None,
+        )
 
-    def _embed_image(
-        self, source: SourceIdentity, request: MediaRequest, tell: Tell, *, force: bool
-    ) -> SegmentEmbeddings:
+    def _finish(self, job: Job, how: _How) -> tuple[SegmentEmbeddings, str]:
+        """A job's segments and where its output lies; an output of no use is marked so."""
+        try:
+            output = self._jobs.wait(job, timeout_sec=how.timeout_sec, stopped=how.stopped)
+        except JobError as error:
+            if not error.passing:
+                how.outlay.job_ended(job.source, job.fingerprint)
+            raise
+        if job.output_uri is None:
+            how.outlay.job_ended(job.source, job.fingerprint)
+        try:
+            return self._jobs.read(output, source=job.source, job=job.id, kind=job.kind), output
+        except OutputError as error:
+            self._jobs.void(output, str(error))
+            raise
+
+    def _now(self, source: SourceIdentity) -> SourceIdentity:
+        """The medium's identity as it is now. A medium that is gone keeps the one it had: its segments are right."""
+        try:
+            return locate(self._aws, Media("video", uri=source.uri), self._identity)
+        except MediaNotFoundError:
+            return source
+
+    def _embed_image(self, source: SourceIdentity, request: MediaRequest, tell: Tell, how: _How) -> SegmentEmbeddings:
         """An image as a segment: one synchronous call, its reply kept where a job's output would lie."""
         job = self._jobs.find(request, source)
-        if job.output_uri is not None and not force:
+        if job.output_uri is not None and not how.force:
             tell("reused")
             return self._jobs.read(job.output_uri, source=job.source, job=job.id, kind="image")
         tell("started")
-        body = requests.encode(request.body(self._invoker.location(Media("image", uri=source.uri))))
+        how.outlay.before_start(request, source, job.fingerprint)
+        place = how.outlay.place(source.uri, job.fingerprint) or source.uri
+        body = requests.encode(request.body(self._invoker.location(Media("image", uri=place))))
 
         def call() -> tuple[bytes, SegmentEmbeddings]:
             reply = self._invoker.reply(body)
@@ -157,5 +266,7 @@ class Worker:
             return reply, found
 
         reply, found = self._gate.call(call, "InvokeModel", source.uri)
+        how.outlay.usage.image()
+        how.outlay.job_ended(source.uri, job.fingerprint)
         self._jobs.put_output(job, reply)
         return found

@@ -21,7 +21,7 @@ from botocore.exceptions import ConnectionError as AwsConnectionError
 
 from bedrock_marengo.errors import ServiceError, error_code, http_status
 
-__all__ = ["Gate", "as_finished", "in_order"]
+__all__ = ["Gate", "Starts", "as_finished", "in_order"]
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -34,6 +34,10 @@ PASSING = THROTTLED | {
     "InternalServerException",
     "ServiceUnavailableException",
 }
+PROBE_ROUNDS = 4
+"""How many times over all running jobs must end before one more is tried than the service last allowed."""
+NO_CEILING = 1 << 20
+"""Jobs in flight, until the service has refused one."""
 _PASSING_STATUS = frozenset({408, 424, 429, 500, 502, 503, 504})
 _PASSING_ERRORS = (AwsConnectionError, HTTPClientError, IncompleteReadError, ResponseStreamingError)
 
@@ -99,6 +103,117 @@ class Gate:
             self._pause_sec = self._pause_sec * 0.9 if self._pause_sec > 0.05 else 0.0
 
 
+class Starts:
+    """How fast jobs are started and how many run at once, both found out from what the service refuses.
+
+    Starts a second: additive increase, multiplicative decrease on ThrottlingException, after a first steep rise. Jobs
+    in flight: ServiceQuotaExceededException sets the ceiling to what is running, then one more is tried now and then.
+    No start is given up for either.
+
+    Args:
+        max_per_sec: starts a second, at most.
+    """
+
+    def __init__(self, *, max_per_sec: float | None = None) -> None:
+        self._ceiling = NO_CEILING
+        self._max_per_sec = max_per_sec or float("inf")
+        self._per_sec = min(10.0, self._max_per_sec)
+        self._rising = True
+        self._next = self._lowered = 0.0
+        self._starting = self._running = self._ended = 0
+        self._changed = threading.Condition()
+        self._turn = threading.Lock()
+
+    def call(
+        self,
+        start: Callable[[], T],
+        what: str,
+        *,
+        hold: bool,
+        stopped: threading.Event | None = None,
+        attempts: int = 8,
+    ) -> T:
+        """Start a job when its turn comes; with ``hold`` it counts as running until ``release``.
+
+        Raises:
+            ServiceError: AWS refused for another reason than speed or number, or nobody waits any more.
+        """
+        failed = refused = 0
+        while True:
+            self._take(stopped, what)
+            try:
+                result = start()
+            except BaseException as error:
+                self._give_back(running=False)
+                if not isinstance(error, ClientError | BotoCoreError):
+                    raise
+                code = error_code(error)
+                if code == "ServiceQuotaExceededException":
+                    refused += 1
+                    self._full()
+                    # Others may use up the account's quota: then nothing of ours ends, and only time helps.
+                    _sleep(backoff_sec(refused), stopped)
+                elif code in THROTTLED:
+                    self._throttled()
+                elif is_passing(error) and (failed := failed + 1) < attempts:
+                    _sleep(backoff_sec(failed), stopped)
+                else:
+                    raise ServiceError.of(error, "StartAsyncInvoke", what) from error
+                continue
+            self._started()
+            self._give_back(running=hold)
+            return result
+
+    def release(self) -> None:
+        """A job that was held runs no more."""
+        with self._changed:
+            self._running -= 1
+            self._ended += 1
+            if self._ended >= PROBE_ROUNDS * self._ceiling:
+                self._ended, self._ceiling = 0, self._ceiling + 1
+            self._changed.notify()
+
+    def _take(self, stopped: threading.Event | None, what: str) -> None:
+        with self._changed:
+            while self._running + self._starting >= self._ceiling:
+                _check(stopped, what)
+                self._changed.wait(0.5)
+            self._starting += 1
+        try:
+            # One at a time, so that a change of speed holds for all who queue.
+            with self._turn:
+                _check(stopped, what)
+                _sleep(self._next - time.monotonic(), stopped)
+                self._next = max(time.monotonic(), self._next) + 1 / self._per_sec
+        except BaseException:
+            self._give_back(running=False)
+            raise
+
+    def _give_back(self, *, running: bool) -> None:
+        with self._changed:
+            self._starting -= 1
+            self._running += running
+            self._changed.notify()
+
+    def _started(self) -> None:
+        with self._changed:
+            rise = self._per_sec * 0.1 if self._rising else 0.1 / self._per_sec
+            self._per_sec = min(self._max_per_sec, self._per_sec + rise)
+
+    def _throttled(self) -> None:
+        with self._changed:
+            now = time.monotonic()
+            if now - self._lowered > 0.1 + 1.5 / self._per_sec:
+                # Starts that were under way are throttled too: count them once.
+                lower = 0.5 if self._rising else 0.9
+                self._per_sec, self._lowered, self._rising = max(0.05, self._per_sec * lower), now, False
+            self._next = max(self._next, now + random.uniform(1.0, 1.5) / self._per_sec)
+
+    def _full(self) -> None:
+        with self._changed:
+            self._ceiling, self._ended = max(1, min(self._ceiling, self._running)), 0
+
+
 def in_order(executor: Executor, call: Callable[[S], T], items: Iterable[S], *, ahead: int) -> Iterator[T]:
     """Map over an executor, results in order, at most ``ahead`` items under way, none begun after a failure."""
     failure: list[BaseException] = []
@@ -126,20 +241,29 @@ def in_order(executor: Executor, call: Callable[[S], T], items: Iterable[S], *, 
 
 
 def as_finished(
-    call: Callable[[S], T], items: Iterable[S], *, at_once: int, on_leave: Callable[[], None]
+    call: Callable[[S], T],
+    items: Iterable[S],
+    *,
+    at_once: int,
+    on_leave: Callable[[], None],
+    known: Callable[[S], T | None] = lambda item: None,
 ) -> Generator[T, None, None]:
     """Map on threads of its own, results as they finish, items taken as threads come free.
 
-    ``on_leave`` is called when nobody takes results any more, so that what is under way can end.
+    ``known`` answers an item at once, without a thread. ``on_leave`` is called when nobody takes results any more, so
+    that what is under way can end.
     """
     pending: set[Future[T]] = set()
     with ThreadPoolExecutor(at_once, thread_name_prefix="marengo-media") as threads:
         try:
             for item in items:
+                if (result := known(item)) is not None:
+                    yield result
+                    continue
                 pending.add(threads.submit(call, item))
-                if len(pending) >= at_once:
-                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
+                # What has finished meanwhile is handed on; with all threads busy something must finish first.
+                done, pending = wait(pending, None if len(pending) >= at_once else 0.0, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
             while pending:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
@@ -159,6 +283,16 @@ def is_passing(error: Exception) -> bool:
 def backoff_sec(attempt: int) -> float:
     """Seconds to wait after the n-th failure: doubling from 0.1 to 5, with jitter."""
     return float(min(5.0, 0.1 * 2 ** (attempt - 1)) * random.uniform(0.7, 1.3))
+
+
+def _sleep(seconds: float, stopped: threading.Event | None) -> None:
+    if seconds > 0:
+        (stopped.wait if stopped is not None else time.sleep)(seconds)
+
+
+def _check(stopped: threading.Event | None, what: str) -> None:
+    if stopped is not None and stopped.is_set():
+        raise ServiceError(f"{what} was left before its start.", code="Left", operation="StartAsyncInvoke")
 
 
 def _first(pending: deque[Future[T]], failure: list[BaseException]) -> T:

@@ -51,6 +51,12 @@ class Recall:
         """Keep a job's vectors, dropping those unused for longest."""
         self._keep(embeddings)
 
+    def forget(self, source: str) -> None:
+        """Drop what is kept of one source."""
+        with self._lock:
+            for key in [key for key in self._tables if key[0] == source]:
+                del self._tables[key]
+
     def vectors(self, segments: Sequence[Segment]) -> list[npt.NDArray[np.float32]]:
         """One vector for each segment, in order.
 

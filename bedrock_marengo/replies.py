@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+
+try:
+    import simdjson
+except ImportError:  # the extra "fast"
+    simdjson = None  # type: ignore[assignment]
 
 from bedrock_marengo.errors import OutputError
 from bedrock_marengo.models import MODELS
@@ -44,8 +51,16 @@ class _Reply(msgspec.Struct):
     data: list[_Row] | _Row
 
 
+class _Labels(msgspec.Struct, rename="camel"):
+    embedding_option: str | list[str] | None = None
+    embedding_scope: str | list[str] | None = None
+    start_sec: float | None = None
+    end_sec: float | None = None
+
+
 _reply = msgspec.json.Decoder(_Reply)
 _rows = msgspec.json.Decoder(list[_Row])
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, TypeError, KeyError)
 
 
 def read_vector(body: bytes, dimension: int) -> npt.NDArray[np.float32]:
@@ -84,8 +99,9 @@ def read_output(
     end: list[float | None] = []
     option: list[str] = []
     scope: list[str] = []
+    pack = struct.Struct(f"{dimension}f").pack
     for row in _stream(chunks):
-        vectors += _vector(row, dimension).tobytes()
+        vectors += _packed(row, dimension, pack)
         start.append(row.start_sec)
         end.append(row.end_sec)
         option.append(_name(row.embedding_option) or _default_option(media_type, len(option)))
@@ -96,6 +112,9 @@ def read_output(
         raise OutputError("output.json holds no vectors.")
     starts, ends = _times(start, end, scope, media_type)
     array = np.frombuffer(vectors, np.float32).reshape(-1, dimension)
+    # One number that isn't finite makes its row's sum so: no second array as large as the first.
+    if not np.isfinite(array.sum(axis=1)).all():
+        raise OutputError("A vector holds a number that float32 can't.")
     keep = _order(starts, ends, option, scope)
     if keep != list(range(len(option))):
         array, starts, ends = _in_order(array, keep), starts[keep], ends[keep]
@@ -158,10 +177,26 @@ def _complete_rows(buffer: bytearray, rows_seen: bool) -> tuple[list[_Row], int]
             break
         # A cut inside a row or a string leaves invalid JSON, so decoding is the proof that it was a row's end.
         try:
-            return _rows.decode(b"[" + buffer[begin : cut + 1] + b"]"), cut + 1
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return _decode_rows(b"[" + buffer[begin : cut + 1] + b"]"), cut + 1
+        except _UNDECODABLE:
             continue
     return [], 0
+
+
+def _decode_rows(piece: bytes | bytearray) -> list[_Row]:
+    if simdjson is None:
+        return _rows.decode(piece)
+    rows: Any = simdjson.Parser().parse(bytes(piece))
+    return [_simd_row(row) for row in rows]
+
+
+def _simd_row(row: Any) -> _Row:
+    # Numbers go straight from the text into an array: no Python float for each.
+    vector = np.frombuffer(row["embedding"].as_buffer(of_type="d"), np.float64)
+    found = {name: row[name] for name in _Labels.__struct_encode_fields__ if name in row}
+    plain = {name: value.as_list() if hasattr(value, "as_list") else value for name, value in found.items()}
+    labels = msgspec.convert(plain, _Labels)
+    return _Row(cast(list[float], vector), *msgspec.structs.astuple(labels))
 
 
 def _last_rows(buffer: bytearray, inside: bool, rows_seen: bool) -> list[_Row]:
@@ -194,6 +229,19 @@ def _vector(row: _Row, dimension: int) -> npt.NDArray[np.float32]:
     if not np.isfinite(vector).all():
         raise OutputError("A vector holds a number that float32 can't.")
     return vector
+
+
+def _packed(row: _Row, dimension: int, pack: Callable[..., bytes]) -> bytes:
+    """A row's vector as the bytes of float32: three times as fast as an array of a list."""
+    if len(row.embedding) != dimension:
+        raise OutputError(f"A vector has {len(row.embedding)} dimensions; this model has {dimension}.")
+    if isinstance(row.embedding, np.ndarray):
+        with np.errstate(over="ignore"):
+            return row.embedding.astype(np.float32).tobytes()
+    try:
+        return pack(*row.embedding)
+    except OverflowError:
+        raise OutputError("A vector holds a number that float32 can't.") from None
 
 
 def _name(value: str | list[str] | None) -> str | None:

@@ -17,7 +17,8 @@ from bedrock_marengo.segments import Segment, SegmentEmbeddings, checked_metadat
 from bedrock_marengo.transcripts import Transcript
 
 if TYPE_CHECKING:
-    from bedrock_marengo.client import Done, MarengoClient
+    from bedrock_marengo.bulk import Done
+    from bedrock_marengo.client import MarengoClient
 
 __all__ = ["Captions", "Failures", "OnError", "Row", "Transcripts", "rows_of"]
 

@@ -16,7 +16,7 @@ from bedrock_marengo.inputs import Media, split_s3_uri
 if TYPE_CHECKING:
     from bedrock_marengo.aws import Aws
 
-__all__ = ["SUFFIXES", "Transcript", "captions_beside"]
+__all__ = ["SUFFIXES", "Transcript", "by_rank", "captions_beside"]
 
 SUFFIXES = (".vtt", ".srt")
 
@@ -79,6 +79,8 @@ class Transcript:
 def captions_beside(aws: Aws, media: Media) -> Transcript | None:
     """The captions that lie beside a medium under its own name: ``match.vtt``, ``match.srt``, ``match.en.vtt``.
 
+    A medium that comes from a prefix's listing knows its captions; of any other the bucket is listed once.
+
     Returns:
         None if there are none.
 
@@ -87,24 +89,38 @@ def captions_beside(aws: Aws, media: Media) -> Transcript | None:
         ServiceError: AWS refused.
     """
     if media.path is not None:
-        beside = sorted(media.path.parent.glob(f"{_escaped(media.path.stem)}.*"), key=lambda path: _rank(path.name))
+        beside = sorted(media.path.parent.glob(f"{_escaped(media.path.stem)}.*"), key=lambda path: by_rank(path.name))
         return next((Transcript.of(path) for path in beside if path.suffix.lower() in SUFFIXES), None)
     if media.uri is None:
         return None
-    bucket, key = split_s3_uri(media.uri)
-    stem = key[: -len(suffix)] if (suffix := Path(key).suffix) else key
+    bucket, _ = split_s3_uri(media.uri)
     try:
-        listed = aws.s3.list_objects_v2(Bucket=bucket, Prefix=f"{stem}.").get("Contents", [])
-        names = sorted((item["Key"] for item in listed if item["Key"].lower().endswith(SUFFIXES)), key=_rank)
-        if not names:
+        name = (
+            _name_beside(aws, media.uri) if media.captions is None else media.captions.removeprefix(f"s3://{bucket}/")
+        )
+        if not name:
             return None
-        body = aws.s3.get_object(Bucket=bucket, Key=names[0])["Body"].read()
+        body = aws.s3.get_object(Bucket=bucket, Key=name)["Body"].read()
     except (ClientError, BotoCoreError) as error:
         raise ServiceError.of(error, "GetObject", f"captions of {media.uri}") from error
     try:
         return Transcript.parse(body.decode("utf-8", "replace"))
     except InputError as error:
-        raise InputError(f"s3://{bucket}/{names[0]}: {error}") from None
+        raise InputError(f"s3://{bucket}/{name}: {error}") from None
+
+
+def by_rank(name: str) -> tuple[int, bool, str]:
+    """The order in which captions of one medium are taken: match.vtt before match.en.vtt, .vtt before .srt."""
+    return len(name), not name.lower().endswith(".vtt"), name
+
+
+def _name_beside(aws: Aws, uri: str) -> str | None:
+    """The key of the captions beside one object, by one listing."""
+    bucket, key = split_s3_uri(uri)
+    stem = f"{key[: -len(suffix)] if (suffix := Path(key).suffix) else key}."
+    listed = aws.s3.list_objects_v2(Bucket=bucket, Prefix=stem).get("Contents", [])
+    names = (item["Key"] for item in listed if "/" not in item["Key"][len(stem) :])
+    return min((name for name in names if name.lower().endswith(SUFFIXES)), key=by_rank, default=None)
 
 
 def _spread(times: str, text: str) -> list[tuple[float, str]]:
@@ -118,11 +134,6 @@ def _spread(times: str, text: str) -> list[tuple[float, str]]:
 
 def _seconds(hours: str | None, minutes: str, seconds: str, fraction: str | None) -> float:
     return int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds) + float(f"0.{fraction or 0}")
-
-
-def _rank(name: str) -> tuple[int, bool, str]:
-    # match.vtt before match.en.vtt; .vtt before .srt.
-    return len(name), not name.lower().endswith(".vtt"), name
 
 
 def _escaped(stem: str) -> str:

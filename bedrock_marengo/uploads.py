@@ -13,7 +13,7 @@ from bedrock_marengo.aws import Aws
 from bedrock_marengo.errors import ServiceError
 from bedrock_marengo.inputs import Media, split_s3_uri
 
-__all__ = ["upload"]
+__all__ = ["FOLDER", "find_upload", "upload", "upload_prefix"]
 
 FOLDER = "uploads"
 
@@ -29,7 +29,7 @@ def upload(aws: Aws, media: Media, output_s3_uri: str) -> Media:
     """
     from boto3.exceptions import S3UploadFailedError  # boto3 costs 0.1 s that an import must not
 
-    bucket, prefix = split_s3_uri(f"{output_s3_uri.rstrip('/')}/{FOLDER}/{_digest(media)}/")
+    bucket, prefix = split_s3_uri(upload_prefix(media, output_s3_uri))
     try:
         found = _listed(aws, bucket, prefix, media)
         if found is None:
@@ -44,6 +44,24 @@ def upload(aws: Aws, media: Media, output_s3_uri: str) -> Media:
             operation="PutObject",
         )
     return found
+
+
+def upload_prefix(media: Media, output_s3_uri: str) -> str:
+    """Where a local medium's upload lies: ``<output>/uploads/<sha256>/``."""
+    return f"{output_s3_uri.rstrip('/')}/{FOLDER}/{_digest(media)}/"
+
+
+def find_upload(aws: Aws, media: Media, output_s3_uri: str) -> Media | None:
+    """The upload of a local medium's bytes, if there is one. One listing.
+
+    Raises:
+        ServiceError: AWS would not list.
+    """
+    prefix = upload_prefix(media, output_s3_uri)
+    try:
+        return _listed(aws, *split_s3_uri(prefix), media)
+    except (ClientError, BotoCoreError) as error:
+        raise ServiceError.of(error, "ListObjectsV2", prefix) from error
 
 
 def _digest(media: Media) -> str:

@@ -262,10 +262,8 @@ def test_a_job_that_bedrock_forgot(client, connect, local, video):
     local.jobs.forget(job.arn)
     with pytest.raises(JobError, match=r"no longer knows the job.*force=True"):
         job.status()
-    with pytest.raises(JobError, match="no longer knows the job"):
-        connect().embed_media(video)
-    assert starts(local) == 1
-    assert len(connect().embed_media(video, force=True)) == 12
+    # Nothing came of it as far as anyone can tell: a new attempt, as after a failure that passes.
+    assert len(connect().embed_media(video)) == 12 and starts(local) == 2
 
 
 def test_a_job_that_takes_too_long_for_the_caller(client, local, video, held):
@@ -293,6 +291,19 @@ def test_an_output_that_can_not_be_used_names_its_place(client, local, video, mu
     local.mutate_output = mutate
     with pytest.raises(OutputError, match=rf"s3://{local.bucket}/marengo/.*/output\.json: .*{said}"):
         client.embed_media(video)
+    assert starts(local) == 3
+    # It is known to be of no use: the next run neither takes it nor pays a fourth time.
+    with pytest.raises(JobError, match=r"attempt 3 of 3.*force=True"):
+        client.embed_media(video)
+    local.mutate_output = None
+    assert len(client.embed_media(video, force=True)) == 12 and starts(local) == 4
+
+
+def test_an_output_that_can_not_be_used_once_is_made_anew(client, connect, local, video):
+    bad = iter([b"<html>"])
+    local.mutate_output = lambda rows: next(bad, rows)
+    assert len(client.embed_media(video)) == len(connect().embed_media(video)) == 12
+    assert starts(local) == 2 and len(keys(local, "void.json")) == 1
 
 
 def test_rows_in_disorder_are_the_same_segments(client, connect, local, video):
@@ -321,9 +332,9 @@ def test_an_output_may_appear_late(client, local, video):
 def test_an_output_that_never_appears(client, local, video, monkeypatch):
     monkeypatch.setattr(jobs, "_LATE_SEC", 0.0)
     local.mutate_output = lambda rows: None
-    with pytest.raises(OutputError, match=r"is Completed, but .* has no output.*force=True"):
+    with pytest.raises(OutputError, match=r"is Completed, but .* has no output"):
         client.embed_media(video)
-    assert starts(local) == 1
+    assert starts(local) == 3
 
 
 # Refused before anything is paid.
@@ -413,7 +424,7 @@ def test_embed_many_hands_on_as_they_finish(client, local, tmp_path):
 
 
 def test_one_bad_medium_does_not_stop_the_others(client, local, video):
-    local.faults = [Fault(op="Job", error="x", message=FINAL, when=lambda call: "bad" in str(call.body))]
+    local.faults = [Fault(op="Job", error="x", message=FINAL, when=lambda call: "/bad.mp4" in str(call.body))]
     bad = local.put(b"bad", "bad.mp4")
     items = ["/etc/passwd", f"s3://{local.bucket}/none.mp4", "s3://no-such-bucket-of-ours/", bad, 5, video]
     done = {str(d.source): d for d in client.embed_many(items)}
@@ -463,7 +474,7 @@ def test_leaving_early_ends_promptly_and_loses_nothing(client, local):
         assert done.source.endswith("v0.mp4")
         break
     assert not [t for t in threading.enumerate() if t.name.startswith("marengo-media")]
-    assert len(local.jobs.running()) == 3
+    assert len(local.jobs.running()) <= 3
 
 
 async def test_leaving_early_for_asyncio(client, local):

@@ -1,0 +1,82 @@
+"""A job taken up in another process: by its ARN, or by what lies on S3."""
+
+from __future__ import annotations
+
+from botocore.exceptions import ResponseStreamingError
+
+from bedrock_marengo.aws import Aws
+from bedrock_marengo.errors import ConfigurationError, InputError, JobError, OutputError, ServiceError
+from bedrock_marengo.identity import RequestFile
+from bedrock_marengo.inputs import split_s3_uri
+from bedrock_marengo.jobs import Job, Jobs
+from bedrock_marengo.models import Kind, Model
+from bedrock_marengo.pacing import Gate
+
+__all__ = ["take_up"]
+
+_REQUEST = "/request.json"
+_OUTPUT = "/output.json"
+
+
+def take_up(aws: Aws, gate: Gate, jobs: Jobs, model: Model, name: str) -> Job:
+    """The job that an ARN, or the S3 URI of its output.json or request.json, names.
+
+    Raises:
+        InputError: Neither.
+        JobError: Bedrock does not know the ARN.
+        OutputError: No request.json of ours, no such output, or one that was found useless.
+        ConfigurationError: A job of another model.
+        ServiceError: AWS refused.
+    """
+    output = name if name.endswith(_OUTPUT) else None
+    folder = _folder(name) if name.startswith("s3://") else _folder_of_arn(aws, gate, name)
+    record = _record(aws, gate, f"{folder}{_REQUEST}")
+    if record.model_id != model.model_id:
+        raise ConfigurationError(f"{name} is a job of {record.model_id}: give its client model={record.model_id!r}.")
+    if output is not None and output not in jobs.outputs(f"{folder}/"):
+        raise OutputError(f"{output} is not there, or was found useless: a later attempt has the output.")
+    kind: Kind = record.request["kind"]
+    arn = record.arn if name.startswith("s3://") else name
+    return Job(record.uri, kind, record.fingerprint, f"{folder}/", arn, output, joined=True, _jobs=jobs)
+
+
+def _folder(uri: str) -> str:
+    """The work folder, without a slash, that a file's URI lies in."""
+    split_s3_uri(uri)
+    for name, depth in ((_REQUEST, 1), (_OUTPUT, 2)):
+        if uri.endswith(name):
+            return uri.rsplit("/", depth)[0]
+    raise InputError(f"{uri!r} names no job: give an invocation's ARN, or the URI of its output.json or request.json.")
+
+
+def _folder_of_arn(aws: Aws, gate: Gate, arn: str) -> str:
+    if ":async-invoke/" not in arn:
+        raise InputError(f"{arn!r} names no job: give an invocation's ARN, or the URI of its output.json.")
+
+    def ask() -> str:
+        reply = aws.bedrock.get_async_invoke(invocationArn=arn)
+        if "outputDataConfig" not in reply:
+            raise ResponseStreamingError(error="the reply broke off before outputDataConfig")
+        return reply["outputDataConfig"]["s3OutputDataConfig"]["s3Uri"]
+
+    try:
+        return gate.call(ask, "GetAsyncInvoke", arn).rstrip("/").rsplit("/", 1)[0]
+    except ServiceError as error:
+        if error.code not in ("ResourceNotFoundException", "ValidationException"):
+            raise
+        raise JobError(
+            f"Bedrock does not know {arn}: it may have been forgotten. Its output's URI names the job, too.",
+            source=arn,
+            arn=arn,
+        ) from error
+
+
+def _record(aws: Aws, gate: Gate, uri: str) -> RequestFile:
+    bucket, key = split_s3_uri(uri)
+    try:
+        data = gate.call(lambda: aws.s3.get_object(Bucket=bucket, Key=key)["Body"].read(), "GetObject", uri)
+    except ServiceError as error:
+        if error.code != "NoSuchKey":
+            raise
+        raise OutputError(f"{uri} is not there: no job of ours, or one that was forgotten.") from error
+    return RequestFile.decode(data, uri)

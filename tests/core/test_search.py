@@ -1,0 +1,308 @@
+"""Fusion, moments and routing: orders known by arithmetic."""
+
+import math
+
+import numpy as np
+import pytest
+
+from bedrock_marengo import ConfigurationError, InputError, Segment
+from bedrock_marengo.models import MODELS
+from bedrock_marengo.search import (
+    ANCHORS,
+    PRESETS,
+    Hit,
+    SearchSettings,
+    check_models,
+    cosines,
+    find_moments,
+    intent_weights,
+    rank,
+    route,
+    tracks_of,
+    weights_of,
+)
+
+JOB = "0123456789abcdef"
+EVEN = {"visual": 1.0, "audio": 1.0}
+
+
+def hit(score, track="visual", start=0.0, end=None, source="a", scope="clip", job=JOB):
+    """A hit on s3://b/<source>.mp4; a clip lasts 6 s unless said otherwise."""
+    end = start + 6 if end is None else end
+    return Hit(Segment(f"s3://b/{source}.mp4", start, end, track, scope, job), score)
+
+
+def spans(moments):
+    return [(moment.source[7], moment.start_sec, moment.end_sec) for moment in moments]
+
+
+class TestRank:
+    def test_counts_from_one_within_each_track_and_scope(self):
+        ranked = rank([hit(0.1), hit(0.3, start=6), hit(0.2, "audio"), hit(0.9, scope="asset", end=60)])
+        found = {(h.segment.option, h.segment.scope, h.segment.start_sec): h.rank for h in ranked}
+        assert found == {
+            ("visual", "clip", 6.0): 1,
+            ("visual", "clip", 0.0): 2,
+            ("audio", "clip", 0.0): 1,
+            ("visual", "asset", 0.0): 1,
+        }
+
+    def test_a_clip_of_two_jobs_counts_once_by_its_best(self):
+        ranked = rank([hit(0.2), hit(0.3, job="f" * 16), hit(0.1, start=6)])
+        assert [(h.score, h.rank) for h in ranked] == [(0.3, 1), (0.1, 2)]
+
+    def test_equal_scores_keep_one_order(self):
+        hits = [hit(0.5, start=start) for start in (12, 0, 6)]
+        assert rank(hits) == rank(hits[::-1])
+
+
+class TestRankFusion:
+    def test_scores_are_sums_of_weight_over_sixty_and_rank(self):
+        # A: visual 1st, audio 2nd. B: visual 2nd, audio 1st. With these weights A wins.
+        hits = [hit(0.9), hit(0.8, start=6), hit(0.1, "audio"), hit(0.2, "audio", start=6)]
+        a, b = find_moments(hits, SearchSettings(weights={"visual": 0.8, "audio": 0.1}))
+        assert (a.start_sec, b.start_sec) == (0.0, 6.0)
+        assert a.score == pytest.approx(0.8 / 61 + 0.1 / 62)
+        assert b.score == pytest.approx(0.8 / 62 + 0.1 / 61)
+
+    def test_second_in_two_tracks_beats_first_in_one(self):
+        # 2/62 > 1/61.
+        hits = [
+            hit(0.9, source="v"),
+            hit(0.8, source="c"),
+            hit(0.9, "audio", source="s"),
+            hit(0.8, "audio", source="c"),
+        ]
+        assert [m.source[7] for m in find_moments(hits, SearchSettings(weights=EVEN))] == ["c", "s", "v"]
+
+    def test_the_scale_of_a_track_does_not_matter(self):
+        hits = [hit(0.01), hit(0.02, start=6), hit(0.9, "audio", start=6), hit(0.95, "audio")]
+        small = find_moments(hits, SearchSettings(weights=EVEN))
+        large = find_moments([Hit(h.segment, h.score * 50) for h in hits], SearchSettings(weights=EVEN))
+        assert spans(small) == spans(large)
+
+    def test_each_tracks_rank_and_score_are_told(self):
+        hits = [hit(0.9), hit(0.2, "audio"), hit(0.3, "audio", start=6)]
+        first = find_moments(hits, SearchSettings(weights=EVEN))[0]
+        assert {track: (h.rank, h.score) for track, h in first.tracks.items()} == {
+            "visual": (1, 0.9),
+            "audio": (2, 0.2),
+        }
+        assert first.best.segment.option == "visual"
+
+    def test_a_track_of_weight_zero_is_not_searched(self):
+        settings = SearchSettings(weights={"visual": 1.0, "audio": 0.0})
+        assert [place.track for place in settings.places] == ["visual"]
+        assert len(find_moments([hit(0.9, "audio")], settings)) == 0
+
+    def test_times_a_hair_apart_are_one_clip(self):
+        # 2.7's times are float32 widened to double.
+        hits = [hit(0.9, start=6.199999809265137, end=12.4), hit(0.5, "audio", start=6.2, end=12.399999618530273)]
+        [moment] = find_moments(hits, SearchSettings(weights=EVEN))
+        assert set(moment.tracks) == {"visual", "audio"}
+
+
+class TestScoreFusion:
+    def test_scores_are_weighted_means(self):
+        hits = [hit(0.12), hit(0.06, "audio"), hit(0.10, start=6), hit(0.24, "audio", start=6)]
+        settings = SearchSettings(weights={"visual": 0.8, "audio": 0.2}, fusion="scores")
+        b, a = find_moments(hits, settings)
+        assert (b.start_sec, b.score) == (6.0, pytest.approx(0.8 * 0.10 + 0.2 * 0.24))
+        assert (a.start_sec, a.score) == (0.0, pytest.approx(0.8 * 0.12 + 0.2 * 0.06))
+
+    def test_a_missing_track_counts_as_nothing_found(self):
+        hits = [hit(0.10), hit(0.09, start=6), hit(0.03, "audio", start=6)]
+        settings = SearchSettings(weights=EVEN, fusion="scores")
+        b, a = find_moments(hits, settings)
+        assert (b.start_sec, b.score, a.score) == (6.0, pytest.approx(0.06), pytest.approx(0.05))
+
+    def test_images_and_fused_vectors_stand_alone(self):
+        hits = [hit(0.1, "image", end=0.0, source="i"), hit(0.09), hit(0.09, "audio"), hit(0.2, "fused", source="f")]
+        weights = {"visual": 0.8, "audio": 0.1, "image": 0.8, "fused": 0.95}
+        f, i, a = find_moments(hits, SearchSettings(weights=weights, fusion="scores"))
+        assert [m.source[7] for m in (f, i, a)] == ["f", "i", "a"]
+        assert [m.score for m in (f, i, a)] == pytest.approx([0.2, 0.1, 0.09])
+
+
+class TestMoments:
+    def test_k_counts_moments_not_hits(self):
+        hits = [hit(1 - start / 100, track, start) for start in (0, 6, 12) for track in EVEN]
+        moments = find_moments(hits, SearchSettings(weights=EVEN, k=2))
+        assert spans(moments) == [("a", 0.0, 6.0), ("a", 6.0, 12.0)]
+
+    @pytest.mark.parametrize(
+        "gap, expected",
+        [
+            (None, [(0.0, 6.0), (6.0, 12.0), (14.0, 20.0)]),
+            (0.0, [(0.0, 12.0), (14.0, 20.0)]),
+            (1.999, [(0.0, 12.0), (14.0, 20.0)]),
+            (2.0, [(0.0, 20.0)]),
+        ],
+    )
+    def test_neighbours_merge_by_their_gap(self, gap, expected):
+        hits = [hit(0.9), hit(0.8, start=6), hit(0.7, start=14)]
+        moments = find_moments(hits, SearchSettings(weights=EVEN, merge_gap_sec=gap))
+        assert [(m.start_sec, m.end_sec) for m in moments] == expected
+
+    def test_a_merged_moment_is_as_good_as_its_best_clip(self):
+        hits = [hit(0.7), hit(0.9, start=6), hit(0.8, source="b")]
+        first, second = find_moments(hits, SearchSettings(weights=EVEN, merge_gap_sec=0))
+        assert spans([first, second]) == [("a", 0.0, 12.0), ("b", 0.0, 6.0)]
+        assert first.score == pytest.approx(1 / 61)
+        assert [h.segment.start_sec for h in first.hits] == [0.0, 6.0]
+        assert first.tracks["visual"].rank == 1
+
+    def test_the_missing_link_joins_two_moments(self):
+        hits = [hit(0.9), hit(0.8, start=12), hit(0.7, source="b"), hit(0.6, start=6), hit(0.5, source="c")]
+        moments = find_moments(hits, SearchSettings(weights=EVEN, merge_gap_sec=0, k=3))
+        assert spans(moments) == [("a", 0.0, 18.0), ("b", 0.0, 6.0), ("c", 0.0, 6.0)]
+
+    def test_other_sources_never_merge(self):
+        moments = find_moments(
+            [hit(0.9), hit(0.8, start=6, source="b")], SearchSettings(weights=EVEN, merge_gap_sec=99)
+        )
+        assert len(moments) == 2
+
+    def test_at_most_so_many_of_a_source(self):
+        hits = [hit(0.9), hit(0.8, start=6), hit(0.7, start=12), hit(0.1, source="b")]
+        moments = find_moments(hits, SearchSettings(weights=EVEN, k=3, max_per_source=2))
+        assert spans(moments) == [("a", 0.0, 6.0), ("a", 6.0, 12.0), ("b", 0.0, 6.0)]
+
+    def test_only_these_sources_or_a_prefix(self):
+        hits = [hit(0.9), hit(0.8, source="b/c"), hit(0.7, source="b/d"), hit(0.6, source="bb")]
+        for sources, expected in ((["s3://b/a.mp4"], 1), (["s3://b/b/"], 2), (["s3://b/a.mp4", "s3://b/b/"], 3)):
+            assert len(find_moments(hits, SearchSettings(weights=EVEN, sources=sources))) == expected
+
+    @pytest.mark.parametrize(
+        "start, end, expected", [(None, 6, [0]), (6, None, [6, 12]), (5.999, 12, [0, 6]), (7, 8, [6]), (18, None, [])]
+    )
+    def test_only_what_overlaps_a_time_range(self, start, end, expected):
+        hits = [hit(0.9), hit(0.8, start=6), hit(0.7, start=12)]
+        moments = find_moments(hits, SearchSettings(weights=EVEN, start_sec=start, end_sec=end))
+        assert [m.start_sec for m in moments] == expected
+
+
+class TestAssets:
+    HITS = (
+        hit(0.9, source="a"),
+        hit(0.8, source="b"),
+        hit(0.2, source="a", scope="asset", end=60),
+        hit(0.3, source="b", scope="asset", end=60),
+    )
+
+    def test_left_alone_they_are_not_searched(self):
+        settings = SearchSettings(weights=EVEN)
+        assert {place.scope for place in settings.places} == {"clip"}
+        assert spans(find_moments(self.HITS, settings)) == [("a", 0.0, 6.0), ("b", 0.0, 6.0)]
+
+    def test_a_gate_lets_only_the_best_assets_clips_in(self):
+        moments = find_moments(self.HITS, SearchSettings(weights=EVEN, asset_gate=1))
+        assert spans(moments) == [("b", 0.0, 6.0)]
+
+    def test_a_boost_adds_the_assets_share(self):
+        # Without: a 1/61 > b 1/62. With: a 1/61 + 1/62 = b 1/62 + 1/61, so twice the share turns it.
+        b, a = find_moments(self.HITS, SearchSettings(weights=EVEN, asset_boost=2.0))
+        assert b.score == pytest.approx(1 / 62 + 2 / 61)
+        assert a.score == pytest.approx(1 / 61 + 2 / 62)
+        assert (b.source[7], a.source[7]) == ("b", "a")
+
+    def test_whole_assets_can_be_what_is_searched(self):
+        moments = find_moments(self.HITS, SearchSettings(weights=EVEN, scope="asset"))
+        assert spans(moments) == [("b", 0.0, 60.0), ("a", 0.0, 60.0)]
+
+    def test_a_time_range_is_asked_of_clips_not_of_assets(self):
+        settings = SearchSettings(weights={"visual": 1.0}, asset_gate=1, start_sec=100)
+        assert [(p.scope, p.start_sec) for p in settings.places] == [("clip", 100), ("asset", None)]
+
+
+class TestWeights:
+    def test_presets_are_the_published_ones(self):
+        published = {"visual": (0.8, 0.1, 0.05), "dialogue": (0.2, 0.1, 0.7), "sound": (0.3, 0.6, 0.1)}
+        published["balanced"] = (0.4, 0.3, 0.3)
+        for name, values in published.items():
+            assert tuple(PRESETS[name][track] for track in ("visual", "audio", "transcription")) == values
+
+    @pytest.mark.parametrize("version", MODELS)
+    @pytest.mark.parametrize("preset", PRESETS)
+    def test_each_preset_weighs_all_tracks_of_each_model(self, version, preset):
+        tracks = tracks_of(MODELS[version])
+        assert set(weights_of(preset, tracks)) == set(tracks) <= set(ANCHORS)
+
+    def test_tracks_of_the_models(self):
+        assert tracks_of(MODELS["3.0"]) == ("visual", "audio", "transcription", "fused", "image")
+        assert tracks_of(MODELS["2.7"]) == ("visual-text", "visual-image", "audio", "image")
+
+    @pytest.mark.parametrize(
+        "weights, message",
+        [
+            ("sports", "no preset"),
+            ({"smell": 1}, "no track of this model"),
+            ({"visual": -1}, "from 0"),
+            ({"visual": math.nan}, "from 0"),
+            ({"visual": 0}, "nothing would be searched"),
+            ({}, "nothing would be searched"),
+        ],
+    )
+    def test_wrong_ones_are_refused(self, weights, message):
+        with pytest.raises(InputError, match=message):
+            weights_of(weights, tracks_of(MODELS["3.0"]))
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"k": 0},
+            {"k": True},
+            {"fusion": "mean"},
+            {"scope": "film"},
+            {"merge_gap_sec": -1},
+            {"start_sec": 5, "end_sec": 5},
+            {"max_per_source": 0},
+            {"asset_gate": 0},
+            {"asset_boost": math.inf},
+            {"sources": "s3://b/a.mp4"},
+        ],
+    )
+    def test_settings_that_make_no_sense(self, settings):
+        with pytest.raises(InputError):
+            SearchSettings(weights=EVEN, **settings)
+
+
+AXES = {"visual": np.array([1, 0], np.float32), "audio": np.array([0, 1], np.float32)}
+
+
+class TestIntent:
+    def test_is_softmax_of_alpha_times_cosine(self):
+        query = np.array([3, 4], np.float32)  # cosines 0.6 and 0.8
+        weights = route(query, AXES, alpha=10)
+        assert weights["audio"] == pytest.approx(1 / (1 + math.exp(-2)), rel=1e-5)
+        assert sum(weights.values()) == pytest.approx(1)
+
+    def test_alpha_sharpens(self):
+        query = np.array([3, 4], np.float32)
+        assert route(query, AXES, alpha=0) == {"visual": 0.5, "audio": 0.5}
+        assert route(query, AXES, alpha=1000)["audio"] == pytest.approx(1)
+
+    def test_anchors_are_embedded_once(self, local, client):
+        query = client.embed_text(ANCHORS["audio"])
+        local.calls.reset()
+        first = intent_weights(client, query, ("visual", "audio", "transcription"))
+        assert max(first, key=first.get) == "audio"
+        assert intent_weights(client, query, ("visual", "audio", "transcription")) == first
+        assert local.calls["InvokeModel"] == 3
+
+
+class TestModelsNeverMeet:
+    def test_other_dimensions_are_refused(self):
+        with pytest.raises(InputError, match="two models"):
+            cosines(np.ones(512, np.float32), np.ones((3, 1024), np.float32))
+
+    def test_other_model_ids_are_refused(self):
+        old, new = MODELS["2.7"].model_id, MODELS["3.0"].model_id
+        check_models([new, new, None], new, "This store")
+        with pytest.raises(ConfigurationError, match="two models never compare"):
+            check_models([new, old], new, "This store")
+
+    def test_cosines_do_not_depend_on_length(self):
+        query = np.array([3, 4], np.float32)
+        vectors = np.array([[6, 8], [0, 0.5], [-3, -4], [0, 0]], np.float32)
+        assert cosines(query, vectors).tolist() == pytest.approx([1, 0.8, -1, 0])

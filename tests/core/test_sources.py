@@ -1,0 +1,228 @@
+"""Where media come from: prefixes, manifests, inventories; filters; captions and tags beside them."""
+
+import csv
+import datetime
+import gzip
+import io
+import json
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bedrock_marengo import InputError, Manifest, MarengoError, Media, ServiceError
+from bedrock_marengo.manifests import Entry
+from bedrock_marengo.sources import _with_captions
+from bedrock_marengo.transcripts import SUFFIXES, by_rank
+from marengo_local import Fault
+
+KEYS = ["a b+c.mp4", "é/ü.mp4", "match#t=1.mp4"]
+CAPTIONS = b"WEBVTT\n\n00:01.000 --> 00:02.000\nGoal\n"
+UTC = datetime.UTC
+
+
+def lists(local):
+    return local.calls["s3:ListObjectsV2"]
+
+
+def rows(*lines):
+    out = io.StringIO()
+    csv.writer(out).writerows(lines)
+    return out.getvalue()
+
+
+@pytest.fixture
+def objects(local):
+    """(key, size, ETag) of three objects with awkward keys."""
+    for key in KEYS:
+        local.put(key.encode(), key)
+    listed = local.s3.list_objects_v2(Bucket=local.bucket)["Contents"]
+    return [(item["Key"], item["Size"], item["ETag"]) for item in listed]
+
+
+# Manifests.
+
+
+def test_a_csv_with_and_without_a_header(client, local, objects, tmp_path):
+    wanted = sorted(f"s3://{local.bucket}/{key}" for key in KEYS)
+    plain = [(local.bucket, key) for key in KEYS]
+    full = [(etag.strip('"'), size, key, local.bucket) for key, size, etag in objects]
+    files = {
+        "plain.csv": rows(*plain),
+        "bom.csv": "\ufeff" + rows(("Bucket", "Key"), *plain),
+        "full.csv": rows(("ETag", "Size", "Key", "Bucket"), *full),
+        "zipped.csv.gz": gzip.compress(rows(*[(local.bucket, *item) for item in objects]).encode()),
+    }
+    for name, text in files.items():
+        data = text if isinstance(text, bytes) else text.encode()
+        (tmp_path / name).write_bytes(data)
+        for manifest in (Manifest(tmp_path / name), Manifest(local.put(data, f"lists/{name}"))):
+            found = list(client.list_media(manifest))
+            assert sorted(media.uri for media in found) == wanted
+            sizes = [size for _, size, _ in objects] if name[0] in "fz" else [None] * 3
+            assert sorted(str(media.size) for media in found) == sorted(map(str, sizes))
+
+
+def test_sizes_and_etags_save_the_listings(client, local, objects, tmp_path):
+    (tmp_path / "list.csv").write_text(rows(*[(local.bucket, *item) for item in objects]))
+    client.embed_text("warm")
+    plan = client.plan(Manifest(tmp_path / "list.csv"), probe=False)
+    assert plan.started == {"video": 3} and lists(local) == 1
+    done = list(client.embed_many([Manifest(tmp_path / "list.csv")]))
+    assert sorted(d.uri for d in done) == sorted(f"s3://{local.bucket}/{key}" for key in KEYS)
+    assert [d.error for d in done] == [None] * 3
+
+
+def inventory(local, objects, **settings):
+    """An S3 inventory of the objects, in two files, with keys URL-encoded and old versions among them."""
+    schema = "Bucket, Key, VersionId, IsLatest, IsDeleteMarker, Size, LastModifiedDate, ETag, StorageClass"
+    encoded = {"a b+c.mp4": "a+b%2Bc.mp4", "é/ü.mp4": "%C3%A9/%C3%BC.mp4", "match#t=1.mp4": "match%23t%3D1.mp4"}
+    tail = ("2026-11-01T10:00:00.000Z",)
+    current = [
+        (local.bucket, encoded[key], "v2", "true", "false", size, *tail, etag.strip('"'), "STANDARD")
+        for key, size, etag in objects
+    ]
+    old = [
+        (local.bucket, "a+b%2Bc.mp4", "v1", "false", "false", 1, *tail, "old", "STANDARD"),
+        (local.bucket, "gone.mp4", "v1", "true", "true", "", *tail, "", ""),
+        (local.bucket, "cold.mp4", "v1", "true", "false", 5, *tail, "abc", "GLACIER"),
+    ]
+    files = []
+    for number, lines in enumerate((current[:2], [*current[2:], *old])):
+        local.put(gzip.compress(rows(*lines).encode()), f"inv/data/{number}.csv.gz")
+        files.append({"key": f"inv/data/{number}.csv.gz", "size": 1, "MD5checksum": "x"})
+    manifest = {
+        "sourceBucket": local.bucket,
+        "destinationBucket": f"arn:aws:s3:::{local.bucket}",
+        "fileFormat": "CSV",
+        "fileSchema": schema,
+        "files": files,
+    }
+    return local.put(json.dumps(manifest | settings).encode(), "inv/manifest.json")
+
+
+def test_an_s3_inventory(client, local, objects, tmp_path):
+    uri = inventory(local, objects)
+    local.s3.download_file(local.bucket, "inv/manifest.json", str(tmp_path / "manifest.json"))
+    for manifest in (Manifest(uri), Manifest(tmp_path / "manifest.json")):
+        listing = client.list_media(manifest)
+        found = {media.uri: (media.size, media.etag) for media in listing}
+        wanted = {f"s3://{local.bucket}/{key}": (size, etag.strip('"')) for key, size, etag in objects}
+        assert found == wanted and listing.skipped == {"archived": 1}
+    older = datetime.datetime(2026, 11, 2, tzinfo=UTC)
+    listing = client.list_media(Manifest(uri), modified_after=older)
+    assert list(listing) == [] and listing.skipped["older"] == 4
+
+
+def test_manifests_that_cannot_be_read(client, local, objects, tmp_path):
+    (tmp_path / "bad.json").write_text("{}")
+    (tmp_path / "bad.csv.gz").write_text("not zipped")
+    cases = {
+        Manifest(inventory(local, objects, fileFormat="ORC")): "configure the inventory as CSV",
+        Manifest(tmp_path / "bad.json"): "no S3 inventory's manifest.json",
+        Manifest(tmp_path / "bad.csv.gz"): "can't be read as CSV",
+        Manifest(tmp_path / "absent.csv"): "can't be read",
+        Manifest(f"s3://{local.bucket}/absent.csv"): "404",
+    }
+    for manifest, match in cases.items():
+        with pytest.raises(MarengoError, match=match):
+            list(client.list_media(manifest))
+    # One that can't be read does not stop the others.
+    items = list(client.list_media([*cases, f"s3://{local.bucket}/{KEYS[0]}"]).items())
+    assert [isinstance(media, MarengoError) for _, media in items] == [True] * 5 + [False]
+
+
+def test_a_bad_row_stops_no_other(client, local, tmp_path):
+    (tmp_path / "list.csv").write_text(rows(["only"], [local.bucket, "a.mp4", "x"], [local.bucket, "b.mp4"]))
+    found = [media for _, media in client.list_media(Manifest(tmp_path / "list.csv")).items()]
+    assert [type(media) for media in found] == [InputError, InputError, Media]
+    assert "line 1 names no bucket and key" in str(found[0]) and "line 2" in str(found[1])
+
+
+def test_a_string_opens_no_file(client, tmp_path, monkeypatch):
+    (tmp_path / "list.csv").write_text("bucket,a.mp4\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="no S3 URI"):
+        Manifest("list.csv")
+    with pytest.raises(InputError, match="is no manifest"):
+        Manifest("s3://bucket/list.txt")
+    for source in ("list.csv", "s3://bucket/list.csv"):
+        with pytest.raises(InputError):
+            list(client.list_media(source))
+
+
+# Filters.
+
+
+def test_modified_after(client, local, tmp_path):
+    local.put(b"v", "in/a.mp4")
+    (tmp_path / "b.mp4").write_bytes(b"v")
+    now = datetime.datetime.now(UTC)
+    os.utime(tmp_path / "b.mp4", (now.timestamp(), now.timestamp()))
+    for source in (f"s3://{local.bucket}/in/", tmp_path):
+        assert len(list(client.list_media(source, modified_after=now - datetime.timedelta(hours=1)))) == 1
+        listing = client.list_media(source, modified_after=now + datetime.timedelta(hours=1))
+        assert list(listing) == [] and listing.skipped == {"older": 1}
+    with pytest.raises(InputError, match="names no time zone"):
+        client.list_media("s3://bucket/", modified_after=datetime.datetime(2026, 1, 1))
+
+
+# Captions.
+
+
+def test_captions_come_with_the_listing(client, local):
+    for i in range(12):
+        local.put(b"v", f"in/v{i}.mp4")
+        if i % 2:
+            local.put(CAPTIONS, f"in/v{i}.en.vtt")
+    found = list(client.list_media(f"s3://{local.bucket}/in/"))
+    assert [bool(media.captions) for media in found] == [media.uri[-5] in "13579" for media in found]
+    words = [client.captions_of(media) for media in found]
+    assert [w is not None and w.words(0, 9) for w in words] == ["Goal" if m.captions else False for m in found]
+    assert lists(local) == 1
+    # An object by itself is looked at by itself.
+    assert client.captions_of(found[1].uri).words(0, 9) == "Goal"
+    assert lists(local) == 2
+
+
+def test_captions_do_not_lie_in_folders_of_the_same_name(client, local):
+    local.put(b"v", "match.mp4")
+    local.put(CAPTIONS, "match.d/x.vtt")
+    assert client.captions_of(f"s3://{local.bucket}/match.mp4") is None
+    (found,) = client.list_media(f"s3://{local.bucket}/")
+    assert client.captions_of(found) is None
+
+
+names = st.lists(st.sampled_from(["a", "b", "a/b", "é"]), min_size=1, max_size=3).map(".".join)
+suffixes = st.sampled_from([".mp4", ".MOV", ".vtt", ".srt", ".en.VTT", ".txt", "/x.vtt"])
+
+
+@given(st.sets(st.tuples(names, suffixes).map("".join), max_size=20))
+def test_captions_of_a_listing_are_those_of_each_look(keys):
+    ordered = sorted(keys, key=str.encode)
+    listed = [
+        (Entry("b", key), Media("video", uri=f"s3://b/{key}") if key.lower().endswith((".mp4", ".mov")) else None)
+        for key in ordered
+    ]
+
+    def look(key):
+        stem = f"{key.rpartition('.')[0]}."
+        beside = [k for k in keys if k.startswith(stem) and "/" not in k[len(stem) :] and k.lower().endswith(SUFFIXES)]
+        return f"s3://b/{min(beside, key=by_rank)}" if beside else ""
+
+    found = {media.uri: media.captions for media in _with_captions(listed)}
+    assert found == {media.uri: look(entry.key) for entry, media in listed if media is not None}
+
+
+# Tags.
+
+
+def test_object_tags(client, local, video):
+    assert client.object_tags(video) == {}
+    tags = [{"Key": "tenant", "Value": "a"}, {"Key": "rights", "Value": ""}]
+    local.s3.put_object_tagging(Bucket=local.bucket, Key="match.mp4", Tagging={"TagSet": tags})
+    assert client.object_tags(video) == {"tenant": "a", "rights": ""}
+    local.faults = [Fault("s3:GetObjectTagging", error="AccessDenied")]
+    with pytest.raises(ServiceError, match="GetObjectTagging"):
+        client.object_tags(video)

@@ -1,0 +1,127 @@
+"""Media of other regions, copied to the model's for as long as a job needs them."""
+
+import pytest
+
+from bedrock_marengo import ConfigurationError, JobError, ServiceError, staging
+from bedrock_marengo.aws import Aws, AwsSettings
+from bedrock_marengo.identity import SourceIdentity
+from bedrock_marengo.staging import Stage
+from marengo_local import Fault
+
+JOB = "0123456789abcdef" * 4
+
+
+@pytest.fixture
+def aws(local):
+    options = {name: value for name, value in local.client_options.items() if name != "output_s3_uri"}
+    return Aws(AwsSettings(**options))
+
+
+@pytest.fixture
+def stage(aws, local):
+    return Stage(aws, f"s3://{local.bucket}/stage")
+
+
+@pytest.fixture
+def elsewhere(local):
+    """A video in a bucket in another region."""
+    bucket = f"{local.bucket}-eu"
+    local.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    etag = local.s3.put_object(Bucket=bucket, Key="in/a b.mp4", Body=b"a video")["ETag"].strip('"')
+    return SourceIdentity(f"s3://{bucket}/in/a b.mp4", 7, etag)
+
+
+def staged(local):
+    listed = local.s3.list_objects_v2(Bucket=local.bucket, Prefix="stage/").get("Contents", [])
+    return [item["Key"] for item in listed]
+
+
+def test_a_copy_and_its_removal(stage, local, elsewhere, video):
+    assert stage.needed(elsewhere.uri) and not stage.needed(video)
+    uri = stage.put(elsewhere, JOB)
+    assert (
+        uri == stage.uri_of(elsewhere.uri, JOB)
+        and uri.startswith(stage.prefix_of(elsewhere.uri))
+        and uri.endswith(".mp4")
+    )
+    (key,) = staged(local)
+    assert local.s3.get_object(Bucket=local.bucket, Key=key)["Body"].read() == b"a video"
+    stage.remove(uri)
+    stage.remove(uri)
+    assert staged(local) == []
+
+
+def test_a_copy_that_is_there_is_not_made_again(stage, local, elsewhere):
+    assert stage.put(elsewhere, JOB) == stage.put(elsewhere, JOB)
+    assert local.calls["s3:CopyObject"] == 1
+
+
+def test_only_the_bytes_that_were_listed(stage, local, elsewhere):
+    bucket = elsewhere.uri.split("/")[2]
+    local.s3.put_object(Bucket=bucket, Key="in/a b.mp4", Body=b"another video")
+    with pytest.raises(ServiceError, match=r"CopyObject for .*a b.mp4 -> s3://.*412"):
+        stage.put(elsewhere, JOB)
+    assert staged(local) == []
+
+
+def test_no_two_jobs_share_a_copy(stage, local, elsewhere):
+    first, second = stage.put(elsewhere, JOB), stage.put(elsewhere, "f" * 64)
+    assert first != second and len(staged(local)) == 2
+    stage.remove(first)
+    assert len(staged(local)) == 1 and second.startswith(stage.prefix_of(elsewhere.uri))
+
+
+def test_large_media_are_copied_in_parts(stage, local, elsewhere, monkeypatch):
+    monkeypatch.setattr(staging, "COPY_BYTES", 6 << 20)
+    monkeypatch.setattr(staging, "PART_BYTES", 5 << 20)
+    bucket, body = elsewhere.uri.split("/")[2], b"v" * (7 << 20)
+    etag = local.s3.put_object(Bucket=bucket, Key="long.mp4", Body=body)["ETag"].strip('"')
+    uri = stage.put(SourceIdentity(f"s3://{bucket}/long.mp4", len(body), etag), JOB)
+    assert local.calls["s3:UploadPart"] == 2 and local.calls["s3:CopyObject"] == 0
+    key = uri.split("/", 3)[3]
+    assert local.s3.head_object(Bucket=local.bucket, Key=key)["ContentLength"] == len(body)
+
+
+def test_what_is_refused(aws, stage, local, elsewhere, video):
+    with pytest.raises(ConfigurationError, match="no copy of ours"):
+        stage.remove(video)
+    with pytest.raises(ConfigurationError, match="is in eu-west-1, the model in us-east-1"):
+        Stage(aws, f"s3://{elsewhere.uri.split('/')[2]}/stage/").put(elsewhere, JOB)
+    local.faults = [Fault("s3:CopyObject", error="AccessDenied")]
+    with pytest.raises(ServiceError, match=r"AccessDenied.*Check IAM"):
+        stage.put(elsewhere, JOB)
+    assert staged(local) == []
+
+
+def test_without_a_stage_the_way_out_is_named(client, elsewhere):
+    with pytest.raises(ConfigurationError, match="have media copied by stage='s3://a-bucket-in-us-east-1/"):
+        client.embed_media(elsewhere.uri)
+
+
+# In a run.
+
+
+def test_a_run_over_media_of_another_region(connect, local, elsewhere):
+    client = connect(stage=f"s3://{local.bucket}/stage/")
+    (done,) = client.embed_many([elsewhere.uri])
+    assert done.segments.source == elsewhere.uri and staged(local) == []
+    assert client.usage.copied_bytes == 7
+    sent = local.calls.of("StartAsyncInvoke")[0].body["modelInput"]["video"]["mediaSource"]["s3Location"]["uri"]
+    assert sent.startswith(f"s3://{local.bucket}/stage/")
+    # Found again without a copy, and found without a stage once it is done elsewhere.
+    assert len(connect(stage=f"s3://{local.bucket}/stage/").embed_media(elsewhere.uri)) == 12
+    assert local.calls["StartAsyncInvoke"] == local.calls["s3:CopyObject"] == 1
+
+
+def test_a_job_collected_by_another_removes_the_copy(connect, local, elsewhere):
+    job = connect(stage=f"s3://{local.bucket}/stage/").start(elsewhere.uri)
+    assert len(staged(local)) == 1
+    other = connect(stage=f"s3://{local.bucket}/stage/")
+    assert len(other.collect(other.job(job.arn))) == 12 and staged(local) == []
+
+
+def test_a_job_that_fails_leaves_no_copy(connect, local, elsewhere):
+    local.faults = [Fault("Job", error="Failed", message="The video could not be decoded.")]
+    with pytest.raises(JobError):
+        connect(stage=f"s3://{local.bucket}/stage/").embed_media(elsewhere.uri)
+    assert staged(local) == []
