@@ -1,0 +1,21 @@
+"""TwelveLabs Marengo on Amazon Bedrock for LangChain. Unofficial; not by AWS, TwelveLabs or LangChain."""
+
+from bedrock_marengo import Media, Query, Segment, Segmentation
+from langchain_marengo.embeddings import MarengoEmbeddings
+from langchain_marengo.loaders import MarengoLoader
+from langchain_marengo.retrievers import MarengoRetriever
+from langchain_marengo.stores import aadd_segments, add_segments, adelete_segments, delete_segments
+
+__all__ = [
+    "MarengoEmbeddings",
+    "MarengoLoader",
+    "MarengoRetriever",
+    "Media",
+    "Query",
+    "Segment",
+    "Segmentation",
+    "aadd_segments",
+    "add_segments",
+    "adelete_segments",
+    "delete_segments",
+]

@@ -1,0 +1,300 @@
+"""MarengoEmbeddings: LangChain's Embeddings over the shared core."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+from langchain_core.embeddings import Embeddings
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
+
+from bedrock_marengo import ConfigurationError, InputError, MarengoClient, MarengoWarning, Media, Query, Segment
+from bedrock_marengo.inputs import ImageLike, open_image
+
+__all__ = ["MarengoEmbeddings"]
+
+Vector = list[float]
+
+_HANDLE = "marengo-query:"
+_HANDLES = 10_000
+_SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+# Fields of ours -> keyword arguments of MarengoClient.
+_CLIENT = {
+    "model_id": "model",
+    "region_name": "region_name",
+    "credentials_profile_name": "profile_name",
+    "aws_access_key_id": "aws_access_key_id",
+    "aws_secret_access_key": "aws_secret_access_key",
+    "aws_session_token": "aws_session_token",
+    "client": "bedrock_client",
+    "endpoint_url": "endpoint_url",
+    "s3_endpoint_url": "s3_endpoint_url",
+    "config": "config",
+    "output_s3_uri": "output_s3_uri",
+    "invoke_model_id": "invoke_model_id",
+    "bucket_owner": "bucket_owner",
+    "max_concurrency": "max_concurrency",
+    "truncate": "truncate",
+    "token_counter": "token_counter",
+    "tags": "tags",
+    "output_kms_key_id": "output_kms_key_id",
+    "role_arn": "role_arn",
+    "stage": "stage",
+    "identity": "identity",
+}
+
+
+class MarengoEmbeddings(BaseModel, Embeddings):
+    """Marengo as LangChain's Embeddings: text and image queries, and segments of video and audio.
+
+    Field names are langchain-aws's ``BedrockEmbeddings``'. All vectors are lists of Python floats: 512 for Marengo 3.0,
+    1024 for 2.7. A text whose first line is a segment's URI is not embedded as text: it gets the segment's own vector.
+
+    Example:
+        .. code-block:: python
+
+            embeddings = MarengoEmbeddings(region_name="us-east-1", output_s3_uri="s3://bucket/marengo/")
+            embeddings.embed_query("a goal from a corner")
+    """
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), arbitrary_types_allowed=True)
+
+    client: Any = Field(default=None, exclude=True, repr=False)
+    """A bedrock-runtime client of your own. It can't leave the process."""
+    model_id: str = "3.0"
+    """"3.0", "2.7", a model ID, an inference profile's ID, or an ARN of these."""
+    region_name: str | None = None
+    """us-east-1, eu-west-1 or ap-northeast-2; left out, boto3's own settings."""
+    credentials_profile_name: str | None = None
+    """A profile of ~/.aws."""
+    # Not read from the environment here: boto3 does, and can renew them.
+    aws_access_key_id: SecretStr | None = None
+    aws_secret_access_key: SecretStr | None = None
+    aws_session_token: SecretStr | None = None
+    endpoint_url: str | None = None
+    """Bedrock's endpoint, such as a local stand-in's."""
+    s3_endpoint_url: str | None = None
+    """S3's endpoint."""
+    config: Any = Field(default=None, exclude=True, repr=False)
+    """A ``botocore.config.Config``."""
+    output_s3_uri: str | None = None
+    """An S3 prefix that this package may write to. Needed for segments."""
+    invoke_model_id: str | None = None
+    """What InvokeModel gets in place of the region's ID, such as an application inference profile's ARN."""
+    bucket_owner: str | dict[str, str] | None = None
+    """The account that owns the buckets, or bucket -> account. Left out, STS tells one's own."""
+    max_concurrency: int = 16
+    """Calls in flight at once."""
+    truncate: Literal["end", "error"] = "end"
+    """What becomes of a text that is too long: cut by the service, or refused."""
+    token_counter: Callable[[str], int] | None = Field(default=None, exclude=True, repr=False)
+    """Text -> tokens, in place of our estimate."""
+    tags: dict[str, str] | None = None
+    """Tags of the jobs."""
+    output_kms_key_id: str | None = None
+    """The key that Bedrock encrypts outputs with."""
+    role_arn: str | None = None
+    """A role to work in, whose credentials are fetched anew before they run out."""
+    stage: str | None = None
+    """An S3 prefix in the model's region that media of other regions are copied to while their jobs run."""
+    identity: Literal["etag", "checksum"] | Callable[..., str] = Field(default="etag", repr=False)
+    """What tells one version of an object from another: see ``MarengoClient``."""
+    normalize: bool = False
+    """Scale vectors to length 1: Marengo's are off by up to 0.4%, which matters for dot product and L2."""
+    local_files: bool = False
+    """Whether a path as a string, where an image is taken, opens that file. ``pathlib.Path`` always does."""
+    local_root: Path | None = None
+    """A folder whose files a path as a string may open."""
+    provider: Literal["twelvelabs"] | None = None
+    """For code written for BedrockEmbeddings."""
+    dimensions: int | None = None
+    """For code written for BedrockEmbeddings: Marengo's dimension is fixed; another is refused."""
+    model_kwargs: dict[str, Any] | None = None
+    """For code written for BedrockEmbeddings: Marengo's requests have no free parameters; any is refused."""
+
+    _lock: Any = PrivateAttr(default_factory=threading.RLock)
+    _built: tuple[dict[str, Any], MarengoClient] | None = PrivateAttr(default=None)
+    _handles: OrderedDict[str, Query | Vector] = PrivateAttr(default_factory=OrderedDict)
+
+    @field_validator("model_kwargs")
+    @classmethod
+    def _no_free_parameters(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value:
+            raise ValueError(
+                f"model_kwargs={value}: Marengo's requests have none; see truncate= and the loader's options."
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> MarengoEmbeddings:
+        # Makes no client and no call: finds a wrong model, owner or prefix when it is typed.
+        dimension = self.marengo.dimension
+        if self.dimensions not in (None, dimension):
+            raise ValueError(f"dimensions={self.dimensions}: {self.marengo.model_id} has {dimension}, always.")
+        return self
+
+    # LangChain's Embeddings.
+
+    def embed_documents(self, texts: list[str]) -> list[Vector]:
+        """One vector for each text, in order; a segment's text gets the segment's own vector, without a call.
+
+        Raises:
+            bedrock_marengo.SegmentNotFoundError: A segment whose job isn't under ``output_s3_uri``.
+            bedrock_marengo.InputError: An empty text.
+        """
+        texts = list(texts)
+        if texts == ["dummy_text"]:
+            # Qdrant's constructor asks for this to learn the dimension: not worth a billed call.
+            return [[self.marengo.dimension**-0.5] * self.marengo.dimension]
+        segments = [Segment.find(text) for text in texts]
+        plain = iter(self.marengo.embed_texts([text for text, s in zip(texts, segments, strict=True) if s is None]))
+        known = iter(self.marengo.segment_vectors([segment for segment in segments if segment is not None]))
+        return [self._floats(next(plain if segment is None else known)) for segment in segments]
+
+    def embed_query(self, text: str) -> Vector:
+        """The vector of a query. Any string is text, a segment's URI too; only a ``query_handle`` is more."""
+        is_handle = isinstance(text, str) and text.startswith(_HANDLE)
+        query = self._handles.get(text) if is_handle else None
+        if isinstance(query, list):
+            return query
+        if query is not None:
+            vector = self._floats(self.marengo.embed_query(query))
+            self._keep(text, vector)
+            return vector
+        if is_handle:
+            warnings.warn(
+                "A query handle of another process or long ago: embedded as text.", MarengoWarning, stacklevel=2
+            )
+        return self._floats(self.marengo.embed_text(text))
+
+    async def aembed_documents(self, texts: list[str]) -> list[Vector]:
+        """``embed_documents`` for asyncio."""
+        return await self.marengo.run_async(self.embed_documents, texts)
+
+    async def aembed_query(self, text: str) -> Vector:
+        """``embed_query`` for asyncio."""
+        return await self.marengo.run_async(self.embed_query, text)
+
+    # What Marengo has beyond text.
+
+    def query_handle(self, query: Query | Vector) -> str:
+        """A string that stands for a query of any kind, or for a query's vector, wherever LangChain wants a string.
+
+        ``store.as_retriever().invoke(embeddings.query_handle(Query(image=Path("goal.jpg"))))`` searches by image in any
+        store. It is good in this process, with these embeddings; it opens nothing but what ``query`` holds.
+        """
+        handle = f"{_HANDLE}{uuid.uuid4()}"
+        self._keep(handle, query)
+        return handle
+
+    @overload
+    def embed_image(self, image: ImageLike) -> Vector: ...
+    @overload
+    def embed_image(self, *, uris: Sequence[ImageLike]) -> list[Vector]: ...
+    def embed_image(
+        self, image: ImageLike | None = None, *, uris: Sequence[ImageLike] | None = None
+    ) -> Vector | list[Vector]:
+        """One image's vector (langchain-aws's way), or with ``uris=`` a list of them (Chroma's and LanceDB's).
+
+        Args:
+            image: bytes, ``Media``, ``pathlib.Path``, "s3://...", base64, a data URI; a path as a string only with
+                ``local_files=True`` or below ``local_root``.
+            uris: several of these.
+        """
+        if (image is None) == (uris is None):
+            raise InputError("embed_image takes one image, or uris=[...].")
+        if uris is not None:
+            return self.embed_images(uris)
+        assert image is not None  # noqa: S101
+        return self._floats(self.marengo.embed_image(self._image(image)))
+
+    def embed_images(self, images: Sequence[ImageLike]) -> list[Vector]:
+        """One vector for each image, in order, many calls at once."""
+        return [self._floats(vector) for vector in self.marengo.embed_images(map(self._image, images))]
+
+    def embed_text_image(self, text: str, image: ImageLike) -> Vector:
+        """A text and an image as one vector. Marengo 3.0."""
+        return self._floats(self.marengo.embed_text_image(text, self._image(image)))
+
+    def embed_multi_input(self, text: str | None, images: Mapping[str, ImageLike] | Sequence[ImageLike]) -> Vector:
+        """Up to 10 images as one vector, placed in the text by ``<@name>``. Marengo 3.0."""
+        if isinstance(images, Mapping):
+            found: Any = {name: self._image(image) for name, image in images.items()}
+        else:
+            found = [self._image(image) for image in images]
+        return self._floats(self.marengo.embed_multi_input(text, found))
+
+    async def aembed_image(self, image: ImageLike | None = None, *, uris: Sequence[ImageLike] | None = None) -> Any:
+        """``embed_image`` for asyncio."""
+        if uris is not None:
+            return await self.aembed_images(uris)
+        return await self.marengo.run_async(self.embed_image, image)  # type: ignore[arg-type]
+
+    async def aembed_images(self, images: Sequence[ImageLike]) -> list[Vector]:
+        """``embed_images`` for asyncio."""
+        return await self.marengo.run_async(self.embed_images, images)
+
+    async def aembed_text_image(self, text: str, image: ImageLike) -> Vector:
+        """``embed_text_image`` for asyncio."""
+        return await self.marengo.run_async(self.embed_text_image, text, image)
+
+    async def aembed_multi_input(
+        self, text: str | None, images: Mapping[str, ImageLike] | Sequence[ImageLike]
+    ) -> Vector:
+        """``embed_multi_input`` for asyncio."""
+        return await self.marengo.run_async(self.embed_multi_input, text, images)
+
+    @property
+    def marengo(self) -> MarengoClient:
+        """The core's client behind these embeddings, made at first use."""
+        settings = {name: _open(getattr(self, field)) for field, name in _CLIENT.items()}
+        with self._lock:
+            # model_copy(update=...) and assignments change settings under a client that was built before.
+            if self._built is None or self._built[0] != settings:
+                self._built = (settings, MarengoClient(**settings))
+            return self._built[1]
+
+    def _image(self, image: ImageLike) -> Media:
+        return open_image(image, local_files=self.local_files, local_root=self.local_root)
+
+    def _floats(self, vector: Any) -> Vector:
+        if self.normalize:
+            vector = vector / np.linalg.norm(vector)
+        floats: Vector = vector.tolist()
+        return floats
+
+    def _keep(self, handle: str, query: Query | Vector) -> None:
+        with self._lock:
+            self._handles[handle] = query
+            while len(self._handles) > _HANDLES:
+                self._handles.popitem(last=False)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        if self.client is not None:
+            raise ConfigurationError(
+                "A client that you handed in can't be pickled: give region_name or a profile instead."
+            )
+        state = dict(super().__getstate__())
+        # The copy uses the default credential chain; handles and clients are this process's.
+        state["__dict__"] = {**state["__dict__"], **dict.fromkeys(_SECRETS)}
+        state["__pydantic_private__"] = None
+        return state
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        fresh: dict[str, Any] = {"_lock": threading.RLock(), "_built": None, "_handles": OrderedDict()}
+        object.__setattr__(self, "__pydantic_private__", fresh)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> MarengoEmbeddings:
+        # Within a process a copy keeps its credentials, and shares the client.
+        return self.__copy__()
+
+
+def _open(value: Any) -> Any:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value

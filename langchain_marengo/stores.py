@@ -1,0 +1,139 @@
+"""Segments into any LangChain store, with their own vectors and ids, and out of it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from langchain_core.documents import Document
+from langchain_core.vectorstores import VectorStore
+
+from bedrock_marengo import ConfigurationError, InputError, MarengoError, Segment
+from langchain_marengo.embeddings import MarengoEmbeddings
+from langchain_marengo.known_stores import KNOWN_STORES, KnownStore, find_known_store
+
+__all__ = ["aadd_segments", "add_segments", "adelete_segments", "delete_segments"]
+
+CHUNK = 500
+"""Rows a call: every store seen takes 500 (Chroma at most 5,461; S3 Vectors 200: give chunk_size=200)."""
+
+
+def add_segments(
+    store: VectorStore, documents: Iterable[Document], *, replace: bool = False, chunk_size: int = CHUNK
+) -> list[str]:
+    """Add a loader's Documents to a store; adding them again leaves one of each.
+
+    Args:
+        store: any LangChain store whose embeddings are ``MarengoEmbeddings``.
+        documents: from ``MarengoLoader``, lazily too.
+        replace: afterwards take out whatever else the store holds of the same sources, such as the segments of a
+            video that has been replaced. Works on the stores of docs/stores.md; elsewhere use LangChain's
+            ``index(..., cleanup="incremental", source_id_key="source")``.
+        chunk_size: rows a call.
+
+    Returns:
+        The ids, in order.
+
+    Raises:
+        ConfigurationError: The store embeds with something else, or ``replace`` isn't known for it.
+        InputError: A Document that is no segment.
+    """
+    known = _known(store, "replace=True") if replace else find_known_store(store)
+    _check_embeddings(store)
+    added: dict[str, str] = {}
+    for chunk in _chunks(documents, chunk_size):
+        new = {key: document for key, document in chunk.items() if key not in added}
+        added.update({key: document.metadata["source"] for key, document in new.items()})
+        if known is not None and known.make_room is not None:
+            known.make_room(store, list(new))
+        store.add_documents(list(new.values()), ids=list(new))
+    if replace and known is not None:
+        for source in dict.fromkeys(added.values()):
+            _delete(store, [key for key, _ in known.rows(store, source) if key not in added], chunk_size)
+    return list(added)
+
+
+async def aadd_segments(
+    store: VectorStore, documents: Iterable[Document], *, replace: bool = False, chunk_size: int = CHUNK
+) -> list[str]:
+    """``add_segments`` for asyncio, on the threads of the store's MarengoEmbeddings."""
+    embeddings = _check_embeddings(store)
+    if embeddings is None:
+        raise ConfigurationError(f"{type(store).__name__} does not tell its embeddings: use add_segments in a thread.")
+    return await embeddings.marengo.run_async(add_segments, store, documents, replace=replace, chunk_size=chunk_size)
+
+
+def delete_segments(store: VectorStore, source: str, *, chunk_size: int = CHUNK) -> int:
+    """Take out all segments of one source, as metadata name it: the raw S3 URI.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        ConfigurationError: It isn't known how this store lists a source's segments.
+    """
+    ids = [key for key, _ in _known(store, "delete_segments").rows(store, source)]
+    _delete(store, ids, chunk_size)
+    return len(ids)
+
+
+async def adelete_segments(store: VectorStore, source: str, *, chunk_size: int = CHUNK) -> int:
+    """``delete_segments`` for asyncio, on the threads of the store's MarengoEmbeddings."""
+    embeddings = _check_embeddings(store)
+    if embeddings is None:
+        raise ConfigurationError(
+            f"{type(store).__name__} does not tell its embeddings: use delete_segments in a thread."
+        )
+    return await embeddings.marengo.run_async(delete_segments, store, source, chunk_size=chunk_size)
+
+
+def _check_embeddings(store: VectorStore) -> MarengoEmbeddings | None:
+    embeddings = getattr(store, "embeddings", None)
+    inner = getattr(embeddings, "underlying_embeddings", embeddings)
+    if inner is None or isinstance(inner, MarengoEmbeddings):
+        return inner
+    raise ConfigurationError(
+        f"This {type(store).__name__} embeds with {type(inner).__name__}, which would embed a segment's text in place "
+        "of its vector: make the store with MarengoEmbeddings."
+    )
+
+
+def _chunks(documents: Iterable[Document], size: int) -> Iterator[dict[str, Document]]:
+    chunk: dict[str, Document] = {}
+    try:
+        for document in documents:
+            chunk[_segment(document).id] = document
+            if len(chunk) >= size:
+                yield chunk
+                chunk = {}
+    except MarengoError:
+        # A loader raises at the end for the media that failed: the others' segments are not lost with them.
+        if chunk:
+            yield chunk
+        raise
+    if chunk:
+        yield chunk
+
+
+def _segment(document: Document) -> Segment:
+    segment = Segment.find(document.page_content)
+    if segment is None:
+        raise InputError(
+            f"{document.page_content[:80]!r} is no segment's text: add_segments takes what MarengoLoader loads; "
+            "add other Documents by store.add_documents."
+        )
+    return segment
+
+
+def _known(store: VectorStore, what: str) -> KnownStore:
+    known = find_known_store(store)
+    if known is None:
+        raise ConfigurationError(
+            f"{what} is not known for {type(store).__name__}, only for {', '.join(KNOWN_STORES)}: use "
+            "langchain_core.indexing.index(..., cleanup='incremental', source_id_key='source')."
+        )
+    return known
+
+
+def _delete(store: VectorStore, ids: list[str], size: int) -> None:
+    for first in range(0, len(ids), size):
+        store.delete(ids[first : first + size])

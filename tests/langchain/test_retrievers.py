@@ -1,0 +1,266 @@
+"""MarengoRetriever: tracks fused into moments, any query, any store."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.load import dumps, loads
+from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
+from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
+from pydantic import ValidationError
+
+from bedrock_marengo import ConfigurationError, InputError
+from bedrock_marengo.search import ANCHORS
+from langchain_marengo import MarengoEmbeddings, MarengoRetriever, Media, Query, Segment, Segmentation, add_segments
+
+CAT = Path(__file__).parents[2] / "marengo_local/marengo_local/reel/cat.jpg"
+TRACKS = ("visual", "audio", "transcription")
+
+
+@pytest.fixture
+def documents(local, load):
+    """Two media of 12 s, four clips of three tracks each."""
+    uris = [local.put(key.encode(), key) for key in ("match.mp4", "final.mp4")]
+    return load(uris, segmentation=Segmentation.fixed(3))
+
+
+@pytest.fixture
+def store(embeddings, documents):
+    store = InMemoryVectorStore(embeddings)
+    add_segments(store, documents)
+    return store
+
+
+@pytest.fixture
+def retriever(store, embeddings):
+    return MarengoRetriever(vectorstore=store, embeddings=embeddings)
+
+
+def moments(found):
+    return [(d.metadata["source"], d.metadata["start_sec"], d.metadata["end_sec"]) for d in found]
+
+
+def nearest(embeddings, documents, vector, track):
+    """Ids of a track's segments by cosine, by numpy alone."""
+    own = [document for document in documents if document.metadata["embedding_option"] == track]
+    vectors = np.array(embeddings.embed_documents([document.page_content for document in own]))
+    scores = vectors @ np.array(vector) / np.linalg.norm(vectors, axis=1)
+    return [own[i].id for i in np.argsort(-scores)]
+
+
+class TestMoments:
+    def test_one_hit_for_each_moment_with_each_tracks_rank_and_score(self, retriever):
+        found = retriever.invoke("a goal from a corner", k=8)
+        assert len(found) == len(set(moments(found))) == 8
+        for document in found:
+            tracks = document.metadata["tracks"]
+            assert set(tracks) == set(TRACKS)
+            weights = {"visual": 0.8, "audio": 0.1, "transcription": 0.05}
+            score = sum(weights[track] / (60 + told["rank"]) for track, told in tracks.items())
+            assert document.metadata["score"] == pytest.approx(score)
+            segment = Segment.find(document.page_content)
+            assert (segment.id, segment.source) == (document.id, document.metadata["source"])
+        assert [d.metadata["score"] for d in found] == sorted((d.metadata["score"] for d in found), reverse=True)
+
+    def test_k_counts_moments(self, retriever):
+        assert len(retriever.invoke("a goal")) == 5
+        assert len(retriever.invoke("a goal", k=2)) == 2
+
+    def test_neighbours_become_one_moment_with_all_its_words(self, local, embeddings, load):
+        uri = local.put(b"a match", "match.mp4")
+        captions = "WEBVTT\n\n00:00:01.000 --> 00:00:02.000\nkick off\n\n00:00:07.000 --> 00:00:08.000\ngoal\n"
+        store = InMemoryVectorStore(embeddings)
+        add_segments(store, load(uri, segmentation=Segmentation.fixed(6), transcripts={uri: captions}))
+        retriever = MarengoRetriever(vectorstore=store, embeddings=embeddings, merge_gap_sec=0)
+        [moment] = retriever.invoke("a goal")
+        assert moments([moment]) == [(uri, 0.0, 12.0)]
+        assert moment.page_content.partition("\n")[2] == "kick off\ngoal"
+
+    def test_diversity_over_sources(self, retriever):
+        found = retriever.invoke("a goal", max_per_source=1)
+        assert len({document.metadata["source"] for document in found}) == len(found) == 2
+
+    def test_a_store_for_each_track(self, embeddings, documents, retriever):
+        stores = {track: InMemoryVectorStore(embeddings) for track in TRACKS}
+        for track, store in stores.items():
+            add_segments(store, [d for d in documents if d.metadata["embedding_option"] == track])
+        apart = MarengoRetriever(vectorstores=stores, embeddings=embeddings)
+        assert moments(apart.invoke("a goal")) == moments(retriever.invoke("a goal"))
+        visual = MarengoRetriever(vectorstores={"visual": stores["visual"]}, embeddings=embeddings)
+        assert {track for d in visual.invoke("a goal") for track in d.metadata["tracks"]} == {"visual"}
+
+    def test_presets_and_weights_decide(self, retriever, embeddings, documents):
+        query = "somebody says goodbye"
+        vector = embeddings.embed_query(query)
+        for track in TRACKS:
+            [first] = retriever.invoke(query, weights={track: 1.0}, k=1)
+            assert first.id == nearest(embeddings, documents, vector, track)[0]
+        assert len({tuple(moments(retriever.invoke(query, weights=name))) for name in ("visual", "dialogue")}) == 2
+
+    def test_intent_routes_by_the_query(self, retriever, local):
+        query = ANCHORS["audio"]
+        retriever.invoke(query, weights="intent")
+        local.calls.reset()
+        collector = RunCollectorCallbackHandler()
+        retriever.invoke(query, {"callbacks": [collector]}, weights="intent")
+        # The query alone: anchors are embedded once.
+        assert local.calls["InvokeModel"] == 1
+        weights = collector.traced_runs[0].extra["metadata"]["marengo_weights"]
+        assert max(weights, key=weights.get) == "audio"
+        assert sum(weights.values()) == pytest.approx(1)
+
+    def test_the_query_is_embedded_once(self, retriever, local):
+        local.calls.reset()
+        retriever.invoke("a goal")
+        assert local.calls["InvokeModel"] == 1
+
+    def test_what_is_found_survives_dumps_and_loads(self, retriever):
+        for document in retriever.invoke("a goal"):
+            assert loads(dumps(document), allowed_objects=[type(document)]) == document
+
+
+class TestAnyQuery:
+    @pytest.fixture
+    def queries(self, local):
+        image = Media.from_bytes(CAT.read_bytes())
+        return {
+            "text": Query(text="a goal"),
+            "image": Query(image=CAT),
+            "text with image": Query(text="at night", image=image),
+            "multi_input": Query(text="<@a> beside <@b>", images={"a": image, "b": CAT}),
+            "images": Query(images=[image, CAT]),
+            "audio": Query(audio=local.put(b"a song", "song.mp3")),
+            "video": Query(video=local.put(b"a clip", "clip.mp4")),
+        }
+
+    @pytest.mark.parametrize("kind", ["text", "image", "text with image", "multi_input", "images", "audio", "video"])
+    async def test_both_ways(self, retriever, embeddings, documents, queries, kind):
+        query = queries[kind]
+        vector = embeddings.marengo.embed_query(query)
+        found = retriever.invoke(query, weights={"visual": 1.0})
+        assert [d.id for d in found] == nearest(embeddings, documents, vector, "visual")[:5]
+        assert await retriever.ainvoke(query, weights={"visual": 1.0}) == found
+
+    def test_a_string_of_a_query_handle(self, retriever, embeddings):
+        assert retriever.invoke(embeddings.query_handle(Query(image=CAT))) == retriever.invoke(Query(image=CAT))
+
+    def test_a_pasted_segment_is_text(self, retriever, documents, local):
+        local.calls.reset()
+        retriever.invoke(documents[0].page_content)
+        assert local.calls["InvokeModel"] == 1
+
+
+class Odd(VectorStore):
+    """A store of no known kind: searches by vector, without scores."""
+
+    def __init__(self, inner):
+        self.inner, self.asked = inner, []
+
+    @property
+    def embeddings(self):
+        return self.inner.embeddings
+
+    @classmethod
+    def from_texts(cls, *_, **__):
+        raise AssertionError
+
+    def similarity_search(self, query, k=4, **settings):
+        return self.similarity_search_by_vector(self.embeddings.embed_query(query), k, **settings)
+
+    def similarity_search_by_vector(self, embedding, k=4, filter=None, **_):  # noqa: A002
+        self.asked.append(k)
+        return self.inner.similarity_search_by_vector(embedding, k=k, filter=filter)
+
+
+class Stranger(Odd):
+    """One that does not even search by vector."""
+
+    def similarity_search(self, query, k=4, **settings):
+        return super().similarity_search_by_vector(self.embeddings.embed_query(query), k, **settings)
+
+    def similarity_search_by_vector(self, *_, **__):
+        raise NotImplementedError
+
+
+class TestUnknownStores:
+    @pytest.mark.parametrize("kind", [Odd, Stranger])
+    def test_ranks_come_by_asking_for_more(self, kind, store, embeddings, retriever):
+        odd = kind(store)
+        found = MarengoRetriever(vectorstore=odd, embeddings=embeddings, fetch_k=1, k=1).invoke("a goal")
+        # 24 rows of three tracks, one hit each of five tracks wanted: it widens until the store is exhausted.
+        assert odd.asked == [5, 20, 80]
+        assert moments(found) == moments(retriever.invoke("a goal", k=1))
+        many = MarengoRetriever(vectorstore=odd, embeddings=embeddings).invoke("a goal", fusion="scores")
+        for document, known in zip(many, retriever.invoke("a goal", fusion="scores"), strict=True):
+            assert document.metadata["score"] == pytest.approx(known.metadata["score"], abs=1e-6)
+            assert moments([document]) == moments([known])
+
+    def test_an_own_filter_is_passed_through(self, store, embeddings, documents):
+        source = documents[0].metadata["source"]
+        retriever = MarengoRetriever(
+            vectorstore=Odd(store), embeddings=embeddings, filter=lambda d: d.metadata["source"] == source
+        )
+        assert {document.metadata["source"] for document in retriever.invoke("a goal")} == {source}
+
+    def test_documents_that_are_no_segments_are_passed_over(self, store, embeddings, retriever):
+        before = moments(retriever.invoke("a goal"))
+        store.add_texts(["a goal", "plain words"])
+        assert moments(MarengoRetriever(vectorstore=Odd(store), embeddings=embeddings).invoke("a goal")) == before
+        assert moments(retriever.invoke("a goal")) == before
+
+
+class TestTracing:
+    def test_the_run_tells_model_tracks_weights_and_query(self, retriever):
+        collector = RunCollectorCallbackHandler()
+        retriever.invoke(Query(text="at night", image=CAT), {"callbacks": [collector]}, weights={"visual": 1.0})
+        [run] = collector.traced_runs
+        told = run.extra["metadata"]
+        assert told["ls_retriever_name"] == "marengo"
+        assert told["ls_embedding_model"] == "twelvelabs.marengo-embed-3-0-v1:0"
+        assert told["ls_vector_store_provider"] == "InMemoryVectorStore"
+        assert told["marengo_weights"] == {"visual": 1.0}
+        assert told["marengo_tracks"] == ["visual"]
+        assert told["marengo_fusion"] == "rrf"
+        assert run.inputs == {"query": f"at night + {CAT}"}
+
+    def test_a_handler_sees_them_as_the_run_starts(self, retriever):
+        class Seen(BaseCallbackHandler):
+            def on_retriever_start(self, serialized, query, *, metadata=None, **_):
+                self.metadata = dict(metadata)
+
+        seen = Seen()
+        retriever.invoke("a goal", {"callbacks": [seen]})
+        assert seen.metadata["marengo_weights"] == "visual"
+        assert seen.metadata["marengo_tracks"] == [*TRACKS, "fused", "image"]
+
+
+class TestRefused:
+    def test_a_misspelt_setting(self, retriever):
+        with pytest.raises(InputError, match="filters"):
+            retriever.invoke("a goal", filters={"tenant": "acme"})
+
+    @pytest.mark.parametrize(
+        "settings", [{"weights": {"smell": 1}}, {"weights": "sports"}, {"k": 0}, {"start_sec": 9, "end_sec": 3}]
+    )
+    def test_what_makes_no_sense_when_it_is_typed(self, store, embeddings, retriever, settings):
+        with pytest.raises(ValidationError):
+            MarengoRetriever(vectorstore=store, embeddings=embeddings, **settings)
+        with pytest.raises(InputError):
+            retriever.invoke("a goal", **settings)
+
+    def test_no_store_or_two(self, store, embeddings):
+        for stores in ({}, {"vectorstore": store, "vectorstores": {"visual": store}}):
+            with pytest.raises(ValidationError, match="takes vectorstore="):
+                MarengoRetriever(embeddings=embeddings, **stores)
+
+    def test_vectors_of_two_models(self, store, local):
+        other = MarengoEmbeddings(**local.client_options | {"model_id": "2.7"})
+        with pytest.raises(ConfigurationError, match="two models never compare"):
+            MarengoRetriever(vectorstore=store, embeddings=other).invoke("a goal")
+
+    def test_a_store_that_mixes_models_of_one_dimension(self, store, retriever):
+        for row in list(store.store.values())[:3]:
+            row["metadata"]["model_id"] = "twelvelabs.marengo-embed-9-0-v1:0"
+        with pytest.raises(ConfigurationError, match="marengo-embed-9-0"):
+            retriever.invoke("a goal")

@@ -1,0 +1,240 @@
+"""Segments in any store: each with Marengo's own vector, once, and nothing embedded as text."""
+
+import asyncio
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import chromadb
+import faiss
+import numpy as np
+import pytest
+from langchain_chroma import Chroma
+from langchain_classic.retrievers.document_compressors import EmbeddingsFilter
+from langchain_classic.storage import InMemoryStore, create_kv_docstore
+from langchain_community.docstore.in_memory import InMemoryDocstore
+from langchain_community.vectorstores import FAISS
+from langchain_core.documents import Document
+from langchain_core.embeddings import FakeEmbeddings
+from langchain_core.indexing import InMemoryRecordManager, index
+from langchain_core.vectorstores import InMemoryVectorStore
+from langchain_qdrant import QdrantVectorStore
+from qdrant_client import QdrantClient, models
+
+from bedrock_marengo import ConfigurationError, InputError, SegmentNotFoundError
+from langchain_marengo import MarengoEmbeddings, MarengoLoader, Query, Segment, aadd_segments, add_segments
+
+CAT = Path(__file__).parents[2] / "marengo_local/marengo_local/reel/cat.jpg"
+
+
+class InMemory:
+    def make(self, embeddings):
+        return InMemoryVectorStore(embeddings)
+
+    def from_documents(self, documents, embeddings):
+        return InMemoryVectorStore.from_documents(documents, embeddings)
+
+    def rows(self, store):
+        return {key: row["vector"] for key, row in store.store.items()}
+
+
+class ChromaStore:
+    def make(self, embeddings):
+        # Chroma's in-process client is one for all: a name of its own keeps tests apart.
+        return Chroma(f"test-{id(self)}", embeddings, client=chromadb.EphemeralClient())
+
+    def from_documents(self, documents, embeddings):
+        return Chroma.from_documents(documents, embeddings, collection_name=f"from-{id(self)}")
+
+    def rows(self, store):
+        found = store.get(include=["embeddings"])
+        return dict(zip(found["ids"], found["embeddings"], strict=True))
+
+
+class Faiss:
+    def make(self, embeddings):
+        return FAISS(embeddings, faiss.IndexFlatL2(512), InMemoryDocstore(), {})
+
+    def from_documents(self, documents, embeddings):
+        return FAISS.from_documents(documents, embeddings)
+
+    def rows(self, store):
+        return {key: store.index.reconstruct(row) for row, key in store.index_to_docstore_id.items()}
+
+
+class Qdrant:
+    def make(self, embeddings):
+        client = QdrantClient(":memory:")
+        # Dot product: with cosine Qdrant keeps scaled vectors, and here they are to be seen as they came.
+        client.create_collection("test", models.VectorParams(size=512, distance=models.Distance.DOT))
+        return QdrantVectorStore(client, "test", embeddings, distance=models.Distance.DOT)
+
+    def from_documents(self, documents, embeddings):
+        return QdrantVectorStore.from_documents(
+            documents, embeddings, location=":memory:", collection_name="test", distance=models.Distance.DOT
+        )
+
+    def rows(self, store):
+        points, _ = store.client.scroll(store.collection_name, limit=1000, with_vectors=True)
+        return {str(point.id): point.vector for point in points}
+
+
+@pytest.fixture(params=[InMemory, ChromaStore, Faiss, Qdrant])
+def kind(request):
+    return request.param()
+
+
+@pytest.fixture
+def uri(local):
+    return local.put(b"a match", "match.mp4")
+
+
+def own_rows(embeddings, uri):
+    """What the job itself says: id -> vector."""
+    found = embeddings.marengo.embed_media(uri, scopes=["clip"])
+    return {segment.id: vector for segment, vector in zip(found, found.vectors, strict=True)}
+
+
+def same(rows, expected):
+    return rows.keys() == expected.keys() and all(
+        np.array_equal(np.asarray(rows[key], np.float32), expected[key]) for key in expected
+    )
+
+
+class TestEachStore:
+    def test_from_documents_keeps_marengos_own_vectors(self, local, kind, load, embeddings, uri):
+        documents = load(uri)
+        expected = own_rows(embeddings, uri)
+        local.calls.reset()
+        store = kind.from_documents(documents, embeddings)
+        assert same(kind.rows(store), expected)
+        assert local.calls["InvokeModel"] == 0
+
+    def test_add_segments_twice_leaves_one_of_each(self, local, kind, load, embeddings, uri):
+        documents, store = load(uri), kind.make(embeddings)
+        local.calls.reset()
+        ids = add_segments(store, documents)
+        assert add_segments(store, documents) == ids == [document.id for document in documents]
+        assert same(kind.rows(store), own_rows(embeddings, uri))
+        assert local.calls["InvokeModel"] == 0
+
+    async def test_async(self, kind, load, embeddings, uri):
+        documents, store = await asyncio.to_thread(load, uri), kind.make(embeddings)
+        await aadd_segments(store, documents)
+        assert len(kind.rows(store)) == len(documents)
+
+    def test_small_chunks_and_a_lazy_loader(self, kind, embeddings, uri):
+        store = kind.make(embeddings)
+        loader = MarengoLoader(uri, embeddings=embeddings, show_progress=False)
+        add_segments(store, loader.lazy_load(), chunk_size=4)
+        assert same(kind.rows(store), own_rows(embeddings, uri))
+
+    def test_a_replaced_video_leaves_only_new_segments(self, local, kind, load, embeddings, uri):
+        store = kind.make(embeddings)
+        other = load(local.put(b"another", "other.mp4"))
+        add_segments(store, [*load(uri), *other])
+        local.put(b"the second cut of the match", "match.mp4")
+        new = load(uri)
+        add_segments(store, new, replace=True)
+        assert kind.rows(store).keys() == {document.id for document in [*new, *other]}
+        assert same({d.id: kind.rows(store)[d.id] for d in new}, own_rows(embeddings, uri))
+
+    def test_a_search_finds_a_segment_by_its_own_vector(self, kind, load, embeddings, uri):
+        documents, store = load(uri), kind.make(embeddings)
+        add_segments(store, documents)
+        [vector] = embeddings.embed_documents([documents[3].page_content])
+        [hit] = store.similarity_search_by_vector(vector, k=1)
+        assert hit.page_content == documents[3].page_content
+        assert {key: hit.metadata[key] for key in documents[3].metadata} == documents[3].metadata
+
+    def test_a_plain_retriever_can_be_asked_by_image(self, kind, load, embeddings, uri):
+        store = kind.make(embeddings)
+        add_segments(store, load(uri))
+        handle = embeddings.query_handle(Query(image=CAT))
+        [hit] = store.as_retriever(search_kwargs={"k": 1}).invoke(handle)
+        assert Segment.find(hit.page_content)
+
+
+def test_langchains_index_replaces_a_changed_video(local, load, embeddings, uri):
+    store, records = InMemoryVectorStore(embeddings), InMemoryRecordManager("test")
+    records.create_schema()
+    settings = {
+        "cleanup": "incremental",
+        "source_id_key": "source",
+        "key_encoder": lambda document: document.id,
+    }
+    assert index(load(uri), records, store, **settings)["num_added"] == 6
+    assert index(load(uri), records, store, **settings)["num_skipped"] == 6
+    local.put(b"the second cut of the match", "match.mp4")
+    result = index(load(uri), records, store, **settings)
+    assert (result["num_added"], result["num_deleted"]) == (6, 6)
+    assert same(InMemory().rows(store), own_rows(embeddings, uri))
+
+
+class TestElsewhere:
+    """The vector is found again by the first line, by whoever asks."""
+
+    def test_in_another_process_a_compressor_filters_by_the_own_vectors(self, local, load, embeddings, uri, tmp_path):
+        documents = load(uri)
+        (tmp_path / "documents.pickle").write_bytes(pickle.dumps((documents, embeddings)))
+        script = (
+            "import pickle, sys\n"
+            "from langchain_classic.retrievers.document_compressors import EmbeddingsFilter\n"
+            "documents, embeddings = pickle.load(open(sys.argv[1], 'rb'))\n"
+            "found = EmbeddingsFilter(embeddings=embeddings, k=2).compress_documents(documents, 'a goal')\n"
+            "print([document.id for document in found])\n"
+        )
+        command = [sys.executable, "-c", script, str(tmp_path / "documents.pickle")]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        here = EmbeddingsFilter(embeddings=embeddings, k=2).compress_documents(documents, "a goal")
+        assert eval(printed) == [document.id for document in here]
+
+    def test_a_fresh_process_reads_each_jobs_output_once(self, local, load, uri):
+        documents = [*load(uri), *load(local.put(b"another", "other.mp4"))]
+        fresh = MarengoEmbeddings(**local.client_options)
+        local.calls.reset()
+        store = InMemoryVectorStore(fresh)
+        add_segments(store, documents, chunk_size=1)
+        assert local.calls["s3:GetObject"] == 2
+        assert local.calls["InvokeModel"] == local.calls["StartAsyncInvoke"] == 0
+
+    def test_a_docstore_keeps_it_working(self, load, embeddings, uri):
+        documents, docstore = load(uri), create_kv_docstore(InMemoryStore())
+        docstore.mset([(document.id, document) for document in documents])
+        again = docstore.mget([document.id for document in documents])
+        store = InMemoryVectorStore(embeddings)
+        add_segments(store, again)
+        assert same(InMemory().rows(store), own_rows(embeddings, uri))
+
+    def test_a_transcript_may_change_and_the_vector_stays(self, load, embeddings, uri):
+        [document, *_] = load(uri)
+        corrected = Document(page_content=f"{document.page_content}\nwords put right by hand", metadata={})
+        assert embeddings.embed_documents([corrected.page_content]) == embeddings.embed_documents(
+            [document.page_content]
+        )
+
+
+class TestRefused:
+    def test_a_segment_whose_job_is_not_ours(self, embeddings):
+        foreign = "s3://elsewhere/match.mp4#t=0,6&track=visual&job=0123456789abcdef"
+        store = InMemoryVectorStore(embeddings)
+        with pytest.raises(SegmentNotFoundError, match=r"has no output\.json"):
+            store.add_documents([Document(page_content=foreign)])
+        assert store.store == {}
+
+    def test_a_store_with_other_embeddings(self, load, uri):
+        with pytest.raises(ConfigurationError, match="embeds with FakeEmbeddings"):
+            add_segments(InMemoryVectorStore(FakeEmbeddings(size=512)), load(uri))
+
+    def test_a_document_that_is_no_segment(self, embeddings):
+        with pytest.raises(InputError, match="is no segment's text"):
+            add_segments(InMemoryVectorStore(embeddings), [Document(page_content="plain words")])
+
+    def test_replace_where_it_is_not_known(self, load, embeddings, uri):
+        class Odd(FAISS.__mro__[1]):  # a VectorStore of no known kind
+            embeddings = None
+            add_texts = similarity_search = from_texts = lambda self: None
+
+        with pytest.raises(ConfigurationError, match="replace=True is not known for Odd"):
+            add_segments(Odd(), load(uri), replace=True)

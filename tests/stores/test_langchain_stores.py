@@ -1,0 +1,280 @@
+"""The matrix, LangChain: the same corpus and queries give the same ranking on every store."""
+
+import asyncio
+import uuid
+
+import chromadb
+import faiss
+import lancedb
+import pytest
+from langchain_chroma import Chroma
+from langchain_community.docstore.in_memory import InMemoryDocstore
+from langchain_community.vectorstores import FAISS
+from langchain_community.vectorstores import LanceDB as CommunityLanceDB
+from langchain_core.vectorstores import InMemoryVectorStore
+from langchain_lancedb import LanceDB
+from langchain_milvus import Milvus
+from langchain_postgres import PGEngine, PGVector, PGVectorStore
+from langchain_qdrant import QdrantVectorStore
+from qdrant_client import QdrantClient, models
+
+from bedrock_marengo import ConfigurationError
+from langchain_marengo import (
+    MarengoEmbeddings,
+    MarengoLoader,
+    MarengoRetriever,
+    add_segments,
+    adelete_segments,
+    delete_segments,
+)
+from langchain_marengo.known_stores import KNOWN_STORES, find_known_store
+
+# Exact: more candidates than there are vectors.
+EXACT = {"hnsw": {"space": "cosine", "ef_search": 1000, "ef_construction": 1000}}
+QUERIES = ("a goal from a corner", "the crowd sings", "rain on a roof")
+
+
+def in_memory(embeddings, place):
+    return InMemoryVectorStore(embeddings)
+
+
+def chroma(embeddings, place):
+    client = chromadb.EphemeralClient()
+    return Chroma(place("name"), embeddings, client=client, collection_configuration=EXACT)
+
+
+def chroma_server(embeddings, place):
+    client = chromadb.HttpClient("127.0.0.1", place("chroma_port"))
+    return Chroma(place("name"), embeddings, client=client, collection_configuration=EXACT)
+
+
+def qdrant(embeddings, place):
+    client = QdrantClient(":memory:")
+    client.create_collection("test", models.VectorParams(size=512, distance=models.Distance.COSINE))
+    return QdrantVectorStore(client, "test", embeddings)
+
+
+def faiss_l2(embeddings, place):
+    return FAISS(embeddings, faiss.IndexFlatL2(512), InMemoryDocstore(), {})
+
+
+def lance(embeddings, place):
+    return LanceDB(embeddings, place("tmp_path"))
+
+
+def community_lance(embeddings, place):
+    connection = lancedb.connect(place("tmp_path"))
+    return CommunityLanceDB(connection, embeddings, mode="append")
+
+
+def milvus(embeddings, place):
+    return Milvus(
+        embeddings,
+        connection_args={"uri": str(place("tmp_path") / "milvus.db")},
+        index_params={"index_type": "FLAT", "metric_type": "COSINE"},
+    )
+
+
+def pgvector(embeddings, place):
+    # A database of its own: its ids are unique over all collections.
+    uri = place("postgres")(place("name"))
+    return PGVector(embeddings, connection=uri.replace("postgresql://", "postgresql+psycopg://"))
+
+
+def pgvectorstore(embeddings, place):
+    uri = place("postgres")(place("name"))
+    engine = PGEngine.from_connection_string(uri.replace("postgresql://", "postgresql+psycopg://"))
+    engine.init_vectorstore_table("segments", 512)
+    return PGVectorStore.create_sync(engine, embeddings, "segments")
+
+
+# A store, and how its own filter asks for a tenant.
+KINDS = {
+    in_memory: lambda tenant: lambda document: document.metadata["tenant"] == tenant,
+    chroma: lambda tenant: {"tenant": tenant},
+    chroma_server: lambda tenant: {"tenant": tenant},
+    qdrant: lambda tenant: models.FieldCondition(key="metadata.tenant", match=models.MatchValue(value=tenant)),
+    faiss_l2: lambda tenant: {"tenant": tenant},
+    lance: lambda tenant: f"""metadata LIKE '%"tenant": "{tenant}"%'""",
+    community_lance: lambda tenant: f"metadata.tenant = '{tenant}'",
+    milvus: lambda tenant: f'tenant == "{tenant}"',
+    pgvector: lambda tenant: {"tenant": {"$eq": tenant}},
+    pgvectorstore: lambda tenant: {"tenant": {"$eq": tenant}},
+}
+
+
+@pytest.fixture(scope="session")
+def embeddings(local):
+    return MarengoEmbeddings(**local.client_options)
+
+
+@pytest.fixture(scope="session")
+def load(embeddings, uris, how):
+    def load(sources=None, **settings):
+        return MarengoLoader(
+            list(uris) if sources is None else sources,
+            embeddings=embeddings,
+            metadata=lambda source: {"tenant": uris.get(source, "acme")},
+            show_progress=False,
+            **how,
+            **settings,
+        ).load()
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def corpus(load):
+    return load()
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.__name__)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def make(request, kind, embeddings, tmp_path_factory):
+    """Makes an empty store of this kind."""
+
+    def make(embeddings=embeddings):
+        own = {"name": lambda: name, "tmp_path": lambda: tmp_path_factory.mktemp("store")}
+        name = f"s{uuid.uuid4().hex}"
+        return kind(embeddings, lambda what: own[what]() if what in own else request.getfixturevalue(what))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def store(make, corpus):
+    """The corpus in a store; tests that change it make their own."""
+    store = make()
+    add_segments(store, corpus)
+    return store
+
+
+def rows(store):
+    return dict(find_known_store(store).rows(store, None))
+
+
+def places(found):
+    """Documents or moments -> (source, start)."""
+    at = [getattr(one, "metadata", None) or {"source": one.source, "start_sec": one.start_sec} for one in found]
+    return [(place["source"], place["start_sec"]) for place in at]
+
+
+class TestSearch:
+    @pytest.fixture
+    def ask(self, store, embeddings):
+        return MarengoRetriever(vectorstore=store, embeddings=embeddings, k=10).invoke
+
+    @pytest.mark.parametrize("query", QUERIES[:2])
+    def test_one_track_ranks_and_scores_as_arithmetic_says(self, ask, truth, query):
+        how = {"weights": {"audio": 1.0}, "fusion": "scores", "k": 30}
+        found, right = ask(query, **how), truth(query, **how)
+        assert len(found) == len(right) == 30
+        scores = dict(zip(places(right), (moment.score for moment in right), strict=True))
+        for document, moment in zip(found, right, strict=True):
+            # Hits within 1e-4 of each other may swap.
+            assert scores[places([document])[0]] == pytest.approx(moment.score, abs=1e-4)
+            assert document.metadata["score"] == pytest.approx(scores[places([document])[0]], abs=1e-4)
+
+    @pytest.mark.parametrize("query", QUERIES[:2])
+    @pytest.mark.parametrize("fusion", ["rrf", "scores"])
+    def test_fused_tracks_rank_the_same(self, ask, truth, query, fusion):
+        found, right = ask(query, fusion=fusion), truth(query, fusion=fusion, k=10)
+        assert places(found) == places(right)
+        for document, moment in zip(found, right, strict=True):
+            assert document.metadata["score"] == pytest.approx(moment.score, abs=1e-4)
+            assert {track: told["rank"] for track, told in document.metadata["tracks"].items()} == {
+                track: hit.rank for track, hit in moment.tracks.items()
+            }
+
+    @pytest.mark.parametrize("limits", [{"start_sec": 30}, {"end_sec": 12.0}, {"start_sec": 13, "end_sec": 17.5}])
+    def test_a_time_range(self, ask, truth, limits):
+        found = ask(QUERIES[0], **limits)
+        assert places(found) == places(truth(QUERIES[0], k=10, **limits))
+        assert found
+
+    def test_one_source(self, ask, truth, uris):
+        for uri in uris:
+            assert places(ask(QUERIES[1], sources=[uri])) == places(truth(QUERIES[1], k=10, sources=[uri]))
+
+    def test_a_prefix_of_sources(self, ask, truth, local):
+        limits = {"sources": [f"s3://{local.bucket}/games/"], "k": 20}
+        found = ask(QUERIES[1], **limits)
+        assert places(found) == places(truth(QUERIES[1], **limits))
+        assert len(found) == 20
+
+    @pytest.mark.parametrize("tenant, count", [("acme", 20), ("globex", 10), ("nobody", 0)])
+    def test_a_tenants_own_filter(self, ask, kind, tenant, count):
+        found = ask(QUERIES[2], filter=KINDS[kind](tenant), k=30)
+        assert len(found) == count
+        assert {document.metadata["tenant"] for document in found} <= {tenant}
+
+    def test_a_tenant_within_a_time_range(self, ask, kind):
+        found = ask(QUERIES[2], filter=KINDS[kind]("globex"), start_sec=0, end_sec=12)
+        assert [document.metadata["start_sec"] for document in found] in ([0.0, 6.0], [6.0, 0.0])
+
+    def test_a_gate_of_assets(self, ask, truth):
+        found = ask(QUERIES[0], asset_gate=1)
+        assert places(found) == places(truth(QUERIES[0], k=10, asset_gate=1))
+        assert len({document.metadata["source"] for document in found}) == 1
+
+    async def test_async(self, store, embeddings, truth):
+        retriever = MarengoRetriever(vectorstore=store, embeddings=embeddings)
+        queries = await asyncio.gather(*(retriever.ainvoke(query) for query in QUERIES))
+        assert [places(found) for found in queries] == [places(truth(query)) for query in QUERIES]
+
+
+class TestChange:
+    def test_adding_again_leaves_one_of_each(self, make, corpus):
+        store, documents = make(), corpus
+        for _ in range(2):
+            add_segments(store, documents)
+        assert set(rows(store)) == {document.id for document in documents}
+        assert len(list(find_known_store(store).rows(store, None))) == len(documents) == 99
+
+    def test_a_replaced_video_leaves_only_its_new_segments(self, make, load, corpus, local):
+        store, other = make(), corpus
+        uri = local.put(b"the first cut", "cut.mp4")
+        add_segments(store, [*load(uri), *other])
+        local.put(b"the second cut", "cut.mp4")
+        new = load(uri)
+        add_segments(store, new, replace=True, chunk_size=10)
+        assert set(rows(store)) == {document.id for document in [*new, *other]}
+
+    async def test_a_source_is_deleted(self, make, corpus, uris):
+        store = make()
+        await asyncio.to_thread(add_segments, store, corpus)
+        first, second, third = uris
+        assert delete_segments(store, third) == 33
+        assert {metadata["source"] for metadata in rows(store).values()} == {first, second}
+        if store.embeddings is not None:
+            assert await adelete_segments(store, second) == 33
+            assert {metadata["source"] for metadata in rows(store).values()} == {first}
+
+    def test_vectors_of_two_models_never_meet(self, store, local):
+        other = MarengoEmbeddings(**local.client_options | {"model_id": "2.7"})
+        with pytest.raises(ConfigurationError, match=r"holds segments of .*marengo-embed-3-0.*never compare"):
+            MarengoRetriever(vectorstore=store, embeddings=other).invoke("a goal")
+
+
+def test_each_known_store_is_tested_here_or_by_its_documented_calls():
+    elsewhere = {"AmazonS3Vectors", "OpenSearchVectorSearch"}
+    here = {"InMemoryVectorStore", "Chroma", "QdrantVectorStore", "FAISS", "PGVector", "PGVectorStore", "Milvus"}
+    assert set(KNOWN_STORES) == here | {"LanceDB", "langchain_lancedb.LanceDB"} | elsewhere
+
+
+def test_a_lancedb_that_would_empty_itself_is_refused(embeddings, corpus, tmp_path):
+    store = CommunityLanceDB(lancedb.connect(tmp_path), embeddings)
+    with pytest.raises(ConfigurationError, match="mode='append'"):
+        add_segments(store, corpus)
+
+
+def test_a_pgvector_whose_database_has_the_segment_elsewhere_is_refused(embeddings, corpus, postgres):
+    uri = postgres("shared").replace("postgresql://", "postgresql+psycopg://")
+    first, second = (PGVector(embeddings, connection=uri, collection_name=name) for name in ("one", "two"))
+    add_segments(first, corpus)
+    with pytest.raises(ConfigurationError, match="once for all collections"):
+        add_segments(second, corpus)

@@ -1,0 +1,223 @@
+"""The matrix, LlamaIndex: the same corpus and queries give the same ranking on every store."""
+
+import asyncio
+import uuid
+
+import chromadb
+import pytest
+from llama_index.core import StorageContext, VectorStoreIndex
+from llama_index.core.vector_stores import MetadataFilter, MetadataFilters, SimpleVectorStore
+from llama_index.vector_stores.chroma import ChromaVectorStore
+from llama_index.vector_stores.lancedb import LanceDBVectorStore
+from llama_index.vector_stores.milvus import MilvusVectorStore
+from llama_index.vector_stores.postgres import PGVectorStore
+from llama_index.vector_stores.qdrant import QdrantVectorStore
+from qdrant_client import AsyncQdrantClient, QdrantClient
+from sqlalchemy.engine import make_url
+
+from bedrock_marengo import ConfigurationError
+from llama_index_marengo import MarengoEmbedding, MarengoReader, MarengoRetriever, MarengoSegmenter
+
+# Exact: more candidates than there are vectors.
+EXACT = {"hnsw": {"space": "cosine", "ef_search": 1000, "ef_construction": 1000}}
+QUERIES = ("a goal from a corner", "the crowd sings", "rain on a roof")
+
+
+def simple(place):
+    return SimpleVectorStore()
+
+
+def chroma(place):
+    client = chromadb.EphemeralClient()
+    return ChromaVectorStore(client.create_collection(place("name"), configuration=EXACT))
+
+
+def chroma_l2(place):
+    client = chromadb.EphemeralClient()
+    return ChromaVectorStore(client.create_collection(place("name"), configuration={"hnsw": {"ef_search": 1000}}))
+
+
+def qdrant(place):
+    return QdrantVectorStore("test", client=QdrantClient(":memory:"))
+
+
+def lance(place):
+    return LanceDBVectorStore(uri=str(place("tmp_path")), table_name="segments")
+
+
+def milvus(place):
+    return MilvusVectorStore(
+        uri=str(place("tmp_path") / "milvus.db"),
+        dim=512,
+        similarity_metric="COSINE",
+        index_config={"index_type": "FLAT"},
+        use_async_client=False,
+    )
+
+
+def postgres(place):
+    uri = make_url(place("postgres")(place("name")))
+    return PGVectorStore.from_params(
+        connection_string=uri.set(drivername="postgresql+psycopg2"),
+        async_connection_string=uri.set(drivername="postgresql+asyncpg"),
+        embed_dim=512,
+        table_name="segments",
+    )
+
+
+@pytest.fixture(scope="module")
+def embed_model(local):
+    return MarengoEmbedding(**local.client_options)
+
+
+@pytest.fixture(scope="module")
+def load(embed_model, uris, how):
+    def load(sources=None):
+        documents = MarengoReader(
+            list(uris) if sources is None else sources,
+            embed_model=embed_model,
+            metadata=lambda source: {"tenant": uris.get(source, "acme")},
+        ).load_data()
+        return MarengoSegmenter(embed_model=embed_model, **how)(documents)
+
+    return load
+
+
+@pytest.fixture(
+    scope="module",
+    params=[simple, chroma, chroma_l2, qdrant, lance, milvus, postgres],
+    ids=lambda kind: kind.__name__,
+)
+def make(request, embed_model, tmp_path_factory):
+    """Makes an index over a new store of this kind."""
+
+    def make(nodes, embed_model=embed_model):
+        name = f"s{uuid.uuid4().hex}"
+        own = {"name": lambda: name, "tmp_path": lambda: tmp_path_factory.mktemp("store")}
+        store = request.param(lambda what: own[what]() if what in own else request.getfixturevalue(what))
+        context = StorageContext.from_defaults(vector_store=store)
+        return VectorStoreIndex(nodes, storage_context=context, embed_model=embed_model)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def index(make, load):
+    """The corpus in a store; tests that change it make their own."""
+    return make(load())
+
+
+@pytest.fixture
+def ask(index):
+    def ask(query, k=10, **settings):
+        return MarengoRetriever(index=index, similarity_top_k=k, **settings).retrieve(query)
+
+    return ask
+
+
+def places(found):
+    """Nodes or moments -> (source, start)."""
+    at = [
+        hit.metadata if hasattr(hit, "metadata") else {"source": hit.source, "start_sec": hit.start_sec}
+        for hit in found
+    ]
+    return [(place["source"], place["start_sec"]) for place in at]
+
+
+def sources_of(index):
+    found = MarengoRetriever(index=index, similarity_top_k=100).retrieve(QUERIES[0])
+    assert len(found) == len(set(places(found)))
+    return {hit.metadata["source"]: places(found).count((hit.metadata["source"], 0.0)) for hit in found}
+
+
+class TestSearch:
+    @pytest.mark.parametrize("query", QUERIES[:2])
+    def test_one_track_ranks_and_scores_as_arithmetic_says(self, ask, truth, query):
+        how = {"weights": {"audio": 1.0}, "fusion": "scores", "k": 30}
+        found, right = ask(query, **how), truth(query, **how)
+        assert len(found) == len(right) == 30
+        scores = dict(zip(places(right), (moment.score for moment in right), strict=True))
+        for hit, moment in zip(found, right, strict=True):
+            # Hits within 1e-4 of each other may swap.
+            assert scores[places([hit])[0]] == pytest.approx(moment.score, abs=1e-4)
+            assert hit.score == pytest.approx(scores[places([hit])[0]], abs=1e-4)
+
+    @pytest.mark.parametrize("query", QUERIES[:2])
+    @pytest.mark.parametrize("fusion", ["rrf", "scores"])
+    def test_fused_tracks_rank_the_same(self, ask, truth, query, fusion):
+        found, right = ask(query, fusion=fusion), truth(query, fusion=fusion, k=10)
+        assert places(found) == places(right)
+        for hit, moment in zip(found, right, strict=True):
+            assert hit.score == pytest.approx(moment.score, abs=1e-4)
+            assert {track: told["rank"] for track, told in hit.metadata["tracks"].items()} == {
+                track: best.rank for track, best in moment.tracks.items()
+            }
+
+    @pytest.mark.parametrize("limits", [{"start_sec": 30}, {"end_sec": 12.0}, {"start_sec": 13, "end_sec": 17.5}])
+    def test_a_time_range(self, ask, truth, limits):
+        found = ask(QUERIES[0], **limits)
+        assert places(found) == places(truth(QUERIES[0], k=10, **limits))
+        assert found
+
+    def test_sources(self, ask, truth, uris):
+        first, second, third = uris
+        for sources in ([first], [second], [third], [first, third]):
+            assert places(ask(QUERIES[1], sources=sources)) == places(truth(QUERIES[1], k=10, sources=sources))
+
+    def test_a_prefix_of_sources(self, ask, truth, local):
+        limits = {"sources": [f"s3://{local.bucket}/games/"], "k": 20}
+        found = ask(QUERIES[1], **limits)
+        assert places(found) == places(truth(QUERIES[1], **limits))
+        assert len(found) == 20
+
+    @pytest.mark.parametrize("tenant, count", [("acme", 20), ("globex", 10), ("nobody", 0)])
+    def test_a_tenants_own_filter(self, ask, tenant, count):
+        own = MetadataFilters(filters=[MetadataFilter(key="tenant", value=tenant)])
+        found = ask(QUERIES[2], filters=own, k=30)
+        assert len(found) == count
+        assert {hit.metadata["tenant"] for hit in found} <= {tenant}
+
+    async def test_async(self, index, truth):
+        retriever = MarengoRetriever(index=index)
+        found = await asyncio.gather(*(retriever.aretrieve(query) for query in QUERIES))
+        assert [places(hits) for hits in found] == [places(truth(query)) for query in QUERIES]
+
+    def test_vectors_of_two_models_never_meet(self, index, local):
+        other = MarengoEmbedding(**local.client_options | {"model_name": "2.7"})
+        with pytest.raises(ConfigurationError, match=r"holds segments of .*marengo-embed-3-0.*never compare"):
+            MarengoRetriever(index=index, embed_model=other).retrieve("a goal")
+
+
+class TestChange:
+    def test_segments_that_were_added_twice_are_found_once(self, make, load, uris):
+        nodes = load()
+        index = make(nodes)
+        index.insert_nodes(nodes)
+        assert sources_of(index) == dict.fromkeys(uris, 1)
+
+    def test_a_source_is_deleted_and_replaced(self, make, load, local, uris):
+        uri = local.put(b"the first cut", "llama.mp4")
+        old = load([uri])
+        index = make([*load(), *old])
+        assert uri in sources_of(index)
+        if isinstance(index.vector_store, LanceDBVectorStore):
+            # Its own delete quotes the id as a column's name, which LanceDB refuses.
+            index.vector_store.table.delete(f"doc_id = '{old[0].ref_doc_id}'")
+        else:
+            index.delete_ref_doc(old[0].ref_doc_id)
+        assert sources_of(index) == dict.fromkeys(uris, 1)
+        local.put(b"the second cut", "llama.mp4")
+        new = load([uri])
+        index.insert_nodes(new)
+        found = MarengoRetriever(index=index, sources=[uri], similarity_top_k=20).retrieve(QUERIES[0])
+        assert len(found) == 10
+        assert {hit.metadata["job_id"] for hit in found} == {new[0].metadata["job_id"]}
+
+
+async def test_a_qdrant_with_an_asynchronous_client_alone(embed_model, load, truth):
+    store = QdrantVectorStore("test", aclient=AsyncQdrantClient(":memory:"))
+    nodes = await asyncio.to_thread(load)
+    await store.async_add(nodes)
+    index = VectorStoreIndex.from_vector_store(store, embed_model=embed_model)
+    found = await MarengoRetriever(index=index).aretrieve(QUERIES[0])
+    assert places(found) == places(truth(QUERIES[0]))
