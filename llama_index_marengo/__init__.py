@@ -1,0 +1,22 @@
+"""TwelveLabs Marengo on Amazon Bedrock for LlamaIndex. Unofficial; not by AWS, TwelveLabs or LlamaIndex."""
+
+from bedrock_marengo import Media, Query, Segment, Segmentation
+from llama_index_marengo.docstores import SegmentDocumentStore
+from llama_index_marengo.embeddings import MarengoEmbedding
+from llama_index_marengo.postprocessors import MarengoLinks
+from llama_index_marengo.readers import MarengoReader
+from llama_index_marengo.retrievers import MarengoRetriever
+from llama_index_marengo.segmenter import MarengoSegmenter
+
+__all__ = [
+    "MarengoEmbedding",
+    "MarengoLinks",
+    "MarengoReader",
+    "MarengoRetriever",
+    "MarengoSegmenter",
+    "Media",
+    "Query",
+    "Segment",
+    "SegmentDocumentStore",
+    "Segmentation",
+]

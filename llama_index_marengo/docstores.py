@@ -1,0 +1,60 @@
+"""SegmentDocumentStore: LlamaIndex's in-memory docstore, in linear time for long media."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llama_index.core.schema import BaseNode
+from llama_index.core.storage.docstore import SimpleDocumentStore
+from llama_index.core.storage.docstore.types import RefDocInfo
+from llama_index.core.storage.docstore.utils import doc_to_json
+
+__all__ = ["SegmentDocumentStore"]
+
+Pair = tuple[str, dict[str, Any]]
+
+
+class SegmentDocumentStore(SimpleDocumentStore):
+    """``SimpleDocumentStore`` for sources of thousands of nodes.
+
+    Vector stores that keep no text (SimpleVectorStore, FAISS) make an index add its nodes to the docstore one by one,
+    and SimpleDocumentStore copies the whole list of a source's nodes each time: half a minute for the 6,000 segments
+    of one long video, and as long to take them out. This one appends and removes in place; either reads what the other
+    persisted.
+
+    Example:
+        .. code-block:: python
+
+            storage = StorageContext.from_defaults(docstore=SegmentDocumentStore())
+            VectorStoreIndex.from_documents(media, storage_context=storage, transformations=[segmenter])
+    """
+
+    def _get_kv_pairs_for_insert(
+        self, node: BaseNode, ref_doc_info: RefDocInfo | None, store_text: bool
+    ) -> tuple[Pair | None, Pair | None, Pair | None]:
+        source, key = node.ref_doc_id, node.node_id
+        if source is None:
+            pairs: tuple[Pair | None, Pair | None, Pair | None]
+            pairs = super()._get_kv_pairs_for_insert(node, ref_doc_info, store_text)
+            return pairs
+        known = self._kvstore.get(source, collection=self._ref_doc_collection)
+        if known is None:
+            known = {"node_ids": [], "metadata": node.metadata}
+            self._kvstore.put(source, known, collection=self._ref_doc_collection)
+        metadata = {"doc_hash": node.hash, "ref_doc_id": source}
+        if self._get_ref_doc_id(key) != source:
+            # The store's copies are shallow: this is its own list.
+            known["node_ids"].append(key)
+            self._kvstore.put(key, metadata, collection=self._metadata_collection)
+        return (key, doc_to_json(node)) if store_text else None, (key, metadata), None
+
+    def _remove_from_ref_doc_node(self, doc_id: str) -> None:
+        source = self._get_ref_doc_id(doc_id)
+        known = self._kvstore.get(source, collection=self._ref_doc_collection) if source else None
+        if known is None or len(known["node_ids"]) == 1:
+            super()._remove_from_ref_doc_node(doc_id)
+        elif doc_id in known["node_ids"]:
+            known["node_ids"].remove(doc_id)
+
+    async def _aremove_from_ref_doc_node(self, doc_id: str) -> None:
+        self._remove_from_ref_doc_node(doc_id)

@@ -1,0 +1,76 @@
+"""MarengoLinks: a playable link on each retrieved segment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llama_index.core.bridge.pydantic import ConfigDict, Field, model_validator
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+
+from bedrock_marengo import Segment
+from bedrock_marengo.links import citation
+from llama_index_marengo.embeddings import MarengoEmbedding, with_embed_model
+
+__all__ = ["MarengoLinks"]
+
+
+class MarengoLinks(BaseNodePostprocessor):
+    """Gives retrieved segments ``metadata["citation"]`` ("match.mp4 at 00:06") and ``metadata["url"]``, which plays.
+
+    The URL is presigned, starts and ends the player by ``#t=start,end``, and expires. It is put on copies, after
+    retrieval, so no store ever keeps it; it is for the page that shows the answer and kept out of the LLM's text,
+    where the citation is. Other nodes pass through.
+
+    Args:
+        embed_model: whose S3 settings and credentials sign; or its settings as plain keywords.
+        expires_sec: how long the URL works, at most 7 days and the credentials' own life.
+        below: S3 prefixes; only their media get a URL. Give it where others can write to your store, for a segment
+            that they make up could name any object your credentials can read.
+
+    Example:
+        .. code-block:: python
+
+            engine = index.as_query_engine(node_postprocessors=[MarengoLinks(embed_model=embed_model)])
+            engine.query("a goal from a corner").source_nodes[0].metadata["url"]
+    """
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+    embed_model: MarengoEmbedding = Field(exclude=True)
+    expires_sec: int = 3600
+    below: Sequence[str] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _embed_model(cls, values: Any) -> Any:
+        return with_embed_model(values)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name in serialised form."""
+        return "MarengoLinks"
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        return [self._linked(node) for node in nodes]
+
+    async def _apostprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        return await self.embed_model.marengo.run_async(self._postprocess_nodes, nodes, query_bundle)
+
+    def _linked(self, found: NodeWithScore) -> NodeWithScore:
+        segment = Segment.find(found.node.get_content(MetadataMode.NONE))
+        if segment is None:
+            return found
+        own = {"citation": citation(segment)}
+        if self.below is None or segment.source.startswith(tuple(self.below)):
+            own["url"] = self.embed_model.marengo.playable_url(segment, expires_sec=self.expires_sec)
+        node = found.node.model_copy()
+        node.metadata = {**node.metadata, **own}
+        node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, *own]
+        node.excluded_llm_metadata_keys = [*node.excluded_llm_metadata_keys, "url"]
+        return NodeWithScore(node=node, score=found.score)

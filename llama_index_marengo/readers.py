@@ -1,0 +1,199 @@
+"""MarengoReader: media as Documents, one for each, for MarengoSegmenter to cut."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from llama_index.core.readers.base import BasePydanticReader, ResourcesReaderMixin
+from llama_index.core.schema import Document
+
+from bedrock_marengo import Done, InputError, MarengoError, MarengoWarning, Media
+from bedrock_marengo.inputs import Sources
+from bedrock_marengo.rows import Failures, OnError
+from bedrock_marengo.segments import checked_metadata
+from bedrock_marengo.sources import MediaListing
+from llama_index_marengo.embeddings import MarengoEmbedding, with_embed_model
+
+__all__ = ["DOCUMENT_KEYS", "MarengoReader"]
+
+DOCUMENT_KEYS = ("source", "media_type", "size", "etag", "captions")
+"""The keys of a Document's metadata that are ours; all others are the user's, and go on to the segments."""
+
+
+class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
+    """Lists video, audio and images as Documents, lazily: nothing is read but names, sizes and ETags.
+
+    A Document's ``id_`` is the medium's S3 URI, and its text and metadata hold size and ETag: so a docstore knows an
+    unchanged medium from a changed one. A local medium is uploaded under ``output_s3_uri`` by its bytes' digest and
+    its Document is the upload's: any machine can go on with it, and a changed file is another Document
+    (``DocstoreStrategy.UPSERTS_AND_DELETE`` then takes out the old one). The captions beside it go along in
+    ``metadata["captions"]``.
+
+    Args:
+        source: ``s3://bucket/prefix/``, ``s3://bucket/key``, a ``pathlib.Path`` of a file or folder, ``Media``, a
+            ``Manifest``, or a list of these.
+        embed_model: whose S3 settings, credentials and output prefix to use; or its settings as plain keywords.
+        suffixes: of a prefix or folder only these, such as [".mp4"].
+        exclude: glob patterns of keys to leave out.
+        modified_after: of a prefix, folder or manifest only what was modified after this time, which names its zone.
+        limit: at most this many media.
+        metadata: source URI -> flat dict of your own fields, such as a tenant; each segment gets them.
+        object_tags: these tags of each S3 object become fields of your own, "" where it has none.
+        on_error: "raise" (after all other media), "skip", or a callable that gets the source and the error.
+
+    Example:
+        .. code-block:: python
+
+            media = MarengoReader("s3://bucket/videos/", embed_model=embed_model).load_data()
+    """
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+    is_remote: bool = True
+    source: Any
+    embed_model: MarengoEmbedding = Field(exclude=True)
+    suffixes: Sequence[str] | None = None
+    exclude: Sequence[str] = ()
+    modified_after: datetime | None = None
+    limit: int | None = None
+    metadata: Callable[[str], Mapping[str, Any]] | None = Field(default=None, exclude=True)
+    object_tags: Sequence[str] = ()
+    on_error: OnError = Field(default="raise", exclude=True)
+
+    _skipped: Counter[str] = PrivateAttr(default_factory=Counter)
+
+    def __init__(self, source: Sources, **settings: Any) -> None:
+        super().__init__(**{"source": source, **settings})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _embed_model(cls, values: Any) -> Any:
+        return with_embed_model(values)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name in serialised form."""
+        return "MarengoReader"
+
+    @property
+    def skipped(self) -> Counter[str]:
+        """Why how many files of a prefix or folder were left out in the last load: "not media", "empty", ..."""
+        return self._skipped
+
+    def lazy_load_data(self, *args: Any, **load_kwargs: Any) -> Iterator[Document]:
+        """Documents as the listing goes on.
+
+        Raises:
+            bedrock_marengo.MarengoError: The one that failed, or ``MediaFailedError`` if several did, at the end.
+        """
+        failures = Failures(self.on_error)
+        for given, media in self._listing().items():
+            try:
+                if isinstance(media, MarengoError):
+                    raise media
+                document = self._document(media)
+            except MarengoError as error:
+                failures.note(Done(given, None, error=error))
+            else:
+                yield document
+        failures.raise_noted()
+
+    async def alazy_load_data(self, *args: Any, **load_kwargs: Any) -> Iterable[Document]:
+        """``lazy_load_data`` for asyncio, whole: LlamaIndex's own would list on the loop."""
+        return await self.aload_data()
+
+    async def aload_data(self, *args: Any, **load_kwargs: Any) -> list[Document]:
+        """``load_data`` for asyncio."""
+        return await self.embed_model.marengo.run_async(self.load_data)
+
+    def list_resources(self, *args: Any, **kwargs: Any) -> list[str]:
+        """The media, as ``s3://bucket/key`` or local path."""
+        return [media.name for media in self._listing()]
+
+    def get_resource_info(self, resource_id: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """``source``, ``media_type``, ``size`` in bytes and ``etag`` of one medium.
+
+        Raises:
+            bedrock_marengo.InputError: A local path that ``list_resources`` does not list.
+            bedrock_marengo.MediaNotFoundError: No such object.
+        """
+        return self._info(self._resource(resource_id))
+
+    def load_resource(self, resource_id: str, *args: Any, **kwargs: Any) -> list[Document]:
+        """One medium's Document, in a list. Raises as ``get_resource_info``."""
+        return [self._document(self._resource(resource_id))]
+
+    async def alist_resources(self, *args: Any, **kwargs: Any) -> list[str]:
+        """``list_resources`` for asyncio."""
+        return await self.embed_model.marengo.run_async(self.list_resources)
+
+    async def aget_resource_info(self, resource_id: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """``get_resource_info`` for asyncio."""
+        return await self.embed_model.marengo.run_async(self.get_resource_info, resource_id)
+
+    async def aload_resource(self, resource_id: str, *args: Any, **kwargs: Any) -> list[Document]:
+        """``load_resource`` for asyncio."""
+        return await self.embed_model.marengo.run_async(self.load_resource, resource_id)
+
+    def _listing(self) -> MediaListing:
+        listing = self.embed_model.marengo.list_media(
+            self.source,
+            suffixes=self.suffixes,
+            exclude=self.exclude,
+            modified_after=self.modified_after,
+            limit=self.limit,
+        )
+        self._skipped = listing.skipped
+        return listing
+
+    def _resource(self, resource_id: str) -> Media:
+        if resource_id.startswith("s3://"):
+            return Media.from_s3(resource_id)
+        # A string opens no file but one that the user pointed at.
+        media = next((media for media in self._listing() if media.name == resource_id), None)
+        if media is None:
+            raise InputError(f"{resource_id!r} is not among this reader's media: see list_resources().")
+        return media
+
+    def _info(self, media: Media) -> dict[str, Any]:
+        found = self.embed_model.marengo.locate(media)
+        return {"source": found.uri, "media_type": media.kind, "size": found.size, "etag": found.etag}
+
+    def _document(self, media: Media) -> Document:
+        info = self._info(media)
+        uri = info["source"]
+        own = checked_metadata(self._own_fields(uri), uri)
+        if taken := set(own) & set(DOCUMENT_KEYS):
+            raise InputError(f"metadata for {uri!r} sets {', '.join(sorted(taken))}, which is the Document's own.")
+        metadata = {**info, **own}
+        if captions := self._captions(media):
+            metadata["captions"] = captions
+        return Document(
+            id_=uri,
+            text=f"{uri}\n{info['size']} bytes, ETag {info['etag']}",
+            metadata=metadata,
+            excluded_embed_metadata_keys=list(metadata),
+            excluded_llm_metadata_keys=["size", "etag", "captions"],
+        )
+
+    def _own_fields(self, uri: str) -> dict[str, Any]:
+        tags = self.embed_model.marengo.object_tags(uri) if self.object_tags else {}
+        own = self.metadata(uri) if self.metadata else {}
+        return {**{name: tags.get(name, "") for name in self.object_tags}, **own}
+
+    def _captions(self, media: Media) -> str | None:
+        """What lies beside a local file, and so not beside its upload."""
+        if not isinstance(media.path, os.PathLike):
+            return None
+        try:
+            transcript = self.embed_model.marengo.captions_of(media)
+        except MarengoError as error:
+            warnings.warn(f"{media.name} goes without its captions: {error}", MarengoWarning, stacklevel=2)
+            return None
+        return transcript.captions if transcript else None
