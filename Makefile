@@ -1,0 +1,46 @@
+# Each target sets up .venv by itself: with uv if it is there, else with pip.
+PYTHON ?= python3
+UV := $(shell command -v uv 2>/dev/null)
+BIN := .venv/bin
+PROJECTS := pyproject.toml marengo_local/pyproject.toml
+
+ifdef UV
+VENV = uv venv -q --allow-existing --python $(PYTHON) .venv
+INSTALL = uv pip install -q --python $(BIN)/python
+else
+VENV = $(PYTHON) -m venv .venv
+INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check
+endif
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/demo  ## real video, indexed and searched without AWS
+	$(BIN)/python -m marengo_cli.demo
+
+test: .venv/dev  ## the whole suite
+	$(BIN)/python -m pytest
+
+lint: .venv/dev  ## style, types, and who may import whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/dev  ## figures as ratios of one run
+	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean:
+	rm -rf .venv demo-store
+
+.venv/python: Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'
+	$(VENV)
+	@touch $@
+
+.venv/demo: .venv/python $(PROJECTS)
+	$(INSTALL) -e ./marengo_local -e '.[demo]'
+	@touch $@
+
+.venv/dev: .venv/python $(PROJECTS)
+	$(INSTALL) -e ./marengo_local -e '.[dev]'
+	@touch $@

@@ -1,0 +1,87 @@
+"""The demo: real photographs and clips, indexed and searched through the code that runs on AWS, without AWS."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import marengo_local
+from bedrock_marengo import Media, Query
+from marengo_local import reel
+
+Hits = list[tuple[Mapping[str, Any], float]]
+"""Segments' metadata with their cosine similarity, the nearest first."""
+Search = Callable[[Query, int], Hits]
+
+FRAMEWORKS = {"langchain": "marengo_cli.demo_langchain", "llama-index": "marengo_cli.demo_llama_index"}
+QUESTIONS = 4
+HITS = 3
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Index the reel and ask four questions; 0 if each finds its scene and the absent one scores below them."""
+    parser = argparse.ArgumentParser(prog="marengo demo", description=__doc__)
+    parser.add_argument("--store", type=Path, default=Path("demo-store"), help="folder that the store is kept in")
+    parser.add_argument("--framework", choices=FRAMEWORKS, default="langchain", help="default: langchain")
+    given = parser.parse_args(arguments)
+    store_path = given.store.resolve()
+    # Only the framework that was asked for need be installed.
+    framework = importlib.import_module(FRAMEWORKS[given.framework])
+    began = time.monotonic()
+    with marengo_local.serve(bucket="marengo-demo") as local, tempfile.TemporaryDirectory() as folder:
+        print(f"A local stand-in for Bedrock answers at {local.endpoint_url}; nothing leaves this machine.\n")
+        path = Path(folder, "reel.mp4")
+        reel.build(path)
+        uri = local.put(path)
+        count, search = framework.index(uri, local.client_options, store_path)
+        scenes = reel.scenes()
+        print(f"\n{count} segments of {uri} ({len(scenes)} scenes, {scenes[-1].end_sec:.0f} s) are in the store.")
+        passed = ask(search)
+    print(f"\nThe store lies in {store_path}. {time.monotonic() - began:.0f} s in all.")
+    return 0 if passed else 1
+
+
+def ask(search: Search) -> bool:
+    """Ask the reel's first questions and the one whose answer isn't there; print what was found."""
+    right, lowest = True, 1.0
+    for question in reel.questions()[:QUESTIONS]:
+        query = (
+            Query(text=question.text) if question.text else Query(image=Media.from_bytes(reel.query_image(question)))
+        )
+        hits = search(query, HITS)
+        show(question.text or f"an image: the {question.answer}, mirrored and cropped", hits)
+        right &= scene_of(hits[0][0]) == question.answer
+        lowest = min(lowest, hits[0][1])
+    absent = reel.absent().text or ""
+    hits = search(Query(text=absent), HITS)
+    show(f"{absent} (which is not there)", hits)
+    print(f"\nLowest score of a right answer: {lowest:.3f}. Highest of what is not there: {hits[0][1]:.3f}.")
+    return right and hits[0][1] < lowest
+
+
+def show(question: str, hits: Hits) -> None:
+    """Print hits with time codes, tracks and scores."""
+    print(f"\n? {question}")
+    for hit, score in hits:
+        times = f"{clock(hit['start_sec'])} to {clock(hit['end_sec'])}"
+        print(f"    {times}  {hit['embedding_option']:<14} {score:6.3f}  {scene_of(hit)}")
+
+
+def clock(seconds: float) -> str:
+    """Seconds as minutes, seconds and tenths."""
+    return f"{int(seconds // 60):02d}:{seconds % 60:04.1f}"
+
+
+def scene_of(hit: Mapping[str, Any]) -> str:
+    """The reel's scene in the middle of a segment."""
+    return reel.scene_at((hit["start_sec"] + hit["end_sec"]) / 2).name
+
+
+if __name__ == "__main__":
+    sys.exit(main())
