@@ -73,6 +73,9 @@ class Usage:
     usd: float = field(default=0.0, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
+    def __str__(self) -> str:
+        return f"{self.media_sec:,.0f} s of media, {self.usd:,.2f} USD"
+
     def text(self) -> None:
         """A text was embedded."""
         with self._lock:

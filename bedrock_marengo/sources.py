@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -82,6 +82,15 @@ class MediaListing(Iterable[Media]):
             if isinstance(media, MarengoError):
                 raise media
             yield media
+
+    @property
+    def known_total(self) -> int | None:
+        """How many media there are, if that is known without listing: a single one, or a list of single ones."""
+        one = isinstance(self._sources, str | Media | os.PathLike)
+        sources: Any = [self._sources] if one else self._sources
+        if not isinstance(sources, Sized) or isinstance(sources, Manifest) or any(map(_is_many, sources)):  # type: ignore[call-overload]
+            return None
+        return len(sources) if self._limit is None else min(len(sources), self._limit)
 
     def items(self) -> Iterator[tuple[MediaLike, Media | MarengoError]]:
         """Each medium with what was handed in for it; an item that is no medium comes with its error."""
@@ -210,6 +219,12 @@ def _work(output_s3_uri: str) -> re.Pattern[str]:
     """What lies under the output prefix by our doing; a user's own media may lie there, too."""
     ours = rf"/(?:{FOLDER}/[0-9a-f]{{64}}|[0-9a-f]{{16}}/[0-9a-f]{{16}})/"
     return re.compile(re.escape(output_s3_uri.rstrip("/")) + ours)
+
+
+def _is_many(source: Any) -> bool:
+    if isinstance(source, os.PathLike):
+        return Path(source).is_dir()
+    return isinstance(source, Manifest) or (isinstance(source, str) and _is_prefix(source))
 
 
 def _is_prefix(source: str) -> bool:

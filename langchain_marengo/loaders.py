@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from bedrock_marengo import Done, MarengoError, Segmentation
 from bedrock_marengo.inputs import Sources
 from bedrock_marengo.media import Progress
+from bedrock_marengo.prices import Usage
 from bedrock_marengo.rows import Failures, OnError, Transcripts, rows_of
 from langchain_marengo.embeddings import MarengoEmbeddings
 
@@ -114,7 +115,7 @@ class MarengoLoader(BaseLoader):
             bedrock_marengo.MarengoError: The one that failed, or ``MediaFailedError`` if several did, at the end.
         """
         failures = Failures(self._on_error)
-        with _Bar(self._show_progress) as bar:
+        with self._bar() as bar:
             for done in self._client.embed_many(self._listing, on_progress=bar.tell, **self._settings):
                 bar.count()
                 yield from self._documents(done, failures)
@@ -123,7 +124,7 @@ class MarengoLoader(BaseLoader):
     async def alazy_load(self) -> AsyncIterator[Document]:
         """``lazy_load`` for asyncio."""
         failures = Failures(self._on_error)
-        with _Bar(self._show_progress) as bar:
+        with self._bar() as bar:
             async for done in self._client.aembed_many(self._listing, on_progress=bar.tell, **self._settings):
                 bar.count()
                 for document in await self._client.run_async(self._documents, done, failures):
@@ -147,6 +148,9 @@ class MarengoLoader(BaseLoader):
             return []
         return [Document(id=row.segment.id, page_content=row.text, metadata=row.metadata) for row in rows]
 
+    def _bar(self) -> _Bar:
+        return _Bar(self._show_progress, self._listing.known_total, self._client.usage)
+
     def _own_fields(self, source: str) -> dict[str, Any]:
         tags = self._client.object_tags(source) if self._object_tags else {}
         own = self._metadata(source) if self._metadata else {}
@@ -154,10 +158,11 @@ class MarengoLoader(BaseLoader):
 
 
 class _Bar:
-    """A bar that counts media, with what happened last beside it."""
+    """A bar that counts media, with what happened last and what the client has done so far beside it."""
 
-    def __init__(self, show: bool) -> None:
-        self._bar = tqdm(desc="media", unit="medium", disable=not show)
+    def __init__(self, show: bool, total: int | None, usage: Usage) -> None:
+        self._bar = tqdm(desc="media", unit="medium", total=total, disable=not show)
+        self._usage = usage
 
     def __enter__(self) -> _Bar:
         return self
@@ -167,7 +172,7 @@ class _Bar:
 
     def tell(self, progress: Progress) -> None:
         """Called by the threads that work."""
-        self._bar.set_postfix_str(str(progress))
+        self._bar.set_postfix_str(f"{progress}; {self._usage}")
 
     def count(self) -> None:
         """One medium is done, well or not."""

@@ -137,7 +137,8 @@ class _Work:
         names = ("options", "scopes", "segmentation", "start_sec", "end_sec", "fused", "force", "jobs_at_once")
         self.settings: dict[str, Any] = {name: getattr(segmenter, name) for name in names}
         self.settings["read_ahead"] = True
-        self.settings["on_progress"] = lambda progress: self.bar.set_postfix_str(str(progress))
+        usage = segmenter.embed_model.marengo.usage
+        self.settings["on_progress"] = lambda progress: self.bar.set_postfix_str(f"{progress}; {usage}")
 
     def take(self, done: Done) -> None:
         """A medium is done, well or not."""

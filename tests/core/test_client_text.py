@@ -355,23 +355,25 @@ def test_an_unknown_profile():
 
 
 def marengo_threads():
-    return [
-        thread.name
+    return {
+        thread
         for thread in threading.enumerate()
         if thread.name.startswith("marengo-") and not thread.name.startswith("marengo-local")
-    ]
+    }
 
 
 async def test_close_leaves_no_threads_and_the_client_can_be_used_again(local):
+    # Clients of other tests may be about.
+    before = marengo_threads()
     with MarengoClient(**local.client_options) as client:
         client.embed_texts(["a", "b"])
         await client.aembed_text("c")
-        assert marengo_threads()
-    assert not marengo_threads()
+        assert marengo_threads() - before
+    assert marengo_threads() <= before
     assert client.embed_text("a").shape == (512,)
     client.close()
     client.close()
-    assert not marengo_threads()
+    assert marengo_threads() <= before
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

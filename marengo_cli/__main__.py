@@ -1,0 +1,7 @@
+"""``python -m marengo_cli``: the same as ``marengo``."""
+
+import sys
+
+from marengo_cli import main
+
+sys.exit(main())

@@ -1,0 +1,237 @@
+"""``marengo migrate``: a Chroma collection on disk from one Marengo to the next: list, plan, ask, fill, count."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import chromadb
+import typer
+from chromadb.api import ClientAPI
+from langchain_chroma import Chroma
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from bedrock_marengo import ConfigurationError
+from bedrock_marengo.migration import Inventory, plan_migration
+from bedrock_marengo.migration import Plan as Todo
+from bedrock_marengo.plan import Plan
+from langchain_marengo import MarengoEmbeddings
+from langchain_marengo.migrate import Migration, inventory
+from langchain_marengo.migrate import migrate as move_store
+
+__all__ = ["Move", "embeddings_of", "run"]
+
+SCOPES = ("clip",)
+"""What the plan prices and the move embeds: all tracks of each clip, the loader's default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """From where to where. ``new`` exists only once something is to be written.
+
+    Attributes:
+        client: of the Chroma store that holds both collections.
+        old: the collection that is left, only read.
+        into: the name of the one that is filled.
+        embeddings: of the model to move to.
+    """
+
+    client: ClientAPI
+    old: Chroma
+    into: str
+    embeddings: MarengoEmbeddings
+
+    @classmethod
+    def open(cls, folder: Path, collection: str, into: str, embeddings: MarengoEmbeddings) -> Move:
+        """Open the old collection.
+
+        Raises:
+            ConfigurationError: No Chroma store, no such collection, or both are one.
+        """
+        # Chroma would make an empty store of any folder.
+        if not (folder / "chroma.sqlite3").is_file():
+            raise ConfigurationError(f"--chroma {folder}: no Chroma store lies there (no chroma.sqlite3).")
+        if collection == into:
+            raise ConfigurationError(
+                f"--into {into}: give a collection of its own, since vectors of two models never meet in one search."
+            )
+        client = chromadb.PersistentClient(str(folder))
+        names = _names(client)
+        if collection not in names:
+            raise ConfigurationError(f"--collection {collection}: not in {folder}, which has: {', '.join(names)}.")
+        old = Chroma(collection, client=client, create_collection_if_not_exists=False)
+        return cls(client, old, into, embeddings)
+
+    def held(self) -> Inventory:
+        """What the new collection holds; nothing if it isn't there yet."""
+        if self.into not in _names(self.client):
+            return Inventory({})
+        return inventory(Chroma(self.into, client=self.client, create_collection_if_not_exists=False))
+
+    def new(self) -> Chroma:
+        """The new collection, made if it isn't there."""
+        cosine = {} if self.into in _names(self.client) else {"hnsw": {"space": "cosine"}}
+        return Chroma(self.into, self.embeddings, client=self.client, collection_configuration=cosine or None)  # type: ignore[arg-type]
+
+    @property
+    def is_of_llama_index(self) -> bool:
+        """Whether LlamaIndex filled the old collection: its rows are not what LangChain writes."""
+        rows = self.old.get(limit=1, include=["metadatas"])["metadatas"]
+        return any("_node_content" in (row or {}) for row in rows)
+
+
+def embeddings_of(**settings: Any) -> MarengoEmbeddings:
+    """Embeddings of Marengo 3.0.
+
+    Raises:
+        ConfigurationError: A setting that does not fit.
+    """
+    try:
+        return MarengoEmbeddings(model_id="3.0", **settings)
+    except ValidationError as error:
+        said = "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors())
+        raise ConfigurationError(said) from error
+
+
+def run(move: Move, *, dry_run: bool, yes: bool, as_json: bool) -> int:
+    """List, plan, ask, fill and count; the exit code.
+
+    Raises:
+        bedrock_marengo.MarengoError: The move can't begin.
+    """
+    held = inventory(move.old)
+    if not as_json:
+        show_held(held, move.old._collection_name)
+    todo = plan_migration(held, move.held(), move.embeddings.marengo.model_id)
+    plan, as_held = price(move, todo)
+    if not as_json:
+        show_plan(todo, plan, as_held)
+    if move.is_of_llama_index and not dry_run:
+        raise ConfigurationError(
+            "LlamaIndex filled this collection: run its pipeline again, with MarengoSegmenter on 3.0 and a new "
+            "collection. --dry-run lists and prices it here."
+        )
+    moved = None
+    if todo.todo and not dry_run:
+        if not yes and (plan.total_usd > 0 or plan.unknown) and not agreed(plan, as_held):
+            typer.echo("Nothing was started.", err=True)
+            return 2
+        moved = move_store(
+            move.old, move.new(), embeddings=move.embeddings, on_error="skip", scopes=SCOPES, show_progress=not as_json
+        )
+    if as_json:
+        typer.echo(json.dumps(report(move, held, plan, as_held, moved), indent=2))
+    elif moved:
+        show_moved(moved, move)
+    return 1 if moved and (moved.failed or moved.wrong) else 0
+
+
+def price(move: Move, todo: Todo) -> tuple[Plan, Plan]:
+    """What 3.0 would start, reuse and cost: by the media's own lengths, and the same by the old collection's.
+
+    The second differs where a length could not be read: there, the last old segment's end stands for it.
+    """
+    client = move.embeddings.marengo
+    plan = client.plan(list(todo.todo), scopes=SCOPES)
+    if not plan.unknown:
+        return plan, plan
+    held = {source: holding.seconds for source, holding in todo.todo.items()}
+    return plan, client.plan(list(todo.todo), scopes=SCOPES, durations=held)
+
+
+def agreed(plan: Plan, as_held: Plan) -> bool:
+    """Ask, on stderr; no answer is no."""
+    usd = max(plan.total_usd, as_held.total_usd)
+    try:
+        return typer.confirm(f"Start {sum(plan.started.values()):,} media, for about {usd:,.4f} USD?", err=True)
+    except typer.Abort:
+        return False
+
+
+def show_held(held: Inventory, name: str) -> None:
+    """What the old collection holds, by model."""
+    table = Table("model", title=f"The collection {name} holds", title_justify="left")
+    for heading in ("sources", "segments", "hours"):
+        table.add_column(heading, justify="right")
+    for model_id, sources in sorted(held.models.items()):
+        segments, hours = _segments(held, model_id), sum(holding.seconds for holding in sources.values()) / 3600
+        table.add_row(model_id, f"{len(sources):,}", f"{segments:,}", f"{hours:,.2f}")
+    if held.other:
+        table.add_row("(no segments)", "", f"{held.other:,}", "")
+    Console().print(table)
+
+
+def show_plan(todo: Todo, plan: Plan, as_held: Plan) -> None:
+    """What is to do, and what it costs."""
+    if not todo.todo:
+        typer.echo(f"Nothing to move: it holds no segments of another model than {todo.model_id}.")
+        return
+    typer.echo(
+        f"\nTo embed {len(todo.todo):,} sources with {todo.model_id}, by this package's table of prices:\n{plan}"
+    )
+    if plan.unknown:
+        typer.echo(
+            f"Taking unknown lengths from where the old segments end: {as_held.media_sec / 3600:,.2f} hours, "
+            f"{as_held.total_usd:,.4f} USD in all."
+        )
+
+
+def show_moved(moved: Migration, move: Move) -> None:
+    """What came of it, and how to switch."""
+    for source, error in moved.failed.items():
+        typer.echo(f"failed: {source}: {error}", err=True)
+    for source, (wanted, held) in moved.wrong.items():
+        typer.echo(f"count differs: {source}: its job gave {wanted}, the collection holds {held}", err=True)
+    typer.echo(f"\n{sum(moved.added.values()):,} segments of {len(moved.added):,} sources are in {move.into}.")
+    if moved.failed or moved.wrong:
+        typer.echo("Not all arrived. Run again to go on; what was paid is not paid again.")
+        return
+    typer.echo(
+        "All counts are right. To switch, open the new collection where you open the old one:\n"
+        f"  Chroma({move.into!r}, MarengoEmbeddings(model_id='3.0', ...), persist_directory=...)\n"
+        f"The old collection, {move.old._collection_name}, is as it was."
+    )
+
+
+def report(move: Move, held: Inventory, plan: Plan, as_held: Plan, moved: Migration | None) -> dict[str, Any]:
+    """The same for machines."""
+    return {
+        "collection": move.old._collection_name,
+        "into": move.into,
+        "held": {
+            model_id: {"sources": len(sources), "segments": _segments(held, model_id)}
+            for model_id, sources in held.models.items()
+        },
+        "other_rows": held.other,
+        "plan": {
+            "model_id": move.embeddings.marengo.model_id,
+            "started": dict(plan.started),
+            "joined": plan.joined,
+            "reused": plan.reused,
+            "refused": plan.refused,
+            "refusals": list(plan.refusals),
+            "media_hours": plan.media_sec / 3600,
+            "usd": plan.total_usd,
+            "unknown": plan.unknown,
+            "media_hours_as_held": as_held.media_sec / 3600,
+            "usd_as_held": as_held.total_usd,
+        },
+        "moved": moved
+        and {
+            "added": dict(moved.added),
+            "failed": {source: str(error) for source, error in moved.failed.items()},
+            "wrong": {source: {"wanted": wanted, "held": found} for source, (wanted, found) in moved.wrong.items()},
+        },
+    }
+
+
+def _segments(held: Inventory, model_id: str) -> int:
+    return sum(holding.segments for holding in held.of(model_id).values())
+
+
+def _names(client: ClientAPI) -> list[str]:
+    return sorted(collection.name for collection in client.list_collections())

@@ -1,0 +1,199 @@
+"""Many media: what is done costs nothing, quotas lose nothing, and whoever is killed is taken over from."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bedrock_marengo import InputError, JobError, MarengoWarning
+from bedrock_marengo.pacing import Starts
+from marengo_local import Fault
+
+CONTROL = ("StartAsyncInvoke", "GetAsyncInvoke", "ListAsyncInvokes")
+
+
+@pytest.fixture
+def bucket(local):
+    """A prefix with 24 videos."""
+    for i in range(24):
+        local.put(bytes([i]), f"v/{i:02}.mp4")
+    return f"s3://{local.bucket}/v/"
+
+
+def keys(local, end):
+    pages = local.s3.get_paginator("list_objects_v2").paginate(Bucket=local.bucket)
+    return [item["Key"] for page in pages for item in page["Contents"] if item["Key"].endswith(end)]
+
+
+def all_good(results, count=24):
+    found = [(done.uri, done.error) for done in results]
+    return len(found) == len(dict(found)) == count and not any(error for _, error in found)
+
+
+class TestWhatIsDone:
+    def test_costs_listings_alone_until_its_vectors_are_asked_for(self, client, connect, local, bucket):
+        assert all_good(client.embed_many(bucket))
+        local.calls.reset()
+        again = list(connect().embed_many(bucket))
+        assert all_good(again)
+        objects = 24 * 4
+        assert local.calls["s3:ListObjectsV2"] <= objects / 1000 + 10
+        assert {call.op for call in local.calls} <= {"s3:ListObjectsV2", "s3:HeadBucket"}
+        assert len(again[0].segments) == 12
+        assert local.calls["s3:GetObject"] == 1 and local.calls["StartAsyncInvoke"] == 0
+
+    def test_is_read_on_the_threads_if_asked_to(self, client, local, bucket):
+        assert all_good(client.embed_many(bucket))
+        local.calls.reset()
+        again = list(client.embed_many(bucket, read_ahead=True))
+        assert local.calls["s3:GetObject"] == 24 and all(len(done.segments) == 12 for done in again)
+
+    def test_only_what_is_new_is_paid_for(self, client, local, bucket):
+        assert all_good(client.embed_many(bucket))
+        local.put(b"new", "v/new.mp4")
+        assert all_good(client.embed_many(bucket), 25) and len(local.jobs) == 25
+
+    def test_force_pays_again(self, client, local, bucket):
+        few = [f"{bucket}00.mp4", f"{bucket}01.mp4"]
+        assert all_good(client.embed_many(few), 2)
+        assert all_good(client.embed_many(few, force=True), 2) and len(local.jobs) == 4
+
+    def test_a_bad_output_of_an_earlier_run_is_made_anew_when_it_is_asked_for(self, client, connect, local, bucket):
+        assert all_good(client.embed_many(bucket))
+        (bad, *_) = keys(local, "output.json")
+        local.s3.put_object(Bucket=local.bucket, Key=bad, Body=b'{"data": [')
+        assert all(len(done.segments) == 12 for done in connect().embed_many(bucket))
+        assert len(local.jobs) == 25
+
+
+class TestQuotas:
+    def test_no_medium_is_given_up_for_a_quota(self, client, local, bucket):
+        local.max_jobs, local.start_rate, local.job_duration_sec = 3, 20.0, 0.2
+        assert all_good(client.embed_many(bucket)) and len(local.jobs) == 24
+
+    def test_many_jobs_are_followed_by_few_calls(self, client, local, bucket):
+        local.job_duration_sec = 2.0
+        assert all_good(client.embed_many(bucket))
+        assert sum(local.calls[op] for op in CONTROL) <= 2 * 24
+        assert local.calls["GetAsyncInvoke"] <= 2
+
+    def test_a_job_that_the_list_lacks_is_asked_for(self, client, local, bucket):
+        # Listed as ended though it runs: a list may lag behind.
+        local.job_duration_sec = 1.0
+        local.faults = [Fault(op="ListAsyncInvokes", error="AccessDeniedException")]
+        assert all_good(client.embed_many([f"{bucket}00.mp4", f"{bucket}01.mp4"]), 2)
+        assert len(local.jobs) == 2 and local.calls["GetAsyncInvoke"] > 0
+
+    def test_faults_start_nothing_twice(self, client, local, bucket):
+        for op in CONTROL:
+            local.faults += [Fault(op, 0.1, "InternalServerException"), Fault(op, 0.1, drop="after")]
+        assert all_good(client.embed_many(bucket)) and len(local.jobs) == 24
+
+    def test_starts_rise_until_throttled_and_then_slow_down(self):
+        starts = Starts()
+        before = starts._per_sec
+        for _ in range(5):
+            starts._started()
+        risen = starts._per_sec
+        assert risen > before
+        starts._throttled()
+        starts._throttled()  # under way together: counted once
+        assert starts._per_sec == risen / 2
+        starts._started()
+        assert starts._per_sec == pytest.approx(risen / 2 + 0.1 / (risen / 2))
+
+    def test_the_ceiling_is_what_runs_when_the_quota_says_no_and_rises_slowly(self):
+        starts = Starts(max_per_sec=1e9)
+        for _ in range(5):
+            starts.call(lambda: None, "a medium", hold=True)
+        starts._full()
+        assert starts._ceiling == 5
+        for _ in range(20):
+            starts.release()
+        assert starts._ceiling == 6
+
+    def test_starts_a_second_can_be_capped(self):
+        starts = Starts(max_per_sec=2.0)
+        for _ in range(100):
+            starts._started()
+        assert starts._per_sec == 2.0
+
+
+class TestTakingOver:
+    RUN = """
+import json, sys
+from bedrock_marengo import MarengoClient
+for done in MarengoClient(**json.loads(sys.argv[1])).embed_many(sys.argv[2]):
+    assert done.error is None, done.error
+    print(done.uri, flush=True)
+"""
+
+    def test_whoever_is_killed_loses_nothing_and_nothing_is_paid_twice(self, local, bucket):
+        local.job_duration_sec = 0.3
+        command = [sys.executable, "-c", self.RUN, json.dumps(local.client_options), bucket]
+        killed = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while not local.calls["StartAsyncInvoke"]:
+            time.sleep(0.02)
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        assert len(printed) == len(set(printed)) == 24 and len(local.jobs) == 24
+
+    def test_two_processes_share_jobs(self, local, bucket):
+        local.job_duration_sec = 0.3
+        command = [sys.executable, "-c", self.RUN, json.dumps(local.client_options), bucket]
+        both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        printed = [process.communicate()[0].split() for process in both]
+        assert [len(set(uris)) for uris in printed] == [24, 24] and len(local.jobs) == 24
+
+
+class TestChanges:
+    def test_a_source_that_changes_while_its_job_runs_is_embedded_again(self, client, local, video):
+        changed = []
+
+        def change(job):
+            if not changed:
+                changed.append(local.put(b"the second cut", "match.mp4"))
+            return 0.0
+
+        local.job_duration_sec = change
+        found = client.embed_media(video)
+        assert len(local.jobs) == 2 and len(keys(local, "void.json")) == 1
+        local.calls.reset()
+        assert client.embed_media(video).job == found.job and local.calls["StartAsyncInvoke"] == 0
+
+    def test_an_output_that_expired_is_paid_again_only_when_told_so(self, client, connect, local, video):
+        client.embed_media(video)
+        for end in ("output.json", "manifest.json"):
+            local.s3.delete_object(Bucket=local.bucket, Key=keys(local, end)[0])
+        with pytest.raises(JobError, match=r"output .* is gone .*repay_expired=True"):
+            connect().embed_media(video)
+        assert len(local.jobs) == 1
+        assert len(connect().embed_media(video, repay_expired=True)) == 12 and len(local.jobs) == 2
+
+    def test_a_store_that_refuses_conditional_writes(self, client, connect, local, video):
+        def conditional(call):
+            return call.body.get("key", "").endswith("request.json") and refusing
+
+        refusing = True
+        local.faults = [Fault(op="s3:PutObject", error="NotImplemented", status=501, when=conditional, times=1)]
+        with pytest.warns(MarengoWarning, match="refuses conditional writes"):
+            assert len(client.embed_media(video)) == 12
+        assert len(connect().embed_media(video)) == 12 and len(local.jobs) == 1
+
+
+def test_a_setting_that_fits_nothing_is_refused_at_once(client, local, bucket):
+    with pytest.raises(InputError, match="no option 'smell'"):
+        client.embed_many(bucket, options=["smell"])
+    assert len(local.calls) == 0
+
+
+def test_a_medium_that_the_settings_do_not_fit_stops_no_other(client, local):
+    sources = [local.put(b"1", "a.mp4"), local.put(b"2", "b.mp3")]
+    from bedrock_marengo import Segmentation
+
+    done = {d.source: d.error for d in client.embed_many(sources, segmentation=Segmentation.dynamic(3))}
+    assert done[sources[0]] is None and isinstance(done[sources[1]], InputError)
