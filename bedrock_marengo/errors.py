@@ -78,19 +78,23 @@ class OutputError(MarengoError):
 
 
 class JobError(MarengoError):
-    """An asynchronous invocation ended as Failed, or Bedrock no longer knows it.
+    """An asynchronous invocation ended as Failed, Bedrock no longer knows it, or the wait for it ended.
 
     Attributes:
         source: URI of the medium.
         arn: ARN of the invocation, if one was ever started.
         passing: whether the failure reads as one that a new attempt may cure.
+        running: whether the job goes on, and only the wait for it ended.
     """
 
-    def __init__(self, message: str, *, source: str, arn: str | None, passing: bool = False) -> None:
+    def __init__(
+        self, message: str, *, source: str, arn: str | None, passing: bool = False, running: bool = False
+    ) -> None:
         super().__init__(message)
         self.source = source
         self.arn = arn
         self.passing = passing
+        self.running = running
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (JobError, self.args, self.__dict__)

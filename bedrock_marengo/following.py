@@ -21,7 +21,6 @@ PART_OF_A_JOB = 0.17
 class _Wait:
     arn: str
     since: float | None
-    begun: float = field(default_factory=time.monotonic)
     ended: threading.Event = field(default_factory=threading.Event)
 
 
@@ -39,17 +38,18 @@ class Follower:
         self._thread: threading.Thread | None = None
         self._job_sec: float | None = None
 
-    def wait(self, arn: str, *, mine: bool, stopped: threading.Event | None, timeout_sec: float | None) -> bool:
+    def wait(
+        self, arn: str, *, since: float | None, stopped: threading.Event | None, timeout_sec: float | None
+    ) -> bool:
         """Block until a job is seen to have ended; False if the time is up or the wait was called off.
 
         Args:
             arn: the job.
-            mine: whether it was started just now, so that its age is known.
+            since: when it was started, by the monotonic clock; None if somebody else had done so.
             stopped: calls the wait off.
             timeout_sec: how long to wait.
         """
-        began = time.monotonic()
-        wait = _Wait(arn, began if mine else None)
+        wait = _Wait(arn, since)
         with self._changed:
             self._waits.add(wait)
             if self._thread is None or not self._thread.is_alive():
@@ -61,8 +61,8 @@ class Follower:
             with self._changed:
                 self._waits.discard(wait)
                 self._changed.notify()
-        if ended and mine:
-            self._learn(time.monotonic() - began)
+        if ended and since is not None:
+            self._learn(time.monotonic() - since)
         return ended
 
     def _follow(self) -> None:

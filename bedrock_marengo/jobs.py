@@ -182,7 +182,13 @@ class Jobs:
         before_start()
         arn = self._starts.call(lambda: self._start(job, record), job.source, hold=hold, stopped=stopped)
         record.arn = arn
-        etag = self._write(job, record, etag) or etag
+        try:
+            etag = self._write(job, record, etag) or etag
+        except ServiceError:
+            # It runs, and its token finds it again; but nobody here will wait for it.
+            if hold:
+                self._starts.release()
+            raise
         started = self._job(job, arn=arn, joined=not mine)
         return replace(started, held=hold, _record=(record, etag))
 
@@ -386,15 +392,19 @@ class Jobs:
     def _follow(self, job: Job, timeout_sec: float | None, stopped: threading.Event | None) -> str:
         """The output's URI when the job is done; raises if it failed or the time is up."""
         arn = job.arn or ""
-        until = None if timeout_sec is None else time.monotonic() + timeout_sec
+        began = time.monotonic()
+        until = None if timeout_sec is None else began + timeout_sec
+        since = None if job.joined else began
         while True:
             left = None if until is None else until - time.monotonic()
-            ended = self._follower.wait(arn, mine=not job.joined, stopped=stopped, timeout_sec=left)
+            ended = self._follower.wait(arn, since=since, stopped=stopped, timeout_sec=left)
             own = f"{job.prefix}{invocation_id(arn)}{_OUTPUT}"
             if ended and own in self.outputs(job.prefix):
                 return own
             if stopped is not None and stopped.is_set():
-                raise JobError(f"{job.source} was left; the next run joins its job.", source=job.source, arn=arn)
+                raise JobError(
+                    f"{job.source} was left; the next run joins its job.", source=job.source, arn=arn, running=True
+                )
             status, said, folder = self.ask(job)
             if status == "Completed":
                 return self._written(job, folder)
@@ -410,6 +420,7 @@ class Jobs:
                     f"The job of {job.source} still runs after {timeout_sec:g} s ({arn}). The next run joins it.",
                     source=job.source,
                     arn=arn,
+                    running=True,
                 )
 
     def _running(self, arns: Sequence[str], oldest_sec: float | None) -> set[str]:

@@ -224,7 +224,7 @@ class Worker:
         try:
             output = self._jobs.wait(job, timeout_sec=how.timeout_sec, stopped=how.stopped)
         except JobError as error:
-            if not error.passing:
+            if not (error.passing or error.running):
                 how.outlay.job_ended(job.source, job.fingerprint)
             raise
         if job.output_uri is None:

@@ -8,9 +8,9 @@ def main() -> int:
     try:
         from marengo_cli.app import app
     except ModuleNotFoundError as error:
-        if error.name not in ("rich", "typer"):
+        if error.name != "typer":
             raise
-        print(f"marengo needs {error.name}: pip install 'bedrock-marengo[cli]'", file=sys.stderr)
+        print("marengo needs typer: pip install 'bedrock-marengo[cli]'", file=sys.stderr)
         return 2
     app(prog_name="marengo")
     return 0

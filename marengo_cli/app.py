@@ -63,7 +63,7 @@ def migrate(
     Lists what the collection holds by model, plans and prices embedding its sources with 3.0, asks, fills a new
     collection, and counts. Run again, it goes on where it stopped, and what was paid is not paid again.
 
-    For Chroma on disk, filled through LangChain. For other stores call langchain_marengo.migrate.migrate(old, new, ...).
+    For Chroma on disk, filled through LangChain. For other stores call the function langchain_marengo.migrate.migrate.
 
     Exit code: 0 done, 1 media failed or counts differ, 2 a setting is wrong or you said no.
     """

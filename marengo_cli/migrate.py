@@ -10,6 +10,7 @@ from typing import Any
 import chromadb
 import typer
 from chromadb.api import ClientAPI
+from chromadb.errors import InvalidArgumentError
 from langchain_chroma import Chroma
 from pydantic import ValidationError
 from rich.console import Console
@@ -73,9 +74,19 @@ class Move:
         return inventory(Chroma(self.into, client=self.client, create_collection_if_not_exists=False))
 
     def new(self) -> Chroma:
-        """The new collection, made if it isn't there."""
-        cosine = {} if self.into in _names(self.client) else {"hnsw": {"space": "cosine"}}
-        return Chroma(self.into, self.embeddings, client=self.client, collection_configuration=cosine or None)  # type: ignore[arg-type]
+        """The new collection, made if it isn't there.
+
+        Raises:
+            ConfigurationError: Chroma does not take its name.
+        """
+        try:
+            if self.into not in _names(self.client):
+                self.client.create_collection(
+                    self.into, configuration={"hnsw": {"space": "cosine"}}, embedding_function=None
+                )
+        except InvalidArgumentError as error:
+            raise ConfigurationError(f"--into {self.into}: {error}") from error
+        return Chroma(self.into, self.embeddings, client=self.client, create_collection_if_not_exists=False)
 
     @property
     def is_of_llama_index(self) -> bool:
@@ -108,6 +119,9 @@ def run(move: Move, *, dry_run: bool, yes: bool, as_json: bool) -> int:
         show_held(held, move.old._collection_name)
     todo = plan_migration(held, move.held(), move.embeddings.marengo.model_id)
     plan, as_held = price(move, todo)
+    left = sorted(held.of(todo.model_id).keys() - todo.todo.keys())
+    if left:
+        typer.echo(f"{len(left):,} sources of the old collection are of {todo.model_id}: they stay there.", err=True)
     if not as_json:
         show_plan(todo, plan, as_held)
     if move.is_of_llama_index and not dry_run:

@@ -1,0 +1,65 @@
+"""`marengo`: its commands, and what it says where packages are missing."""
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from marengo_cli import app as cli
+from marengo_cli import demo
+
+BLOCKER = """
+import importlib.abc, sys
+class Blocker(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {missing!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Blocker())
+sys.argv = ["marengo", *{arguments!r}]
+from marengo_cli import main
+sys.exit(main())
+"""
+MIGRATE = ["migrate", "--chroma", "a", "--collection", "b", "--into", "c", "--output-s3-uri", "s3://bucket/marengo/"]
+
+
+def test_help_lists_the_commands():
+    result = CliRunner().invoke(cli.app, ["--help"])
+    assert result.exit_code == 0
+    assert "demo" in result.stdout
+    assert "migrate" in result.stdout
+
+
+def test_migrates_help_says_what_it_is_for():
+    said = " ".join(CliRunner().invoke(cli.app, ["migrate", "--help"], env={"COLUMNS": "200"}).stdout.split())
+    assert "For Chroma on disk" in said
+    assert "langchain_marengo.migrate.migrate" in said
+
+
+def test_python_m():
+    command = [sys.executable, "-m", "marengo_cli", "--help"]
+    assert "migrate" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "install"),
+    [
+        ("typer", ["--help"], "pip install 'bedrock-marengo[cli]'"),
+        ("marengo_local", ["demo"], "pip install 'bedrock-marengo[demo]'"),
+        ("langchain_chroma", MIGRATE, "pip install 'bedrock-marengo[cli,langchain]' langchain-chroma"),
+    ],
+)
+def test_what_is_missing_is_said_with_how_to_install_it(missing, arguments, install):
+    script = BLOCKER.format(missing=missing, arguments=arguments)
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert f"needs {missing}: {install}" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_demo_hands_its_options_on(monkeypatch, tmp_path):
+    given = []
+    monkeypatch.setattr(demo, "main", lambda arguments: given.extend(arguments) or 1)
+    result = CliRunner().invoke(cli.app, ["demo", "--store", str(tmp_path), "--framework", "llama-index"])
+    assert result.exit_code == 1
+    assert given == ["--store", str(tmp_path), "--framework", "llama-index"]
