@@ -147,7 +147,7 @@ def run(move: Move, *, dry_run: bool, yes: bool, as_json: bool) -> int:
 def price(move: Move, todo: Todo) -> tuple[Plan, Plan]:
     """What 3.0 would start, reuse and cost: by the media's own lengths, and the same by the old collection's.
 
-    The second differs where a length could not be read: there, the last old segment's end stands for it.
+    The second is another only where a length could not be read: then the last old segments' ends stand for all.
     """
     client = move.embeddings.marengo
     plan = client.plan(list(todo.todo), scopes=SCOPES)
@@ -189,7 +189,7 @@ def show_plan(todo: Todo, plan: Plan, as_held: Plan) -> None:
     )
     if plan.unknown:
         typer.echo(
-            f"Taking unknown lengths from where the old segments end: {as_held.media_sec / 3600:,.2f} hours, "
+            f"With all lengths as the old segments end: {as_held.media_sec / 3600:,.2f} hours, "
             f"{as_held.total_usd:,.4f} USD in all."
         )
 
