@@ -13,7 +13,7 @@ __all__ = ["Follower"]
 
 FIRST_SEC = 0.1
 LONGEST_SEC = 15.0
-PART_OF_A_JOB = 0.17
+PART_OF_A_JOB = 0.19
 """How long to pause between two looks, as a part of what a job takes: later costs idle quota, sooner costs calls."""
 
 

@@ -51,11 +51,12 @@ _SKEW_SEC = 300.0
 
 
 class Told(NamedTuple):
-    """What GetAsyncInvoke says: the status, why it failed, the S3 folder of the output."""
+    """What GetAsyncInvoke says: the status, why it failed, the S3 folder of the output, whether it ended long ago."""
 
     status: Status
     said: str
     folder: str
+    settled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +231,7 @@ class Jobs:
             ServiceError: AWS refused to say.
         """
         if job.output_uri is not None or job.arn is None:
-            return Told("Completed", "", job.prefix)
+            return Told("Completed", "", job.prefix, settled=True)
         try:
             return self._told(job.arn, job.source)
         except ServiceError as error:
@@ -255,12 +256,18 @@ class Jobs:
             OutputError: It ended without an output.
         """
         if job.output_uri is not None or job.arn is None:
-            return job.output_uri or self._written(job, job.prefix)
-        try:
-            return self._follow(job, timeout_sec, stopped)
-        finally:
-            if job.held:
+            return job.output_uri or self._written(job, job.prefix, 0.0)
+        held = [job] if job.held else []
+
+        def release() -> None:
+            if held:
+                held.clear()
                 self._starts.release()
+
+        try:
+            return self._follow(job, timeout_sec, stopped, release)
+        finally:
+            release()
 
     def read(self, output_uri: str, *, source: str, job: str, kind: str) -> SegmentEmbeddings:
         """Stream an output.json into columns.
@@ -368,7 +375,7 @@ class Jobs:
         if record.output is not None and not (useless or force or repay_expired):
             raise self._final(running, record, f"was done, but its output {record.output} is gone", "repay_expired")
         try:
-            status, said, _ = self.ask(running)
+            status, said, _, _ = self.ask(running)
         except JobError as error:
             status, said = "Failed", f"unexpected: {error}"
         if status == "InProgress":
@@ -389,7 +396,9 @@ class Jobs:
             arn=record.arn,
         )
 
-    def _follow(self, job: Job, timeout_sec: float | None, stopped: threading.Event | None) -> str:
+    def _follow(
+        self, job: Job, timeout_sec: float | None, stopped: threading.Event | None, release: Callable[[], None]
+    ) -> str:
         """The output's URI when the job is done; raises if it failed or the time is up."""
         arn = job.arn or ""
         began = time.monotonic()
@@ -398,6 +407,9 @@ class Jobs:
         while True:
             left = None if until is None else until - time.monotonic()
             ended = self._follower.wait(arn, since=since, stopped=stopped, timeout_sec=left)
+            if ended:
+                # The next may start while this one's output is looked up.
+                release()
             own = f"{job.prefix}{invocation_id(arn)}{_OUTPUT}"
             if ended and own in self.outputs(job.prefix):
                 return own
@@ -405,9 +417,9 @@ class Jobs:
                 raise JobError(
                     f"{job.source} was left; the next run joins its job.", source=job.source, arn=arn, running=True
                 )
-            status, said, folder = self.ask(job)
+            status, said, folder, settled = self.ask(job)
             if status == "Completed":
-                return self._written(job, folder)
+                return self._written(job, folder, 0.0 if settled else _LATE_SEC)
             if status == "Failed":
                 raise JobError(
                     f"The job of {job.source} failed: {said or 'Bedrock says no reason'} ({arn})",
@@ -447,7 +459,9 @@ class Jobs:
             lambda: _whole(self._aws.bedrock.get_async_invoke(invocationArn=arn), "status"), "GetAsyncInvoke", what
         )
         folder = reply.get("outputDataConfig", {}).get("s3OutputDataConfig", {}).get("s3Uri", "")
-        return Told(reply["status"], reply.get("failureMessage", ""), folder)
+        ended = reply.get("endTime")
+        settled = ended is not None and (datetime.now(UTC) - ended).total_seconds() > _LATE_SEC
+        return Told(reply["status"], reply.get("failureMessage", ""), folder, settled)
 
     def _start(self, job: Job, record: RequestFile) -> str:
         bucket, _ = split_s3_uri(job.prefix)
@@ -482,9 +496,9 @@ class Jobs:
             None,
         )
 
-    def _written(self, job: Job, folder: str) -> str:
+    def _written(self, job: Job, folder: str, late_sec: float) -> str:
         """The output that Bedrock says it has written under ``folder``, which S3 may show a little late."""
-        until = time.monotonic() + _LATE_SEC
+        until = time.monotonic() + late_sec
         while True:
             if found := next((uri for uri in self.outputs(job.prefix) if uri.startswith(folder)), None):
                 return found

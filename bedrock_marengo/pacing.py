@@ -34,7 +34,7 @@ PASSING = THROTTLED | {
     "InternalServerException",
     "ServiceUnavailableException",
 }
-PROBE_ROUNDS = 4
+PROBE_ROUNDS = 8
 """How many times over all running jobs must end before one more is tried than the service last allowed."""
 NO_CEILING = 1 << 20
 """Jobs in flight, until the service has refused one."""
@@ -119,7 +119,10 @@ class Starts:
         self._max_per_sec = max_per_sec or float("inf")
         self._per_sec = min(10.0, self._max_per_sec)
         self._rising = True
-        self._next = self._lowered = 0.0
+        # As the service reckons, too: a bucket that holds what a second brings, so that short bursts pass.
+        self._left = self._per_sec / 2
+        self._filled = time.monotonic()
+        self._lowered = 0.0
         self._starting = self._running = self._ended = 0
         self._changed = threading.Condition()
         self._turn = threading.Lock()
@@ -140,7 +143,7 @@ class Starts:
         """
         failed = refused = 0
         while True:
-            self._take(stopped, what)
+            waited = self._take(stopped, what)
             try:
                 result = start()
             except BaseException as error:
@@ -160,7 +163,7 @@ class Starts:
                 else:
                     raise ServiceError.of(error, "StartAsyncInvoke", what) from error
                 continue
-            self._started()
+            self._started(waited=waited)
             self._give_back(running=hold)
             return result
 
@@ -173,7 +176,8 @@ class Starts:
                 self._ended, self._ceiling = 0, self._ceiling + 1
             self._changed.notify()
 
-    def _take(self, stopped: threading.Event | None, what: str) -> None:
+    def _take(self, stopped: threading.Event | None, what: str) -> bool:
+        """Wait for a place and a turn; whether it was the speed that made it wait."""
         with self._changed:
             while self._running + self._starting >= self._ceiling:
                 _check(stopped, what)
@@ -182,12 +186,27 @@ class Starts:
         try:
             # One at a time, so that a change of speed holds for all who queue.
             with self._turn:
+                waited = False
+                while (lack_sec := self._draw()) > 0:
+                    waited = True
+                    _check(stopped, what)
+                    _sleep(lack_sec, stopped)
                 _check(stopped, what)
-                _sleep(self._next - time.monotonic(), stopped)
-                self._next = max(time.monotonic(), self._next) + 1 / self._per_sec
         except BaseException:
             self._give_back(running=False)
             raise
+        return waited
+
+    def _draw(self) -> float:
+        """Take one start out of the bucket, or tell how many seconds it lacks."""
+        with self._changed:
+            now = time.monotonic()
+            self._left = min(max(1.0, self._per_sec), self._left + (now - self._filled) * self._per_sec)
+            self._filled = now
+            if self._left < 1.0:
+                return (1.0 - self._left) / self._per_sec
+            self._left -= 1.0
+            return 0.0
 
     def _give_back(self, *, running: bool) -> None:
         with self._changed:
@@ -195,7 +214,10 @@ class Starts:
             self._running += running
             self._changed.notify()
 
-    def _started(self) -> None:
+    def _started(self, *, waited: bool) -> None:
+        if not waited:
+            # A speed that held nobody back was not tried.
+            return
         with self._changed:
             rise = self._per_sec * 0.1 if self._rising else 0.1 / self._per_sec
             self._per_sec = min(self._max_per_sec, self._per_sec + rise)
@@ -207,7 +229,7 @@ class Starts:
                 # Starts that were under way are throttled too: count them once.
                 lower = 0.5 if self._rising else 0.9
                 self._per_sec, self._lowered, self._rising = max(0.05, self._per_sec * lower), now, False
-            self._next = max(self._next, now + random.uniform(1.0, 1.5) / self._per_sec)
+            self._left = min(self._left, -random.uniform(0.0, 0.5))
 
     def _full(self) -> None:
         with self._changed:

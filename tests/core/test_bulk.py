@@ -9,7 +9,7 @@ import time
 import pytest
 
 from bedrock_marengo import InputError, JobError, MarengoWarning
-from bedrock_marengo.pacing import Starts
+from bedrock_marengo.pacing import PROBE_ROUNDS, Starts
 from marengo_local import Fault
 
 CONTROL = ("StartAsyncInvoke", "GetAsyncInvoke", "ListAsyncInvokes")
@@ -96,14 +96,17 @@ class TestQuotas:
         starts = Starts()
         before = starts._per_sec
         for _ in range(5):
-            starts._started()
+            starts._started(waited=True)
         risen = starts._per_sec
         assert risen > before
         starts._throttled()
         starts._throttled()  # under way together: counted once
         assert starts._per_sec == risen / 2
-        starts._started()
+        starts._started(waited=True)
         assert starts._per_sec == pytest.approx(risen / 2 + 0.1 / (risen / 2))
+        slow = starts._per_sec
+        starts._started(waited=False)  # a speed that held nobody back was not tried
+        assert starts._per_sec == slow
 
     def test_the_ceiling_is_what_runs_when_the_quota_says_no_and_rises_slowly(self):
         starts = Starts(max_per_sec=1e9)
@@ -111,14 +114,16 @@ class TestQuotas:
             starts.call(lambda: None, "a medium", hold=True)
         starts._full()
         assert starts._ceiling == 5
-        for _ in range(20):
+        for _ in range(PROBE_ROUNDS * 5 - 1):
             starts.release()
+        assert starts._ceiling == 5
+        starts.release()
         assert starts._ceiling == 6
 
     def test_starts_a_second_can_be_capped(self):
         starts = Starts(max_per_sec=2.0)
         for _ in range(100):
-            starts._started()
+            starts._started(waited=True)
         assert starts._per_sec == 2.0
 
 

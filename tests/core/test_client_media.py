@@ -575,3 +575,12 @@ async def test_every_call_has_an_async_twin(client, local, video):
     assert np.array_equal((await client.asegment_vectors([found[0]]))[0], found.vectors[0])
     assert [done.error async for done in client.aembed_many([video, "s3://"], scopes=["clip"])].count(None) == 1
     assert asyncio.get_running_loop()._default_executor is None
+
+
+def test_tags_and_the_key_go_with_the_job_and_change_no_identity(connect, local, video):
+    key = "arn:aws:kms:us-east-1:123456789012:key/0f1e2d3c-aaaa-bbbb-cccc-0123456789ab"
+    found = connect(tags={"team": "a"}, output_kms_key_id=key).embed_media(video)
+    (start,) = local.calls.of("StartAsyncInvoke")
+    assert start.body["tags"] == [{"key": "team", "value": "a"}]
+    assert start.body["outputDataConfig"]["s3OutputDataConfig"]["kmsKeyId"] == key
+    assert connect().embed_media(video).job == found.job and starts(local) == 1
