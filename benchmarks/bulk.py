@@ -36,7 +36,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--media", type=int, default=235)
     parser.add_argument("--done", type=int, default=2_000, help=f"media of the second run; the issue's: {DONE_MEDIA}")
-    parser.add_argument("--only", help="a part of a scenario's name: start, quota, faults, kill, second")
+    parser.add_argument("--only", help="a part of a scenario's name: start, quota, 5xx, kill, second")
     asked = parser.parse_args()
     for name, scenario in SCENARIOS.items():
         if (asked.only or "") in name:

@@ -18,6 +18,15 @@ HERE = {"dimension": 4, "source": "s3://b/k.mp4", "job": "3fa9c1d27b041e55", "mo
 V = [0.5, -0.25, 1e-30, 1]
 
 
+@pytest.fixture(params=["msgspec", "simdjson"], autouse=True)
+def parser(request, monkeypatch):
+    """Each test with the base dependencies, and with the extra "fast"."""
+    if request.param == "msgspec":
+        monkeypatch.setattr(replies, "simdjson", None)
+    else:
+        pytest.importorskip("simdjson")
+
+
 def row(start=0.0, end=6.0, option="visual", scope="clip", vector=V, **more):
     times = {"startSec": start, "endSec": end}
     return {"embedding": vector, "embeddingOption": option, "embeddingScope": scope, **times, **more}
