@@ -15,7 +15,7 @@ from statistics import median
 
 import numpy as np
 
-from bedrock_marengo import replies
+from bedrock_marengo import MarengoClient, replies
 
 ROWS = 14_400
 DIMENSION = 512
@@ -31,12 +31,35 @@ def main():
         parsers = ["msgspec", *(["simdjson"] if replies.simdjson else [])]
         runs = [{name: child(name, path) for name in [*parsers, "json"]} for _ in range(PAIRS)]
         size = path.stat().st_size
+        through_s3 = median(s3_pairs(path))
     print(f"{ROWS} rows x {DIMENSION}, {size / MB:.0f} MB of JSON, {VECTORS / MB:.0f} MB of vectors; median of {PAIRS}")
     for name in [*parsers, "json"]:
         sec, peak = (median(run[name][i] for run in runs) for i in (0, 1))
         ratio = median(run["json"][0] / run[name][0] for run in runs)
         print(f"{name:<9} {sec:.2f} s, {ratio:.2f} times json + numpy; peak {(peak - VECTORS) / MB:.0f} MB above them")
+    print(f"through S3 (the stand-in's, another process): {through_s3:.2f} times, parser {parsers[-1]}")
     print("wanted: msgspec 2.5 times, simdjson (extra 'fast') 5 times, at most 64 MB above the vectors")
+
+
+def s3_pairs(path):
+    """json.load's time over ours, both reading the object from S3, for each pair."""
+    command = [sys.executable, "-m", "marengo_local", "--json"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        options = json.loads(server.stdout.readline())["client_options"]
+        with MarengoClient(**options) as client:
+            bucket, s3 = options["output_s3_uri"].split("/")[2], client._aws.s3
+            s3.upload_file(str(path), bucket, "output.json")
+            for _ in range(PAIRS):
+                began = time.perf_counter()
+                client._jobs.read(f"s3://{bucket}/output.json", source="s3://b/k", job="0" * 16, kind="video")
+                ours_sec = time.perf_counter() - began
+                rows = json.load(s3.get_object(Bucket=bucket, Key="output.json")["Body"])["data"]
+                np.array([row["embedding"] for row in rows], np.float32)
+                yield (time.perf_counter() - began - ours_sec) / ours_sec
+    finally:
+        server.terminate()
+        server.wait()
 
 
 def write(path):
