@@ -26,7 +26,7 @@ def test_the_production_wheel_is_small_and_typed(tmp_path):
     names = wheel.namelist()
     packages = {name.partition("/")[0] for name in names if not name.startswith("bedrock_marengo-")}
     assert "marengo_local" not in packages
-    assert {"bedrock_marengo", "langchain_marengo"} <= packages
+    assert {"bedrock_marengo", "langchain_marengo", "llama_index_marengo", "marengo_cli"} <= packages
     assert {f"{package}/py.typed" for package in packages} <= set(names)
     assert sum(item.compress_size for item in wheel.infolist()) < 300_000
 
@@ -45,6 +45,7 @@ def test_the_stand_ins_wheel_holds_weights_contract_reel_and_notices(tmp_path):
     ("package", "strangers"),
     [
         ("langchain_marengo", "llama_index moto av marengo_local langchain_chroma qdrant_client faiss"),
+        ("llama_index_marengo", "langchain_core moto av marengo_local chromadb qdrant_client ray boto3"),
         ("marengo_local", "bedrock_marengo moto av aiohttp boto3"),
         ("marengo_local.pytest_plugin", "bedrock_marengo moto av aiohttp boto3 numpy"),
     ],
