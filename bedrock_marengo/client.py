@@ -302,7 +302,15 @@ class MarengoClient:
             ServiceError: AWS refused.
         """
         media = Media.of(source)
-        request = self._request(media.kind, options, scopes, segmentation, start_sec, end_sec, fused)
+        request = self._request_of(
+            media.kind,
+            options=options,
+            scopes=scopes,
+            segmentation=segmentation,
+            start_sec=start_sec,
+            end_sec=end_sec,
+            fused=fused,
+        )
         found = self._worker.embed(
             media,
             request,
@@ -355,7 +363,15 @@ class MarengoClient:
     ) -> Job:
         """Start a medium's job, or find it started or done, and return at once. See ``embed_media``."""
         media = Media.of(source)
-        request = self._request(media.kind, options, scopes, segmentation, start_sec, end_sec, fused)
+        request = self._request_of(
+            media.kind,
+            options=options,
+            scopes=scopes,
+            segmentation=segmentation,
+            start_sec=start_sec,
+            end_sec=end_sec,
+            fused=fused,
+        )
         return self._worker.start(media, request, force=force, repay_expired=repay_expired)
 
     def collect(self, job: Job, *, timeout_sec: float | None = None) -> SegmentEmbeddings:
@@ -382,7 +398,7 @@ class MarengoClient:
             ConfigurationError: It is a job of another model.
             ServiceError: AWS refused.
         """
-        return take_up(self._aws, self._gate, self._jobs, self._model, name)
+        return take_up(self._jobs, self._model, name)
 
     def plan(
         self,
@@ -415,7 +431,7 @@ class MarengoClient:
             InputError: A setting that fits neither video nor audio.
             ServiceError: AWS would not list.
         """
-        request = functools.cache(functools.partial(self._request_of, settings))
+        request = functools.cache(functools.partial(self._request_of, **settings))
         self._check_settings(request)
         planner = Planner(
             aws=self._aws,
@@ -762,27 +778,6 @@ class MarengoClient:
                 self._pools[name] = ThreadPoolExecutor(size, thread_name_prefix=f"marengo-{name}")
             return self._pools[name]
 
-    def _request(
-        self,
-        kind: Kind,
-        options: Sequence[str] | None,
-        scopes: Sequence[str] | None,
-        segmentation: Segmentation | None,
-        start_sec: float | None,
-        end_sec: float | None,
-        fused: bool | Literal["only"],
-    ) -> MediaRequest:
-        return MediaRequest(
-            model=self._model,
-            kind=kind,
-            options=options,
-            scopes=scopes,
-            segmentation=segmentation,
-            start_sec=start_sec,
-            end_sec=end_sec,
-            fused=fused,
-        )
-
     def _embed_all(
         self,
         sources: Sources | MediaListing,
@@ -793,7 +788,7 @@ class MarengoClient:
     ) -> Generator[Done, None, None]:
         how = {name: settings.pop(name) for name in _RUN_SETTINGS if name in settings}
         how["outlay"] = self._outlay(self._budget(how), how.pop("durations", None))
-        request = functools.cache(functools.partial(self._request_of, settings))
+        request = functools.cache(functools.partial(self._request_of, **settings))
         self._check_settings(request)
 
         def embed(media: Media) -> SegmentEmbeddings:
@@ -817,7 +812,7 @@ class MarengoClient:
         most, assumed = how.pop("max_cost_usd", None), how.pop("assume_duration_sec", None)
         return None if most is None else Budget(most, self._prices, assume_duration_sec=assumed)
 
-    def _request_of(self, settings: Mapping[str, Any], kind: Kind) -> MediaRequest:
+    def _request_of(self, kind: Kind, **settings: Any) -> MediaRequest:
         return MediaRequest(model=self._model, kind=kind, **settings)
 
     def _check_settings(self, request: Callable[[Kind], MediaRequest]) -> None:

@@ -30,7 +30,7 @@ from bedrock_marengo.replies import read_output
 from bedrock_marengo.requests import MediaRequest, s3_location
 from bedrock_marengo.segments import SegmentEmbeddings
 
-__all__ = ["Job", "Jobs", "Status", "Told", "invocation_id"]
+__all__ = ["UNKNOWN", "Job", "Jobs", "Status", "Told", "invocation_id"]
 
 Status = Literal["InProgress", "Completed", "Failed"]
 
@@ -42,7 +42,7 @@ _TAKEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "
 _UNCONDITIONAL = frozenset({"NotImplemented", "501", "MethodNotAllowed", "405"})
 """How S3-like stores refuse If-None-Match and If-Match."""
 _PASSING = re.compile(r"internal|time[d ]*\s*out|throttl|try again|unavailable|unexpected", re.IGNORECASE)
-_UNKNOWN = frozenset({"ResourceNotFoundException", "ValidationException"})
+UNKNOWN = frozenset({"ResourceNotFoundException", "ValidationException"})
 """What GetAsyncInvoke may say of a job it has forgotten. Its one parameter is the ARN, so nothing else is invalid."""
 _LATE_SEC = 15.0
 """How long an output may lag behind the status Completed."""
@@ -233,9 +233,9 @@ class Jobs:
         if job.output_uri is not None or job.arn is None:
             return Told("Completed", "", job.prefix, settled=True)
         try:
-            return self._told(job.arn, job.source)
+            return self.told(job.arn, job.source)
         except ServiceError as error:
-            if error.code not in _UNKNOWN:
+            if error.code not in UNKNOWN:
                 raise
             raise JobError(
                 f"Bedrock no longer knows the job of {job.source} ({job.arn}), and there is no output under "
@@ -244,6 +244,20 @@ class Jobs:
                 arn=job.arn,
                 passing=True,
             ) from error
+
+    def told(self, arn: str, what: str) -> Told:
+        """What Bedrock says about an invocation.
+
+        Raises:
+            ServiceError: AWS refused to say; with a code of ``UNKNOWN`` it does not know the invocation.
+        """
+        reply = self._gate.call(
+            lambda: _whole(self._aws.bedrock.get_async_invoke(invocationArn=arn), "status"), "GetAsyncInvoke", what
+        )
+        folder = reply.get("outputDataConfig", {}).get("s3OutputDataConfig", {}).get("s3Uri", "")
+        ended = reply.get("endTime")
+        settled = ended is not None and (datetime.now(UTC) - ended).total_seconds() > _LATE_SEC
+        return Told(reply["status"], reply.get("failureMessage", ""), folder, settled)
 
     def wait(self, job: Job, *, timeout_sec: float | None = None, stopped: threading.Event | None = None) -> str:
         """Follow a job to its end.
@@ -296,6 +310,23 @@ class Jobs:
         except OutputError as error:
             raise OutputError(f"{output_uri}: {error}") from error
 
+    def read_record(self, prefix: str) -> tuple[RequestFile, str]:
+        """A work folder's request.json and its ETag.
+
+        Raises:
+            OutputError: It is not ours.
+            ServiceError: AWS refused, or it is not there.
+        """
+        uri = prefix + _REQUEST
+        bucket, key = split_s3_uri(uri)
+
+        def read() -> tuple[bytes, str]:
+            reply = self._aws.s3.get_object(Bucket=bucket, Key=key)
+            return reply["Body"].read(), reply["ETag"]
+
+        data, etag = self._gate.call(read, "GetObject", uri)
+        return RequestFile.decode(data, uri), etag
+
     def _look(self, prefix: str) -> tuple[list[str], frozenset[str]]:
         """The usable outputs in a work folder, newest first, and the ids of invocations marked as of no use."""
         bucket, key = split_s3_uri(prefix)
@@ -324,7 +355,7 @@ class Jobs:
             model_input=request.body(s3_location(uri, self._aws.owner(split_s3_uri(uri)[0]))),
         )
         etag = self._write(job, record, None)
-        return (record, etag, True) if etag is not None else (*self._read_record(job), False)
+        return (record, etag, True) if etag is not None else (*self.read_record(job.prefix), False)
 
     def _write(self, job: Job, record: RequestFile, etag: str | None) -> str | None:
         """Write request.json if it is as we know it (``etag``), or not there (None); None if somebody was first."""
@@ -352,21 +383,11 @@ class Jobs:
         listed = self._aws.s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", [])
         return any(item["Key"] == key for item in listed)
 
-    def _read_record(self, job: Job) -> tuple[RequestFile, str]:
-        bucket, key = split_s3_uri(job.prefix + _REQUEST)
-
-        def read() -> tuple[bytes, str]:
-            reply = self._aws.s3.get_object(Bucket=bucket, Key=key)
-            return reply["Body"].read(), reply["ETag"]
-
-        data, etag = self._gate.call(read, "GetObject", f"s3://{bucket}/{key}")
-        return RequestFile.decode(data, f"s3://{bucket}/{key}"), etag
-
     def _next_attempt(self, job: Job, record: RequestFile, etag: str) -> tuple[RequestFile, str]:
         """Raise the attempt; if another process did so first, take its record."""
         record.attempt, record.arn, record.output = record.attempt + 1, None, None
         new = self._write(job, record, etag)
-        return (record, new) if new is not None else self._read_record(job)
+        return (record, new) if new is not None else self.read_record(job.prefix)
 
     def _wants_another(
         self, running: Job, record: RequestFile, force: bool, repay_expired: bool, useless: bool
@@ -438,7 +459,7 @@ class Jobs:
     def _running(self, arns: Sequence[str], oldest_sec: float | None) -> set[str]:
         """Which of these jobs are in progress: one call for one job, a page for many."""
         if len(arns) == 1:
-            return set(arns) if self._told(arns[0], arns[0]).status == "InProgress" else set()
+            return set(arns) if self.told(arns[0], arns[0]).status == "InProgress" else set()
         since: dict[str, Any] = {}
         if oldest_sec is not None:
             since["submitTimeAfter"] = datetime.now(UTC) - timedelta(seconds=oldest_sec + _SKEW_SEC)
@@ -453,15 +474,6 @@ class Jobs:
             }
 
         return self._gate.call(pages, "ListAsyncInvokes", "the jobs in progress")
-
-    def _told(self, arn: str, what: str) -> Told:
-        reply = self._gate.call(
-            lambda: _whole(self._aws.bedrock.get_async_invoke(invocationArn=arn), "status"), "GetAsyncInvoke", what
-        )
-        folder = reply.get("outputDataConfig", {}).get("s3OutputDataConfig", {}).get("s3Uri", "")
-        ended = reply.get("endTime")
-        settled = ended is not None and (datetime.now(UTC) - ended).total_seconds() > _LATE_SEC
-        return Told(reply["status"], reply.get("failureMessage", ""), folder, settled)
 
     def _start(self, job: Job, record: RequestFile) -> str:
         bucket, _ = split_s3_uri(job.prefix)

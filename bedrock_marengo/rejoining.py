@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from botocore.exceptions import ResponseStreamingError
-
-from bedrock_marengo.aws import Aws
 from bedrock_marengo.errors import ConfigurationError, InputError, JobError, OutputError, ServiceError
 from bedrock_marengo.identity import RequestFile
 from bedrock_marengo.inputs import split_s3_uri
-from bedrock_marengo.jobs import Job, Jobs
+from bedrock_marengo.jobs import UNKNOWN, Job, Jobs
 from bedrock_marengo.models import Kind, Model
-from bedrock_marengo.pacing import Gate
 
 __all__ = ["take_up"]
 
@@ -18,7 +14,7 @@ _REQUEST = "/request.json"
 _OUTPUT = "/output.json"
 
 
-def take_up(aws: Aws, gate: Gate, jobs: Jobs, model: Model, name: str) -> Job:
+def take_up(jobs: Jobs, model: Model, name: str) -> Job:
     """The job that an ARN, or the S3 URI of its output.json or request.json, names.
 
     Raises:
@@ -29,8 +25,8 @@ def take_up(aws: Aws, gate: Gate, jobs: Jobs, model: Model, name: str) -> Job:
         ServiceError: AWS refused.
     """
     output = name if name.endswith(_OUTPUT) else None
-    folder = _folder(name) if name.startswith("s3://") else _folder_of_arn(aws, gate, name)
-    record = _record(aws, gate, f"{folder}{_REQUEST}")
+    folder = _folder(name) if name.startswith("s3://") else _folder_of_arn(jobs, name)
+    record = _record(jobs, f"{folder}/")
     if record.model_id != model.model_id:
         raise ConfigurationError(f"{name} is a job of {record.model_id}: give its client model={record.model_id!r}.")
     if output is not None and output not in jobs.outputs(f"{folder}/"):
@@ -49,20 +45,13 @@ def _folder(uri: str) -> str:
     raise InputError(f"{uri!r} names no job: give an invocation's ARN, or the URI of its output.json or request.json.")
 
 
-def _folder_of_arn(aws: Aws, gate: Gate, arn: str) -> str:
+def _folder_of_arn(jobs: Jobs, arn: str) -> str:
     if ":async-invoke/" not in arn:
         raise InputError(f"{arn!r} names no job: give an invocation's ARN, or the URI of its output.json.")
-
-    def ask() -> str:
-        reply = aws.bedrock.get_async_invoke(invocationArn=arn)
-        if "outputDataConfig" not in reply:
-            raise ResponseStreamingError(error="the reply broke off before outputDataConfig")
-        return reply["outputDataConfig"]["s3OutputDataConfig"]["s3Uri"]
-
     try:
-        return gate.call(ask, "GetAsyncInvoke", arn).rstrip("/").rsplit("/", 1)[0]
+        return jobs.told(arn, arn).folder.rstrip("/").rsplit("/", 1)[0]
     except ServiceError as error:
-        if error.code not in ("ResourceNotFoundException", "ValidationException"):
+        if error.code not in UNKNOWN:
             raise
         raise JobError(
             f"Bedrock does not know {arn}: it may have been forgotten. Its output's URI names the job, too.",
@@ -71,12 +60,10 @@ def _folder_of_arn(aws: Aws, gate: Gate, arn: str) -> str:
         ) from error
 
 
-def _record(aws: Aws, gate: Gate, uri: str) -> RequestFile:
-    bucket, key = split_s3_uri(uri)
+def _record(jobs: Jobs, prefix: str) -> RequestFile:
     try:
-        data = gate.call(lambda: aws.s3.get_object(Bucket=bucket, Key=key)["Body"].read(), "GetObject", uri)
+        return jobs.read_record(prefix)[0]
     except ServiceError as error:
         if error.code != "NoSuchKey":
             raise
-        raise OutputError(f"{uri} is not there: no job of ours, or one that was forgotten.") from error
-    return RequestFile.decode(data, uri)
+        raise OutputError(f"{prefix}request.json is not there: no job of ours, or one that was forgotten.") from error

@@ -222,8 +222,7 @@ def _decode(data: bytes) -> list[_Row]:
 
 
 def _vector(row: _Row, dimension: int) -> npt.NDArray[np.float32]:
-    if len(row.embedding) != dimension:
-        raise OutputError(f"A vector has {len(row.embedding)} dimensions; this model has {dimension}.")
+    _check_dimension(row, dimension)
     with np.errstate(over="ignore"):
         vector = np.array(row.embedding, np.float32)
     if not np.isfinite(vector).all():
@@ -233,8 +232,7 @@ def _vector(row: _Row, dimension: int) -> npt.NDArray[np.float32]:
 
 def _packed(row: _Row, dimension: int, pack: Callable[..., bytes]) -> bytes:
     """A row's vector as the bytes of float32: three times as fast as an array of a list."""
-    if len(row.embedding) != dimension:
-        raise OutputError(f"A vector has {len(row.embedding)} dimensions; this model has {dimension}.")
+    _check_dimension(row, dimension)
     if isinstance(row.embedding, np.ndarray):
         with np.errstate(over="ignore"):
             return row.embedding.astype(np.float32).tobytes()
@@ -242,6 +240,11 @@ def _packed(row: _Row, dimension: int, pack: Callable[..., bytes]) -> bytes:
         return pack(*row.embedding)
     except OverflowError:
         raise OutputError("A vector holds a number that float32 can't.") from None
+
+
+def _check_dimension(row: _Row, dimension: int) -> None:
+    if len(row.embedding) != dimension:
+        raise OutputError(f"A vector has {len(row.embedding)} dimensions; this model has {dimension}.")
 
 
 def _name(value: str | list[str] | None) -> str | None:

@@ -136,7 +136,7 @@ def run_second(count):
         with MarengoClient(**server.options) as client:
             # What is done must be known by its fingerprint: the client itself says where the work lies.
             objects = server.ask("put", count=count)
-            request = client._request_of({}, "video")
+            request = client._request_of("video")
             works = [
                 work_prefix(client.output_s3_uri, media.uri, client._worker.job_id(media, request))
                 for media in client.list_media(server.sources)
