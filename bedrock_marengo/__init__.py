@@ -4,6 +4,7 @@ from bedrock_marengo.bulk import Done
 from bedrock_marengo.client import MarengoClient
 from bedrock_marengo.errors import (
     BudgetError,
+    ClosedError,
     ConfigurationError,
     InputError,
     JobError,
@@ -11,6 +12,7 @@ from bedrock_marengo.errors import (
     MarengoWarning,
     MediaFailedError,
     MediaNotFoundError,
+    NotEmbeddedError,
     OutputError,
     SegmentNotFoundError,
     ServiceError,
@@ -25,6 +27,7 @@ from bedrock_marengo.segments import Segment, SegmentEmbeddings
 
 __all__ = [
     "BudgetError",
+    "ClosedError",
     "ConfigurationError",
     "Done",
     "InputError",
@@ -37,6 +40,7 @@ __all__ = [
     "Media",
     "MediaFailedError",
     "MediaNotFoundError",
+    "NotEmbeddedError",
     "OutputError",
     "Plan",
     "Prices",

@@ -7,6 +7,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from bedrock_marengo.checks import brief, is_whole
 from bedrock_marengo.errors import (
     ConfigurationError,
     MediaNotFoundError,
@@ -22,7 +24,9 @@ from bedrock_marengo.errors import (
     error_code,
     http_status,
 )
+from bedrock_marengo.forking import Lock, importing, renew_in_children
 from bedrock_marengo.models import Model
+from bedrock_marengo.stopping import current
 
 if TYPE_CHECKING:
     import boto3
@@ -32,7 +36,25 @@ if TYPE_CHECKING:
 __all__ = ["Aws", "AwsSettings"]
 
 _SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
-_OWNER = re.compile(r"\d{12}")
+_OWNER = re.compile(r"\d{12}", re.ASCII)
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[!-~]+", re.ASCII)
+_ROLE_SESSION = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
+_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#@]*)?")
+"""What STS's and botocore's own models say; an endpoint is a scheme and a host, perhaps with a port and a path."""
+
+
+_NAMES = ("region_name", "profile_name", "endpoint_url", "s3_endpoint_url", "role_arn", "role_session_name")
+_PATTERNS = (
+    ("endpoint_url", _URL, "a URL such as 'https://bedrock-runtime.us-east-1.amazonaws.com', or leave it out"),
+    ("s3_endpoint_url", _URL, "a URL such as 'https://s3.us-east-1.amazonaws.com', or leave it out"),
+    ("role_arn", _ROLE, "a role's ARN: arn:aws:iam::123456789012:role/name"),
+    ("role_session_name", _ROLE_SESSION, "2 to 64 letters, digits and _ + = , . @ -"),
+)
+_OBJECTS = (
+    ("session", ("client", "get_credentials"), "a boto3.Session"),
+    ("config", ("merge",), "a botocore.config.Config, such as Config(read_timeout=10)"),
+    ("bedrock_client", ("invoke_model", "meta"), "a client of boto3.client('bedrock-runtime')"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +77,35 @@ class AwsSettings:
     max_concurrency: int = 16
 
     def __post_init__(self) -> None:
-        if self.max_concurrency < 1:
-            raise ConfigurationError(f"max_concurrency={self.max_concurrency}: at least 1 call must be allowed.")
+        for name in (*_NAMES, *_SECRETS):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise ConfigurationError(f"{name} is {type(value).__name__}: give a string.")
+        for name, pattern, advice in _PATTERNS:
+            value = getattr(self, name)
+            if value is not None and not pattern.fullmatch(value):
+                # What stands before an "@" in a URL is a password.
+                raise ConfigurationError(f"{name}={brief(value.rpartition('@')[2])}: give {advice}.")
+        for name, members, advice in _OBJECTS:
+            value = getattr(self, name)
+            if value is not None and not all(hasattr(value, member) for member in members):
+                raise ConfigurationError(f"{name} is {type(value).__name__}: give {advice}.")
+        if not is_whole(self.max_concurrency):
+            raise ConfigurationError(
+                f"max_concurrency={brief(self.max_concurrency)}: at least 1 call must be allowed, a whole number."
+            )
         if (self.aws_access_key_id is None) != (self.aws_secret_access_key is None):
             raise ConfigurationError("Give both aws_access_key_id and aws_secret_access_key, or neither.")
         owners = self.bucket_owner
         for owner in owners.values() if isinstance(owners, Mapping) else [owners] if owners is not None else []:
             if not isinstance(owner, str) or not _OWNER.fullmatch(owner):
-                raise ConfigurationError(f"bucket_owner={owner!r}: an account has 12 digits, as a string.")
+                raise ConfigurationError(
+                    f"bucket_owner={brief(owner)}: an account has 12 digits, as a string; several go in a mapping of "
+                    "bucket to account."
+                )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self.without_secrets())
 
     def without_secrets(self) -> AwsSettings:
         """A copy that may leave the process: the key ID goes with the secret.
@@ -84,16 +127,21 @@ class Aws:
 
     def __init__(self, settings: AwsSettings) -> None:
         self.settings = settings
-        self._lock = threading.RLock()
         self._pid = os.getpid()
-        self._clients: dict[str, Any] = {}
         self._regions: dict[str, str | None] = {}
         self._account: str | None = None
+        self._asking = Lock()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """No connection: a forked child must not share its parent's."""
+        self._lock = threading.RLock()
+        self._clients: dict[str, Any] = {}
 
     @property
     def bedrock(self) -> BedrockRuntimeClient:
         """The bedrock-runtime client. It doesn't retry: ``Gate`` does."""
-        client: BedrockRuntimeClient = self.settings.bedrock_client or self._client(
+        client: BedrockRuntimeClient = self._given() or self._client(
             "bedrock-runtime", endpoint_url=self.settings.endpoint_url, retries={"total_max_attempts": 1}
         )
         return client
@@ -111,6 +159,15 @@ class Aws:
             **own,
         )
         return client
+
+    @property
+    def session(self) -> boto3.Session:
+        """The session that the clients are made of.
+
+        Raises:
+            ConfigurationError: There is no such profile, or nothing to take on a role with.
+        """
+        return self._session()
 
     @property
     def region(self) -> str:
@@ -196,18 +253,25 @@ class Aws:
                     client.close()
             self._clients.clear()
 
+    def _given(self) -> BedrockRuntimeClient | None:
+        client = self.settings.bedrock_client
+        if client is not None and self._pid != os.getpid():
+            # Its connections are the parent's, too, whose replies they would bring: it makes new ones.
+            self._pid = os.getpid()
+            client.close()
+        return client
+
     def _client(self, service: str, endpoint_url: str | None, **config: Any) -> Any:
         with self._lock:
-            if self._pid != os.getpid():
-                # A forked child must not share its parent's sockets.
-                self._clients, self._pid = {}, os.getpid()
             if service not in self._clients:
-                self._clients[service] = self._session().client(
+                self._clients[service] = client = self._session().client(
                     service,  # type: ignore[call-overload]
                     region_name=self.region,
                     endpoint_url=endpoint_url,
                     config=self._config(**config),
                 )
+                client.meta.events.register(f"before-parse.{service}", _refuse_a_strangers_reply)
+                client.meta.events.register_first(f"needs-retry.{service}", _try_no_more)
             return self._clients[service]
 
     def _session(self) -> boto3.Session:
@@ -220,7 +284,8 @@ class Aws:
             return session
 
     def _own_session(self) -> boto3.Session:
-        import boto3  # 0.1 s that an import of this package must not cost
+        with importing():
+            import boto3  # 0.1 s that an import of this package must not cost
 
         names = ("profile_name", "region_name", *_SECRETS)
         try:
@@ -249,22 +314,27 @@ class Aws:
         return boto3.Session(botocore_session=inner, region_name=region)
 
     def _config(self, **ours: Any) -> Config:
-        pool = self.settings.max_concurrency + 4
+        # Beside the calls, 64 media of a run and 64 awaited ones have threads of their own: a smaller pool would throw
+        # connections away after each call, with a warning.
+        pool = self.settings.max_concurrency + 2 * 64
         base = Config(max_pool_connections=pool, tcp_keepalive=True, user_agent=_user_agent(), **ours)
         return base.merge(self.settings.config) if self.settings.config else base
 
     def _ask_account(self, bucket: str) -> str:
         config = Config(connect_timeout=2, read_timeout=3, retries={"total_max_attempts": 2})
-        sts = self._session().client("sts", region_name=self.region, config=config)
-        return _said(
-            lambda: str(sts.get_caller_identity()["Account"]),
-            f"Bedrock wants the account that owns bucket {bucket!r}, and STS did not tell ours: give "
-            "bucket_owner='123456789012', or a mapping of bucket to account.",
-        )
+        with closing(self._session().client("sts", region_name=self.region, config=config)) as sts:
+            return _said(
+                lambda: str(sts.get_caller_identity()["Account"]),
+                f"Bedrock wants the account that owns bucket {bucket!r}, and STS did not tell ours: give "
+                "bucket_owner='123456789012', or a mapping of bucket to account.",
+            )
 
     def _region_of(self, bucket: str) -> str | None:
         if bucket not in self._regions:
-            self._regions[bucket] = self._ask_region(bucket)
+            # One asks for all: a run begins on 64 threads at once.
+            with self._asking:
+                if bucket not in self._regions:
+                    self._regions[bucket] = self._ask_region(bucket)
         return self._regions[bucket]
 
     def _ask_region(self, bucket: str) -> str | None:
@@ -280,6 +350,32 @@ class Aws:
         headers = reply.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         region: str | None = reply.get("BucketRegion") or headers.get("x-amz-bucket-region")
         return region
+
+
+def _refuse_a_strangers_reply(response_dict: dict[str, Any], operation_model: Any, **_: Any) -> None:
+    """Make a reply that is not the service's, such as a proxy's page with status 200, one that is tried again.
+
+    botocore reads it as a reply without members: a listing would prove absent what is there.
+    """
+    is_theirs = _REPLIES.get(operation_model.name)
+    if is_theirs is not None and response_dict["status_code"] == 200 and not is_theirs(response_dict):
+        response_dict["status_code"], response_dict["body"] = 502, b""
+
+
+def _try_no_more(response: Any, caught_exception: Exception | None, **_: Any) -> None:
+    """Have botocore give up, in place of trying for minutes, a call that nobody waits for any more."""
+    stop = current()
+    if stop is not None and (caught_exception is not None or response[0].status_code >= 500):
+        stop.check("A call that failed")
+
+
+_REPLIES: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "ListObjectsV2": lambda reply: b"ListBucketResult" in reply["body"],
+    "PutObject": lambda reply: "etag" in reply["headers"],
+    **dict.fromkeys(
+        ("StartAsyncInvoke", "GetAsyncInvoke", "ListAsyncInvokes"), lambda reply: reply["body"].lstrip()[:1] == b"{"
+    ),
+}
 
 
 @cache

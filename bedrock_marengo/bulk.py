@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
@@ -11,6 +10,7 @@ from bedrock_marengo.inputs import Media, MediaLike
 from bedrock_marengo.pacing import as_finished
 from bedrock_marengo.segments import SegmentEmbeddings
 from bedrock_marengo.sources import MediaListing
+from bedrock_marengo.stopping import Stop, Threads, under
 from bedrock_marengo.works import WorkIndex
 
 __all__ = ["Done", "embed_all"]
@@ -49,9 +49,10 @@ def embed_all(
     fingerprint: Callable[[Media], str | None],
     is_done: Callable[[Media], bool],
     load_index: Callable[[], WorkIndex],
+    threads: Callable[[], Threads],
     at_once: int,
     read_ahead: bool,
-    stopped: threading.Event,
+    stopped: Stop,
 ) -> Generator[Done, None, None]:
     """Embed what a listing holds.
 
@@ -61,9 +62,10 @@ def embed_all(
         fingerprint: a listed medium's work, None if only a call could tell.
         is_done: looks one medium's work up.
         load_index: lists the output prefix.
+        threads: opens the threads that embed.
         at_once: media under way.
         read_ahead: read the segments of what was done before on the threads, too, in place of when they are asked for.
-        stopped: set when nobody takes results any more.
+        stopped: ends it; set when nobody takes results any more.
     """
     looks = 0
     index: WorkIndex | None = None
@@ -92,9 +94,10 @@ def embed_all(
         source, media = item
         assert isinstance(media, Media)  # noqa: S101  errors were handed on
         try:
-            found = embed(media)
+            with under(stopped):
+                found = embed(media)
         except MarengoError as error:
             return Done(source, media.uri, error=error, media=media)
         return Done(source, found.source, media=media, _found=found)
 
-    return as_finished(embed_one, listing.items(), at_once=at_once, on_leave=stopped.set, known=done_before)
+    return as_finished(embed_one, listing.items(), threads=threads, at_once=at_once, stopped=stopped, known=done_before)

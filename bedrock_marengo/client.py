@@ -6,12 +6,11 @@ import asyncio
 import contextvars
 import functools
 import itertools
-import os
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +18,15 @@ import numpy.typing as npt
 from bedrock_marengo import requests
 from bedrock_marengo.aws import AWS_FIELDS, Aws, AwsSettings
 from bedrock_marengo.bulk import Done, embed_all
+from bedrock_marengo.checks import brief, check_known, many
 from bedrock_marengo.checksums import Identity
 from bedrock_marengo.durations import Durations
 from bedrock_marengo.errors import ConfigurationError, InputError, SegmentNotFoundError
 from bedrock_marengo.forgetting import Forgetter, Receipt
+from bedrock_marengo.forking import renew_in_children
+from bedrock_marengo.frames import clip_of, frames_of
 from bedrock_marengo.identity import SourceIdentity
-from bedrock_marengo.inputs import Media, MediaLike, Query, Segmentation, Sources, split_s3_uri
+from bedrock_marengo.inputs import Media, MediaLike, Query, Segmentation, Sources, check_images
 from bedrock_marengo.invoking import Invoker, warn_once
 from bedrock_marengo.jobs import Job, Jobs
 from bedrock_marengo.links import playable_url
@@ -38,8 +40,10 @@ from bedrock_marengo.recall import Recall
 from bedrock_marengo.rejoining import take_up
 from bedrock_marengo.requests import MediaRequest
 from bedrock_marengo.segments import Segment, SegmentEmbeddings
+from bedrock_marengo.settings import check_client, check_run
 from bedrock_marengo.sources import MediaListing, object_tags
 from bedrock_marengo.staging import Stage
+from bedrock_marengo.stopping import Stop, Threads, under
 from bedrock_marengo.transcripts import Transcript, captions_beside
 from bedrock_marengo.works import WorkIndex
 
@@ -91,11 +95,13 @@ class MarengoClient:
     ``endpoint_url`` (Bedrock), ``s3_endpoint_url``, ``bedrock_client``; and ``role_arn``, a role to work in, whose
     credentials are fetched anew before they run out, with its ``role_session_name``.
 
-    Example:
+    Examples:
         >>> client = MarengoClient(region_name="us-east-1", output_s3_uri="s3://bucket/marengo/")
         >>> client.embed_text("a dog on a beach").shape  # doctest: +SKIP
         (512,)
     """
+
+    _made: tuple[Jobs, Worker] | None
 
     def __init__(
         self,
@@ -128,14 +134,8 @@ class MarengoClient:
     ) -> None:
         given = locals()
         self._model, profile = find_model(model)
-        if truncate not in ("end", "error"):
-            raise ConfigurationError(f"truncate={truncate!r}: give 'end' or 'error'.")
-        if identity not in ("etag", "checksum") and not callable(identity):
-            raise ConfigurationError(f"identity={identity!r}: give 'etag', 'checksum' or a callable.")
-        for prefix in (output_s3_uri, stage):
-            if prefix is not None:
-                split_s3_uri(prefix)
         self._settings = {name: given[name] for name in _OWN_FIELDS}
+        check_client(self._settings)
         self._settings["invoke_model_id"] = invoke_model_id or profile
         self._aws_settings = AwsSettings(**{name: given[name] for name in AWS_FIELDS if name in given})
         self._set_up()
@@ -167,21 +167,8 @@ class MarengoClient:
             InputError: As ``embed_text``, naming the text by its place.
             ServiceError: AWS refused.
         """
-        if isinstance(texts, str):
-            raise InputError("embed_texts takes many texts; for one use embed_text: a string would be its letters.")
-        texts = list(texts)
-        bodies: dict[str, bytes] = {}
-        for i, text in enumerate(texts):
-            if not isinstance(text, str) or text not in bodies:
-                try:
-                    bodies[text] = self._invoker.text_body(text)
-                except InputError as error:
-                    raise InputError(f"Text {i} of {len(texts)}: {error}") from None
-        rows = {text: row for row, text in enumerate(bodies)}
-        vectors = np.empty((len(bodies), self.dimension), np.float32)
-        for row, vector in enumerate(self._invoker.vectors(self._pool("calls"), bodies.values(), ahead=self._ahead)):
-            vectors[row] = vector
-        return vectors if len(rows) == len(texts) else vectors[[rows[text] for text in texts]]
+        texts = list(many(texts, "embed_texts", "texts"))
+        return self._embed_texts(texts, range(len(texts)), len(texts))
 
     def iter_embed_texts(self, texts: Iterable[str]) -> Iterator[Vector]:
         """Any number of texts, one float32 ``(dimension,)`` for each, in order, in bounded memory.
@@ -193,24 +180,40 @@ class MarengoClient:
             InputError: As ``embed_text``, naming the text by its place.
             ServiceError: AWS refused.
         """
-        if isinstance(texts, str):
-            raise InputError("iter_embed_texts takes many texts: a string would be its letters.")
-        return self._invoker.each(self._pool("calls"), texts, ahead=self._ahead)
+        return self._invoker.each(self._pool("calls"), many(texts, "iter_embed_texts", "texts"), ahead=self._ahead)
 
     def embed_image(self, image: MediaLike) -> Vector:
-        """One image as float32 ``(dimension,)``. Local images go inside the request, at most 5 MB each."""
+        """One image as float32 ``(dimension,)``. A local image goes inside the request.
+
+        Args:
+            image: ``s3://bucket/key``, a ``pathlib.Path`` or ``Media``; JPEG or PNG of at most 5 MB.
+
+        Raises:
+            InputError: No image, or too large.
+            ConfigurationError: Its bucket is in another region, or nobody knows the account that owns it.
+            ServiceError: AWS refused.
+        """
         media = Media.of(image, "image")
         return self._invoker.vector(
             requests.encode(requests.image(self._model, self._invoker.location(media))), media.name, kind="image"
         )
 
     def embed_images(self, images: Iterable[MediaLike]) -> npt.NDArray[np.float32]:
-        """Many images as float32 ``(n, dimension)``, in order, read and sent as their turn comes."""
+        """Many images as float32 ``(n, dimension)``, in order, read and sent as their turn comes.
+
+        The first failure stops the rest. Raises as ``embed_image``.
+        """
+        images = many(images, "embed_images", "images")
         vectors = list(in_order(self._pool("calls"), self.embed_image, images, ahead=self._ahead))
         return np.stack(vectors) if vectors else np.empty((0, self.dimension), np.float32)
 
     def embed_text_image(self, text: str, image: MediaLike) -> Vector:
-        """A text and an image as one vector, float32 ``(dimension,)``. Marengo 3.0."""
+        """A text and an image as one vector, float32 ``(dimension,)``. Marengo 3.0.
+
+        Raises:
+            InputError: The model has no such input, the text is empty or the image can't be used.
+            ServiceError: AWS refused.
+        """
         media = Media.of(image, "image")
         body = requests.text_image(self._model, text, self._invoker.location(media))
         self._invoker.check_length(text)
@@ -222,9 +225,15 @@ class MarengoClient:
         Args:
             text: such as "<@a> beside <@b>"; None for the images alone.
             images: name -> image, or a plain list where the text names none.
+
+        Returns:
+            float32 ``(dimension,)``.
+
+        Raises:
+            InputError: The model has no such input, a name in the text has no image, or there are too many.
+            ServiceError: AWS refused.
         """
-        if not isinstance(images, Mapping | Sequence) or isinstance(images, str):
-            raise InputError("multi_input takes a mapping of name to image, or a list of images.")
+        check_images(images)
 
         def find(image: MediaLike) -> dict[str, Any]:
             return self._invoker.location(Media.of(image, "image"))
@@ -242,13 +251,21 @@ class MarengoClient:
 
         Audio and video queries are jobs like any other: they need ``output_s3_uri`` and take as long. Their vector is
         that of the sound or the sight of the whole medium.
+
+        Raises:
+            InputError: The model has no such query, or a part of it can't be used.
+            ServiceError: AWS refused. Audio and video raise as ``embed_media``, too.
         """
         if isinstance(query, str):
             return self.embed_text(query)
+        if not isinstance(query, Query):
+            raise InputError(f"{brief(query)} is no query: give a string, or Query(text=..., image=...) and the like.")
         if query.images is not None:
             return self.embed_multi_input(query.text, query.images)
         if query.image is not None:
-            return self.embed_text_image(query.text, query.image) if query.text else self.embed_image(query.image)
+            if query.text is None:
+                return self.embed_image(query.image)
+            return self.embed_text_image(query.text, query.image)
         if query.text is not None:
             return self.embed_text(query.text)
         kind: Literal["audio", "video"] = "video" if query.video is not None else "audio"
@@ -301,6 +318,7 @@ class MarengoClient:
             OutputError: Its output can't be used.
             ServiceError: AWS refused.
         """
+        check_run(force=force, repay_expired=repay_expired, timeout_sec=timeout_sec, on_progress=on_progress)
         media = Media.of(source)
         request = self._request_of(
             media.kind,
@@ -341,12 +359,15 @@ class MarengoClient:
             jobs_at_once: media under way, and so jobs in flight, at most.
             read_ahead: read the segments of what was done before on the threads that embed, too.
             settings: as for ``embed_media``; and ``max_cost_usd``, which stops before the start that would pass it,
-                with ``durations`` (source URI -> seconds) and ``assume_duration_sec`` for media of unknown length.
+                with ``durations`` (source URI -> seconds) and ``assume_duration_sec`` for media of unknown length;
+                ``only_done``, with which nothing is uploaded, started or waited for: what was not embedded with these
+                options before has a ``NotEmbeddedError``; and ``vet``, called with each medium's S3 URI before
+                anything is started for it: a ``MarengoError`` that it raises is that medium's.
 
         Raises:
             InputError: A setting that fits neither video nor audio.
         """
-        return self._embed_all(sources, jobs_at_once, read_ahead, settings, threading.Event())
+        return self._embed_all(sources, jobs_at_once, read_ahead, settings, Stop(self._gate.stop))
 
     def start(
         self,
@@ -361,7 +382,15 @@ class MarengoClient:
         force: bool = False,
         repay_expired: bool = False,
     ) -> Job:
-        """Start a medium's job, or find it started or done, and return at once. See ``embed_media``."""
+        """Start a medium's job, or find it started or done, and return at once. Arguments as of ``embed_media``.
+
+        Raises:
+            InputError: What was asked does not fit the model or the medium. Nothing was paid.
+            MediaNotFoundError: The medium is not there.
+            JobError: The job failed for good before.
+            ServiceError: AWS refused.
+        """
+        check_run(force=force, repay_expired=repay_expired)
         media = Media.of(source)
         request = self._request_of(
             media.kind,
@@ -378,9 +407,13 @@ class MarengoClient:
         """Wait for a job and read its segments.
 
         Raises:
+            InputError: What was given is no job.
             JobError: It failed, or did not end within ``timeout_sec``.
-            OutputError: Its output can't be used.
+            OutputError: Its output can't be used, or the medium was replaced before anyone had read it.
         """
+        if not isinstance(job, Job):
+            raise InputError(f"{brief(job)} is no job: give what start() or job() gave.")
+        check_run(timeout_sec=timeout_sec)
         found = self._worker.collect(job, timeout_sec=timeout_sec)
         self._recall.remember(found)
         return found
@@ -388,7 +421,7 @@ class MarengoClient:
     def job(self, name: str) -> Job:
         """The job of an earlier ``start``, in any process: by its ARN, or the S3 URI of its output.json.
 
-        Example:
+        Examples:
             >>> client.collect(client.job("s3://bucket/marengo/.../a1b2c3d4e5f6/output.json"))  # doctest: +SKIP
 
         Raises:
@@ -427,12 +460,21 @@ class MarengoClient:
             force: as if nothing were done yet.
             settings: as for ``embed_many``: options, scopes, segmentation, start_sec, end_sec, fused.
 
+        Returns:
+            Counts, seconds, bytes and US dollars of what would be started.
+
         Raises:
             InputError: A setting that fits neither video nor audio.
             ServiceError: AWS would not list.
         """
-        request = functools.cache(functools.partial(self._request_of, **settings))
-        self._check_settings(request)
+        check_run(
+            durations=durations,
+            assume_duration_sec=assume_duration_sec,
+            jobs_at_once=jobs_at_once,
+            mean_job_sec=mean_job_sec,
+            force=force,
+        )
+        request = self._requests("plan", settings)
         planner = Planner(
             aws=self._aws,
             request=request,
@@ -528,9 +570,53 @@ class MarengoClient:
         """A presigned URL, with ``#t=start,end``, that plays a segment in a browser. Made without a call.
 
         Whoever has it can read the whole medium until it expires, at the latest with the credentials that signed it.
+
+        Args:
+            segment: the segment or its URI.
+            expires_sec: seconds, at most 7 days.
+
+        Raises:
+            InputError: A string that is no segment's URI.
+            ConfigurationError: ``expires_sec`` is more than S3 takes.
+            ServiceError: There are no credentials.
         """
-        found = Segment.parse(segment) if isinstance(segment, str) else segment
-        return playable_url(self._aws, found, expires_sec=expires_sec)
+        return playable_url(self._aws, Segment.of(segment), expires_sec=expires_sec)
+
+    def frames(self, source: MediaLike, at_sec: Sequence[float], *, width: int = 512) -> list[bytes]:
+        """JPEGs of what a video shows at some times, in the order asked; past its end it is the last frame.
+
+        From S3 only what is needed is read, in ranges. With the extra ``media``.
+
+        Args:
+            source: a video or an image (of which every time is the same), as for ``embed_media``.
+            at_sec: seconds on the medium's own clock.
+            width: pixels at most; the height follows.
+
+        Raises:
+            InputError: It shows nothing, can't be decoded, or a time or the width makes no sense.
+            ServiceError: AWS would not give the bytes.
+            ConfigurationError: PyAV is not installed.
+        """
+        return frames_of(self._aws, Media.of(source), at_sec, width=width)
+
+    def clip(self, source: MediaLike, start_sec: float, end_sec: float, *, width: int = 480) -> bytes:
+        """A part of a video or of audio as a small MP4 (H.264, AAC) of its own, which begins where the part does.
+
+        For pages and notebooks that must hold what they show. From S3 only what is needed is read. With the extra
+        ``media``.
+
+        Args:
+            source: as for ``embed_media``.
+            start_sec: seconds on the medium's own clock.
+            end_sec: seconds, as ``start_sec``.
+            width: pixels at most; the height follows.
+
+        Raises:
+            InputError: There is nothing between these times, or it can't be decoded.
+            ServiceError: AWS would not give the bytes.
+            ConfigurationError: PyAV is not installed.
+        """
+        return clip_of(self._aws, Media.of(source), start_sec, end_sec, width=width)
 
     def captions_of(self, source: MediaLike) -> Transcript | None:
         """The captions (.vtt, .srt) that lie beside a medium under its own name; None if there are none.
@@ -547,10 +633,25 @@ class MarengoClient:
         From a bounded cache, else from the job's output.json under our own output prefix, each read once.
 
         Raises:
+            InputError: A string that is no segment's URI.
             SegmentNotFoundError: No job of ours holds the segment.
+            ServiceError: AWS refused.
         """
-        found = [Segment.parse(segment) if isinstance(segment, str) else segment for segment in segments]
-        return self._recall.vectors(found)
+        return self._recall.vectors([Segment.of(segment) for segment in many(segments, "segment_vectors", "segments")])
+
+    def vectors_of(self, inputs: Sequence[str | Segment]) -> list[Vector]:
+        """Texts and segments in any mixture, each float32 ``(dimension,)``: a text is embedded, a segment has its own.
+
+        Raises:
+            InputError: As ``embed_texts``, naming the text by its place among all.
+            SegmentNotFoundError: As ``segment_vectors``.
+            ServiceError: AWS refused.
+        """
+        # Segments first: one that is not ours is refused before a text costs.
+        known = iter(self.segment_vectors([given for given in inputs if isinstance(given, Segment)]))
+        texts = {place: given for place, given in enumerate(inputs) if not isinstance(given, Segment)}
+        plain = iter(self._embed_texts(list(texts.values()), texts, len(inputs)))
+        return [next(known if isinstance(given, Segment) else plain) for given in inputs]
 
     # The same, for asyncio: on threads of our own, never on the loop nor on its default executor.
 
@@ -606,8 +707,8 @@ class MarengoClient:
         return await self.run_async(self.embed_query, query)
 
     async def aembed_media(self, source: MediaLike, **settings: Any) -> SegmentEmbeddings:
-        """``embed_media`` for asyncio."""
-        return await self.run_async(self.embed_media, source, **settings)
+        """``embed_media`` for asyncio. Cancelled, it waits no more; its job goes on, and the next call joins it."""
+        return await self._run("jobs", self.embed_media, source, **settings)
 
     async def aembed_many(
         self,
@@ -618,12 +719,12 @@ class MarengoClient:
         **settings: Any,
     ) -> AsyncIterator[Done]:
         """``embed_many`` for asyncio: ``async for done in client.aembed_many(...)``."""
-        left = threading.Event()
+        left = Stop(self._gate.stop)
         results = self._embed_all(sources, jobs_at_once, read_ahead, settings, left)
         step: asyncio.Future[Any] | None = None
         try:
             while True:
-                step = asyncio.ensure_future(self.run_async(next, results, _END))
+                step = self._submit("jobs", left, next, results, _END)
                 # Shielded: a generator can't be closed while a thread is inside it.
                 if (done := await asyncio.shield(step)) is _END:
                     return
@@ -632,7 +733,9 @@ class MarengoClient:
             left.set()
             if step is not None and not step.done():
                 await asyncio.wait([step])
-            await self.run_async(results.close)
+                # Looked at, or asyncio would complain; nobody wants it any more.
+                _ = step.cancelled() or step.exception()
+            await self._submit("async", Stop(), results.close)
 
     async def astart(self, source: MediaLike, **settings: Any) -> Job:
         """``start`` for asyncio."""
@@ -640,7 +743,7 @@ class MarengoClient:
 
     async def acollect(self, job: Job, *, timeout_sec: float | None = None) -> SegmentEmbeddings:
         """``collect`` for asyncio."""
-        return await self.run_async(self.collect, job, timeout_sec=timeout_sec)
+        return await self._run("jobs", self.collect, job, timeout_sec=timeout_sec)
 
     async def ajob(self, name: str) -> Job:
         """``job`` for asyncio."""
@@ -656,15 +759,24 @@ class MarengoClient:
         """``forget`` for asyncio."""
         return await self.run_async(self.forget, source, dry_run=dry_run, store=store)
 
+    async def aframes(self, source: MediaLike, at_sec: Sequence[float], *, width: int = 512) -> list[bytes]:
+        """``frames`` for asyncio."""
+        return await self.run_async(self.frames, source, at_sec, width=width)
+
+    async def aclip(self, source: MediaLike, start_sec: float, end_sec: float, *, width: int = 480) -> bytes:
+        """``clip`` for asyncio."""
+        return await self.run_async(self.clip, source, start_sec, end_sec, width=width)
+
     async def asegment_vectors(self, segments: Iterable[Segment | str]) -> list[Vector]:
         """``segment_vectors`` for asyncio."""
         return await self.run_async(self.segment_vectors, segments)
 
     async def run_async(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a blocking call of this client for asyncio, on the client's own threads."""
-        context = contextvars.copy_context()
-        bound = functools.partial(context.run, call, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._pool("async"), bound)
+        """Run a blocking call of this client for asyncio, on the client's own threads.
+
+        Cancelled, it begins no more requests, and its waits end.
+        """
+        return await self._run("async", call, *args, **kwargs)
 
     # What it is.
 
@@ -703,10 +815,20 @@ class MarengoClient:
         return uri
 
     def close(self) -> None:
-        """Let go of threads and connections. The client makes new ones if it is used again."""
-        for pool in self._pools.values():
-            pool.shutdown(wait=True, cancel_futures=True)
-        self._pools.clear()
+        """Let go of threads and connections. The client makes new ones if it is used again.
+
+        Requests under way in other threads or tasks end first; what waits there, for a job, for its turn or after a
+        failure, is called off and raises ``ClosedError``. Jobs go on, and the next run joins them.
+        """
+        with self._lock:
+            threads, made = list(self._threads), self._made
+            self._pools.clear()
+            self._made = None
+            self._gate.close()
+        for own in threads:
+            own.shutdown(wait=True)
+        if made is not None:
+            made[0].close()
         self._aws.close()
 
     def __enter__(self) -> MarengoClient:
@@ -734,9 +856,7 @@ class MarengoClient:
     # How it is done.
 
     def _set_up(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.RLock()
-        self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._made = None
         self._aws = Aws(self._aws_settings)
         self._gate = Gate(self._aws_settings.max_concurrency)
         self._starts = Starts(max_per_sec=self._settings["max_starts_per_sec"])
@@ -746,18 +866,33 @@ class MarengoClient:
         self._stage = Stage(self._aws, self._settings["stage"]) if self._settings["stage"] else None
         self._invoker = Invoker(self._aws, self._gate, self._model, usage=self._usage, **settings)
         self._recall = Recall(self._read_job)
+        renew_in_children(self)
 
-    @functools.cached_property
+    def renew(self) -> None:
+        """No threads: they don't survive a fork."""
+        self._lock = threading.RLock()
+        self._pools: dict[str, Threads] = {}
+        self._threads: WeakSet[Threads] = WeakSet()
+
+    @property
     def _jobs(self) -> Jobs:
-        if self._settings["invoke_model_id"] is None:
-            self._aws.check_region(self._model)
-        settings = {name: self._settings[name] for name in ("tags", "output_kms_key_id")}
-        return Jobs(self._aws, self._gate, self._starts, self._model, self.output_s3_uri, **settings)
+        return self._jobs_and_worker()[0]
 
-    @functools.cached_property
+    @property
     def _worker(self) -> Worker:
-        how = {"outlay": self._outlay(), "identity": self._settings["identity"]}
-        return Worker(self._aws, self._gate, self._model, self._invoker, self._jobs, self.output_s3_uri, **how)
+        return self._jobs_and_worker()[1]
+
+    def _jobs_and_worker(self) -> tuple[Jobs, Worker]:
+        with self._lock:
+            if self._made is None:
+                if self._settings["invoke_model_id"] is None:
+                    self._aws.check_region(self._model)
+                settings = {name: self._settings[name] for name in ("tags", "output_kms_key_id")}
+                jobs = Jobs(self._aws, self._gate, self._starts, self._model, self.output_s3_uri, **settings)
+                how = {"outlay": self._outlay(), "identity": self._settings["identity"]}
+                worker = Worker(self._aws, self._gate, self._model, self._invoker, jobs, self.output_s3_uri, **how)
+                self._made = jobs, worker
+            return self._made
 
     def _outlay(self, budget: Budget | None = None, durations: Durations | None = None) -> Outlay:
         return Outlay(aws=self._aws, usage=self._usage, stage=self._stage, budget=budget, durations=durations)
@@ -767,16 +902,39 @@ class MarengoClient:
         # Enough that a slow call at the head leaves no thread idle.
         return 8 * self._aws_settings.max_concurrency
 
-    def _pool(self, name: Literal["calls", "async"]) -> ThreadPoolExecutor:
+    async def _run(self, pool: Literal["async", "jobs"], call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        stop = Stop(self._gate.stop)
+        try:
+            return await self._submit(pool, stop, call, *args, **kwargs)
+        except asyncio.CancelledError:
+            stop.set()
+            raise
+
+    def _submit(
+        self, pool: Literal["async", "jobs"], stop: Stop, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[T]:
+        with under(stop):
+            bound = functools.partial(contextvars.copy_context().run, call, *args, **kwargs)
+            return asyncio.get_running_loop().run_in_executor(self._pool(pool), bound)
+
+    def _pool(self, name: Literal["calls", "async", "jobs"]) -> Threads:
         with self._lock:
-            if self._pid != os.getpid():
-                # Threads don't survive a fork.
-                self._pools, self._pid = {}, os.getpid()
             if name not in self._pools:
-                # Each waiting awaitable holds a thread of "async"; the gate bounds what is in flight.
-                size = self._aws_settings.max_concurrency + (48 if name == "async" else 0)
-                self._pools[name] = ThreadPoolExecutor(size, thread_name_prefix=f"marengo-{name}")
+                self._pools[name] = self._open_threads(name, self._sizes[name], self._gate.stop)
             return self._pools[name]
+
+    def _open_threads(self, name: str, size: int, stop: Stop) -> Threads:
+        with self._lock:
+            threads = Threads(size, f"marengo-{name}", stop)
+            self._threads.add(threads)
+            return threads
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        # An awaitable holds a thread while it waits, a medium's for as long as its job runs; the gate bounds what is in
+        # flight. Media have their own, so that texts don't wait for jobs.
+        calls = self._aws_settings.max_concurrency
+        return {"calls": calls, "async": calls + 48, "jobs": JOBS_AT_ONCE}
 
     def _embed_all(
         self,
@@ -784,15 +942,20 @@ class MarengoClient:
         jobs_at_once: int,
         read_ahead: bool,
         settings: dict[str, Any],
-        stopped: threading.Event,
+        stopped: Stop,
     ) -> Generator[Done, None, None]:
+        check_known(settings, (*_REQUEST_SETTINGS, *_RUN_SETTINGS), "embed_many")
         how = {name: settings.pop(name) for name in _RUN_SETTINGS if name in settings}
+        check_run(jobs_at_once=jobs_at_once, **how)
         how["outlay"] = self._outlay(self._budget(how), how.pop("durations", None))
-        request = functools.cache(functools.partial(self._request_of, **settings))
-        self._check_settings(request)
+        only_done = how.pop("only_done", False)
+        request = self._requests("embed_many", settings)
 
         def embed(media: Media) -> SegmentEmbeddings:
-            found = self._worker.embed(media, request(media.kind), stopped=stopped, **how)
+            if only_done:
+                found = self._worker.read_done(media, request(media.kind))
+            else:
+                found = self._worker.embed(media, request(media.kind), **how)
             self._recall.remember(found)
             return found
 
@@ -803,10 +966,26 @@ class MarengoClient:
             fingerprint=lambda m: None if how.get("force") else self._worker.job_id(m, request(m.kind)),
             is_done=lambda m: self._worker.is_done(m, request(m.kind)),
             load_index=lambda: WorkIndex.load(self._aws, self.output_s3_uri),
+            threads=functools.partial(self._open_threads, "media", jobs_at_once, stopped),
             at_once=jobs_at_once,
             read_ahead=read_ahead,
             stopped=stopped,
         )
+
+    def _embed_texts(self, texts: Sequence[str], places: Iterable[int], total: int) -> npt.NDArray[np.float32]:
+        """Texts, of which an error tells the place among ``total`` inputs."""
+        bodies: dict[str, bytes] = {}
+        for place, text in zip(places, texts, strict=True):
+            if not isinstance(text, str) or text not in bodies:
+                try:
+                    bodies[text] = self._invoker.text_body(text)
+                except InputError as error:
+                    raise InputError(f"Text {place} of {total}: {error}") from None
+        rows = {text: row for row, text in enumerate(bodies)}
+        vectors = np.empty((len(bodies), self.dimension), np.float32)
+        for row, vector in enumerate(self._invoker.vectors(self._pool("calls"), bodies.values(), ahead=self._ahead)):
+            vectors[row] = vector
+        return vectors if len(rows) == len(texts) else vectors[[rows[text] for text in texts]]
 
     def _budget(self, how: dict[str, Any]) -> Budget | None:
         most, assumed = how.pop("max_cost_usd", None), how.pop("assume_duration_sec", None)
@@ -815,12 +994,15 @@ class MarengoClient:
     def _request_of(self, kind: Kind, **settings: Any) -> MediaRequest:
         return MediaRequest(model=self._model, kind=kind, **settings)
 
-    def _check_settings(self, request: Callable[[Kind], MediaRequest]) -> None:
-        """Refuse at once what fits no kind of media; what fits one kind only, the others' media will say."""
+    def _requests(self, where: str, settings: Mapping[str, Any]) -> Callable[[Kind], MediaRequest]:
+        """The request for each kind. What fits no kind is refused at once; of what fits one, the other's media tell."""
+        check_known(settings, _REQUEST_SETTINGS, where)
+        request = functools.cache(functools.partial(self._request_of, **settings))
         try:
             request("video")
         except InputError:
             request("audio")
+        return request
 
     def _read_job(self, segment: Segment) -> SegmentEmbeddings:
         if self._settings["output_s3_uri"] is None:
@@ -830,6 +1012,7 @@ class MarengoClient:
         return self._worker.recall(segment)
 
 
+_REQUEST_SETTINGS = ("options", "scopes", "segmentation", "start_sec", "end_sec", "fused")
 _RUN_SETTINGS = (
     "force",
     "repay_expired",
@@ -838,6 +1021,8 @@ _RUN_SETTINGS = (
     "durations",
     "max_cost_usd",
     "assume_duration_sec",
+    "only_done",
+    "vet",
 )
 _OWN_FIELDS = (
     "model",

@@ -7,6 +7,7 @@ from typing import Any
 
 __all__ = [
     "BudgetError",
+    "ClosedError",
     "ConfigurationError",
     "InputError",
     "JobError",
@@ -14,6 +15,7 @@ __all__ = [
     "MarengoWarning",
     "MediaFailedError",
     "MediaNotFoundError",
+    "NotEmbeddedError",
     "OutputError",
     "SegmentNotFoundError",
     "ServiceError",
@@ -49,8 +51,16 @@ class BudgetError(MarengoError):
         return _rebuild, (BudgetError, self.args, self.__dict__)
 
 
+class ClosedError(MarengoError):
+    """The client was closed while the call waited. Nothing is lost: what was paid is found by the next run."""
+
+
 class MediaNotFoundError(MarengoError, LookupError):
     """A listing proved that the medium is not there."""
+
+
+class NotEmbeddedError(MarengoError, LookupError):
+    """The medium was not embedded with these options before, and only what is done was asked for."""
 
 
 class MediaFailedError(MarengoError):

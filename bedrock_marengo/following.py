@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from bedrock_marengo.errors import MarengoError
+from bedrock_marengo.forking import renew_in_children
+from bedrock_marengo.stopping import Stop
 
 __all__ = ["Follower"]
 
@@ -33,14 +34,22 @@ class Follower:
 
     def __init__(self, running: Callable[[Sequence[str], float | None], set[str]]) -> None:
         self._running = running
+        self._job_sec: float | None = None
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Nobody waits."""
         self._changed = threading.Condition()
         self._waits: set[_Wait] = set()
         self._thread: threading.Thread | None = None
-        self._job_sec: float | None = None
 
-    def wait(
-        self, arn: str, *, since: float | None, stopped: threading.Event | None, timeout_sec: float | None
-    ) -> bool:
+    def close(self) -> None:
+        """Wait for the thread, which ends with the last that waits."""
+        thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def wait(self, arn: str, *, since: float | None, stopped: Stop | None, timeout_sec: float | None) -> bool:
         """Block until a job is seen to have ended; False if the time is up or the wait was called off.
 
         Args:
@@ -87,8 +96,9 @@ class Follower:
         oldest = time.monotonic() - min(known) if len(known) == len(waits) else None
         try:
             running = self._running([wait.arn for wait in waits], oldest)
-        except MarengoError:
-            # Whoever waits asks for itself, and meets the error if it is one of its own.
+        except Exception:
+            # Whatever it is: without this thread nobody would be told of any job. Whoever waits asks for itself, and
+            # meets the error if it is one of its own.
             return waits
         return {wait for wait in waits if wait.arn not in running}
 
@@ -102,7 +112,7 @@ class Follower:
             self._job_sec = job_sec if self._job_sec is None else 0.9 * self._job_sec + 0.1 * job_sec
 
 
-def _wait(event: threading.Event, stopped: threading.Event | None, timeout_sec: float | None) -> bool:
+def _wait(event: threading.Event, stopped: Stop | None, timeout_sec: float | None) -> bool:
     until = None if timeout_sec is None else time.monotonic() + timeout_sec
     while True:
         left = float("inf") if until is None else until - time.monotonic()

@@ -11,7 +11,8 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from bedrock_marengo.aws import Aws
-from bedrock_marengo.errors import ServiceError
+from bedrock_marengo.checks import brief
+from bedrock_marengo.errors import ConfigurationError, InputError, ServiceError
 from bedrock_marengo.identity import source_prefix
 from bedrock_marengo.inputs import Media, MediaLike, split_s3_uri
 from bedrock_marengo.staging import Stage
@@ -74,6 +75,8 @@ class Forgetter:
 
     def forget(self, source: MediaLike, *, dry_run: bool = False, store: Callable[[str], Any] | None = None) -> Receipt:
         """Remove a source's outputs, request files, uploads and staged copies; see ``MarengoClient.forget``."""
+        if store is not None and not callable(store):
+            raise ConfigurationError(f"store={brief(store)}: give a callable that takes a source's URI.")
         sources = self._sources(source)
         # The store first: segments without vectors are worse than vectors without segments.
         segments = tuple(store(uri) for uri in sources) if store is not None and not dry_run else ()
@@ -94,7 +97,8 @@ class Forgetter:
     def _sources(self, source: MediaLike) -> tuple[str, ...]:
         """The URIs that segments of a source name: a local medium has those of its uploads."""
         if isinstance(source, str) and source.startswith("s3://"):
-            split_s3_uri(source)
+            if split_s3_uri(source)[1].rpartition("/")[2] == "":
+                raise InputError(f"{source!r} names no object: of a prefix forget each that list_media() gives.")
             return (source,)
         media = Media.of(source)
         if media.uri is not None:

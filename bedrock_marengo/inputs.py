@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from bedrock_marengo.checks import brief, is_number
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.models import Kind
 
@@ -32,6 +34,9 @@ _SUFFIXES: Mapping[str, Kind] = {
     **dict.fromkeys((".jpg", ".jpeg", ".png"), "image"),
 }
 _KINDS = ("video", "audio", "image")
+
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", re.ASCII)
+"""Buckets that a segment's URI can name; from before 2018 they may be long and have capitals and underscores."""
 
 # (offset, bytes there, kind): the first bytes of the containers that Marengo's pages name.
 _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
@@ -56,7 +61,7 @@ class Media:
     Make one with ``from_s3``, ``from_path`` or ``from_bytes``. Where media are taken, ``"s3://..."`` strings and
     ``pathlib.Path`` work too; no other string opens anything.
 
-    Example:
+    Examples:
         >>> Media.from_s3("s3://bucket/match.mp4").kind
         'video'
     """
@@ -76,6 +81,14 @@ class Media:
             raise InputError(f"{self.kind!r} is no kind of media: give kind='video', 'audio' or 'image'.")
         if sum(x is not None for x in (self.uri, self.path, self.data)) != 1:
             raise InputError("Media holds exactly one of uri, path and data.")
+        for name, value, wanted in (("uri", self.uri, str), ("path", self.path, Path), ("data", self.data, bytes)):
+            if value is not None and not isinstance(value, wanted):
+                raise InputError(
+                    f"Media({name}={brief(value)}): use Media.from_s3(...), from_path(...) or from_bytes(...)."
+                )
+        if self.uri is not None:
+            # numpy's strings can't be sent.
+            object.__setattr__(self, "uri", str.__str__(self.uri))
 
     @classmethod
     def from_s3(cls, uri: str, kind: Kind | None = None) -> Media:
@@ -96,12 +109,16 @@ class Media:
         Raises:
             InputError: No such file, an empty one, or a suffix that says no kind and no ``kind`` given.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise InputError(f"Media.from_path takes a path, not {brief(path)}.")
         path = Path(path)
+        if path.is_dir():
+            raise InputError(f"No file at {str(path)!r}, but a folder: list its files by client.list_media().")
         if not path.is_file():
-            raise InputError(f"No file at {str(path)!r}.")
+            raise InputError(f"No file at {str(path)!r}: check the path.")
         size = path.stat().st_size
         if not size:
-            raise InputError(f"{str(path)!r} is empty.")
+            raise InputError(f"{str(path)!r} is empty: 0 bytes.")
         return cls(kind or _kind_of_name(path.name, str(path)), path=path, size=size)
 
     @classmethod
@@ -112,10 +129,10 @@ class Media:
             InputError: No bytes, or bytes that say no kind and no ``kind`` given.
         """
         if not isinstance(data, bytes | bytearray | memoryview):
-            raise InputError(f"Media.from_bytes takes bytes, not {type(data).__name__}.")
+            raise InputError(f"Media.from_bytes takes bytes, not {type(data).__name__}: see Media.from_path, from_s3.")
         data = bytes(data)
         if not data:
-            raise InputError("These media are empty: 0 bytes.")
+            raise InputError("These media are empty: 0 bytes. Was the file read before?")
         found = kind or next((k for at, magic, k in _MAGIC if data[at : at + len(magic)] == magic), None)
         if found is None:
             raise InputError("The first bytes say no kind of media we know: give kind='video', 'audio' or 'image'.")
@@ -126,19 +143,20 @@ class Media:
         """Whatever a user may hand in where media are taken.
 
         Raises:
-            InputError: A string that is no S3 URI, or another type.
+            InputError: A string that is no S3 URI, another type, or media of another kind.
         """
         if isinstance(value, Media):
             if kind and value.kind != kind:
                 raise InputError(f"{value.name} is {value.kind}; here goes {kind}.")
             return value
         if isinstance(value, str) and value.startswith("s3://"):
+            _check_kind(value, kind)
             return cls.from_s3(value, kind)
         if isinstance(value, os.PathLike):
+            _check_kind(str(value), kind)
             return cls.from_path(value, kind)
-        shown = repr(value[:80]) if isinstance(value, str) else type(value).__name__
         raise InputError(
-            f"{shown} is no medium. Give 's3://bucket/key', a pathlib.Path, or Media.from_path(...), "
+            f"{brief(value)} is no medium. Give 's3://bucket/key', a pathlib.Path, or Media.from_path(...), "
             "Media.from_bytes(...): a plain string never opens a file."
         )
 
@@ -168,7 +186,7 @@ class Manifest:
 
     Size and ETag, where both are there, save a listing of each object.
 
-    Example:
+    Examples:
         >>> Manifest("s3://logs/inventory/2026-11-22T01-00Z/manifest.json").is_inventory
         True
     """
@@ -218,7 +236,7 @@ def open_image(image: ImageLike, *, local_files: bool = False, local_root: Path 
     elif local_files:
         return Media.from_path(path, "image")
     raise InputError(
-        f"{image[:80]!r} is a string, and a string opens no file here: give pathlib.Path(...), bytes or "
+        f"{brief(image)} is a string, and a string opens no file here: give pathlib.Path(...), bytes or "
         "'s3://...', or allow paths by local_files=True or local_root=folder."
     )
 
@@ -230,7 +248,7 @@ class Query:
     Text with one image is Marengo's ``text_image``; ``images`` (a name for each, with ``<@name>`` in the text, or a
     plain list) is ``multi_input``. Audio and video stand alone.
 
-    Example:
+    Examples:
         >>> Query(text="at night", image=Media.from_s3("s3://bucket/goal.jpg"))  # doctest: +SKIP
     """
 
@@ -244,6 +262,15 @@ class Query:
         media = [name for name in ("image", "images", "audio", "video") if getattr(self, name) is not None]
         if self.text is None and not media:
             raise InputError("This query is empty: give text, image, images, audio or video.")
+        if self.text is not None and not isinstance(self.text, str):
+            raise InputError(f"Query(text={brief(self.text)}): a text must be a string; media go in image= or so.")
+        if self.images is not None:
+            check_images(self.images)
+        images = self.images.values() if isinstance(self.images, Mapping) else self.images or ()
+        for value in (self.image, self.audio, self.video, *images):
+            # Bare bytes would stand in every trace of the query.
+            if isinstance(value, bytes | bytearray | memoryview):
+                raise InputError(f"Query({media[0]}={brief(value)}): wrap them by Media.from_bytes(...).")
         if len(media) > 1:
             raise InputError(f"Marengo has no query of {' with '.join(media)}: give one of them.")
         if self.text is not None and media and media[0] in ("audio", "video"):
@@ -282,10 +309,12 @@ def split_s3_uri(uri: str) -> tuple[str, str]:
         InputError: Not an S3 URI.
     """
     if not isinstance(uri, str) or not uri.startswith("s3://"):
-        raise InputError(f"{uri!r} is no S3 URI: s3://bucket/key.")
+        raise InputError(f"{brief(uri)} is no S3 URI: s3://bucket/key.")
     bucket, _, key = uri.removeprefix("s3://").partition("/")
-    if not bucket:
-        raise InputError(f"{uri!r} is no S3 URI: s3://bucket/key.")
+    if not _BUCKET.fullmatch(bucket):
+        raise InputError(
+            f"{brief(uri)} is no S3 URI: s3://bucket/key, with a bucket of letters, digits, dots, hyphens, underscores."
+        )
     try:
         key.encode()
     except UnicodeEncodeError:
@@ -293,9 +322,28 @@ def split_s3_uri(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
+def check_images(images: object) -> None:
+    """Refuse what holds no images by name or in a list: a string would be taken letter by letter.
+
+    Raises:
+        InputError: As said.
+    """
+    if not isinstance(images, Mapping | Sequence) or isinstance(images, str | bytes | bytearray):
+        raise InputError(f"multi_input takes a mapping of name to image, or a list of images, not {brief(images)}.")
+
+
 def kind_of_name(name: str) -> Kind | None:
     """The kind that a file's suffix says, or None."""
     return _SUFFIXES.get(PurePosixPath(name).suffix.lower())
+
+
+def _check_kind(name: str, kind: Kind | None) -> None:
+    said = kind_of_name(name)
+    if kind and said not in (None, kind):
+        raise InputError(
+            f"{name!r} is {said} by its suffix; here goes {kind}. If it is {kind} all the same, say so by "
+            f"Media.from_s3(..., kind={kind!r}) or from_path."
+        )
 
 
 def _kind_of_name(name: str, shown: str) -> Kind:
@@ -309,8 +357,8 @@ def _kind_of_name(name: str, shown: str) -> Kind:
 
 
 def _decoded(image: str) -> bytes | None:
-    """The bytes of a data URI or of base64 that begins like an image; None if it is neither."""
-    if image.startswith("data:"):
+    """The bytes of an image's data URI or of base64 that begins like an image; None if it is neither."""
+    if image.startswith("data:image/"):
         image = image.partition(",")[2]
     elif not image.startswith(("/9j/", "iVBORw0KGgo")):
         return None
@@ -321,6 +369,6 @@ def _decoded(image: str) -> bytes | None:
 
 
 def _seconds(value: float, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
-        raise InputError(f"{name}={value!r}: give a length in seconds.")
+    if not (is_number(value) and 0 < value < 1e6):
+        raise InputError(f"{name}={brief(value)}: give a length in seconds.")
     return float(value)

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from bedrock_marengo import requests
 from bedrock_marengo.aws import Aws
-from bedrock_marengo.errors import InputError, MarengoWarning
+from bedrock_marengo.checks import brief, is_whole
+from bedrock_marengo.errors import ConfigurationError, InputError, MarengoWarning
 from bedrock_marengo.inputs import Media, split_s3_uri
 from bedrock_marengo.models import Model
 from bedrock_marengo.pacing import Gate, in_order
@@ -82,7 +83,7 @@ class Invoker:
         if 4 * len(text) <= limit and self._token_counter is None:
             return
         if self._truncate == "end":
-            tokens = (self._token_counter or estimate_tokens)(text)
+            tokens = self._tokens(text, estimate_tokens)
             if tokens > limit:
                 warn_once(
                     f"length {self._model.version}",
@@ -90,13 +91,19 @@ class Invoker:
                     "the rest without a word. Split long texts, or give truncate='error'. (Said once.)",
                 )
         elif self._token_counter is not None or not self._model.text_truncate:
-            tokens = (self._token_counter or most_tokens)(text)
+            tokens = self._tokens(text, most_tokens)
             if tokens > limit:
                 counted = "" if self._token_counter else "up to "
                 raise InputError(
                     f"This text has {counted}{tokens} tokens; Marengo {self._model.version} cuts at {limit}: split "
                     "it, give token_counter= for an exact count, or truncate='end'."
                 )
+
+    def _tokens(self, text: str, estimate: Callable[[str], int]) -> int:
+        tokens = (self._token_counter or estimate)(text)
+        if not is_whole(tokens, least=0):
+            raise ConfigurationError(f"token_counter gave {brief(tokens)}: it must give a whole number of tokens.")
+        return tokens
 
     def vector(self, body: bytes, what: str = "a text", *, kind: Literal["text", "image"] = "text") -> Vector:
         """One call, one float32 vector of ``(dimension,)``."""

@@ -6,11 +6,12 @@ finds the output, or the running job, in place of paying again.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
 import re
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
@@ -19,7 +20,7 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError, ResponseStreamingError
 
 from bedrock_marengo.aws import Aws
-from bedrock_marengo.errors import ConfigurationError, JobError, OutputError, ServiceError, error_code
+from bedrock_marengo.errors import ConfigurationError, JobError, OutputError, ServiceError, error_code, http_status
 from bedrock_marengo.following import Follower
 from bedrock_marengo.identity import FORMAT, RequestFile, SourceIdentity, fingerprint, token, work_prefix
 from bedrock_marengo.inputs import split_s3_uri
@@ -29,6 +30,7 @@ from bedrock_marengo.pacing import Gate, Starts
 from bedrock_marengo.replies import read_output
 from bedrock_marengo.requests import MediaRequest, s3_location
 from bedrock_marengo.segments import SegmentEmbeddings
+from bedrock_marengo.stopping import Stop
 
 __all__ = ["UNKNOWN", "Job", "Jobs", "Status", "Told", "invocation_id"]
 
@@ -38,6 +40,7 @@ ATTEMPTS = 3
 _REQUEST = "request.json"
 _OUTPUT = "/output.json"
 _VOID = "/void.json"
+_MANIFEST = "/manifest.json"
 _TAKEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 _UNCONDITIONAL = frozenset({"NotImplemented", "501", "MethodNotAllowed", "405"})
 """How S3-like stores refuse If-None-Match and If-Match."""
@@ -46,17 +49,28 @@ UNKNOWN = frozenset({"ResourceNotFoundException", "ValidationException"})
 """What GetAsyncInvoke may say of a job it has forgotten. Its one parameter is the ARN, so nothing else is invalid."""
 _LATE_SEC = 15.0
 """How long an output may lag behind the status Completed."""
+STUCK_SEC = 24 * 3600.0
+"""How old a job in progress must be before force=True starts another: media last 4 h at most, jobs took a minute."""
 _SKEW_SEC = 300.0
 """How far our clock may be off from AWS's: more, and no signature would hold."""
 
 
 class Told(NamedTuple):
-    """What GetAsyncInvoke says: the status, why it failed, the S3 folder of the output, whether it ended long ago."""
+    """What GetAsyncInvoke says.
+
+    Attributes:
+        status: "InProgress", "Completed" or "Failed".
+        said: why it failed.
+        folder: the S3 folder of the output.
+        settled: whether it ended long ago.
+        stuck: whether it began so long ago that it will hardly end.
+    """
 
     status: Status
     said: str
     folder: str
     settled: bool
+    stuck: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +150,7 @@ class Jobs:
         self._kms_key_id = output_kms_key_id
         self._follower = Follower(self._running)
         self._conditional = True
+        self._keeps = False
 
     def start(
         self,
@@ -147,7 +162,7 @@ class Jobs:
         repay_expired: bool = False,
         instead_of: str | None = None,
         hold: bool = False,
-        stopped: threading.Event | None = None,
+        stopped: Stop | None = None,
         before_start: Callable[[], None] = lambda: None,
     ) -> Job:
         """The job of this work: its output if there is one, else the running one, else a new one.
@@ -172,26 +187,43 @@ class Jobs:
             return job
         record, etag, mine = self._claim(job, request, source, uri)
         if record.arn is not None:
-            running = self._job(job, arn=record.arn, joined=True)
+            running = self._job(job, record, etag, joined=True)
             useless = invocation_id(record.arn) in job._void | {instead_of}
             if not self._wants_another(running, record, force, repay_expired, useless):
                 return running
             record, etag = self._next_attempt(job, record, etag)
             mine = True
             if record.arn is not None:
-                return self._job(job, arn=record.arn, joined=True)
-        before_start()
-        arn = self._starts.call(lambda: self._start(job, record), job.source, hold=hold, stopped=stopped)
-        record.arn = arn
+                return self._job(job, record, etag, joined=True)
+        sent = False
+
+        def send() -> str:
+            nonlocal sent
+            before, sent = sent, True
+            try:
+                return self._start(job, record)
+            except ClientError as error:
+                if 400 <= (http_status(error) or 0) < 500:
+                    # Refused, as by a quota: nothing runs of it.
+                    sent = before
+                raise
+
+        try:
+            before_start()
+            record.arn = self._starts.call(send, job.source, hold=hold, stopped=stopped)
+        except BaseException:
+            # Of a start that was sent the reply may be lost: a job may run.
+            if mine and record.attempt == 1 and not sent:
+                self._withdraw(job, etag)
+            raise
         try:
             etag = self._write(job, record, etag) or etag
-        except ServiceError:
+        except BaseException:
             # It runs, and its token finds it again; but nobody here will wait for it.
             if hold:
                 self._starts.release()
             raise
-        started = self._job(job, arn=arn, joined=not mine)
-        return replace(started, held=hold, _record=(record, etag))
+        return replace(self._job(job, record, etag, joined=not mine), held=hold)
 
     def find(self, request: MediaRequest, source: SourceIdentity) -> Job:
         """The job of this work as it lies on S3: with ``output_uri`` if it is done. One listing, no call that costs."""
@@ -205,10 +237,25 @@ class Jobs:
         """S3 URIs of the usable outputs in a work folder, newest first."""
         return self._look(prefix)[0]
 
+    def check_place(self, job: Job) -> None:
+        """Write a manifest where a synchronous reply will lie, unless one was kept before: else it would be paid for
+        and lost.
+
+        Raises:
+            ServiceError: AWS refused.
+        """
+        if not self._keeps:
+            self._put_reply(job, _MANIFEST, msgspec.json.encode({"source": job.source}))
+
     def put_output(self, job: Job, body: bytes) -> None:
         """Keep a synchronous reply where a job's output would lie, so that it is found again, too."""
-        bucket, key = split_s3_uri(f"{job.prefix}invoke{_OUTPUT}")
+        self._put_reply(job, _OUTPUT, body)
+
+    def _put_reply(self, job: Job, name: str, body: bytes) -> None:
+        self._keeps = False
+        bucket, key = split_s3_uri(f"{job.prefix}invoke{name}")
         self._s3(lambda: self._aws.s3.put_object(Bucket=bucket, Key=key, Body=body), "PutObject", job.source)
+        self._keeps = True
 
     def void(self, output_uri: str, why: str) -> None:
         """Mark an output as of no use, so that no run takes it for this work's: cut off, or of other bytes."""
@@ -217,11 +264,26 @@ class Jobs:
         self._s3(lambda: self._aws.s3.put_object(Bucket=bucket, Key=key, Body=body), "PutObject", output_uri)
 
     def note_output(self, job: Job, output_uri: str) -> None:
-        """Note in request.json that the output was read: if it is gone one day, it expired."""
-        if job._record is not None:
-            record, etag = job._record
-            record.output = output_uri
-            self._write(job, record, etag)
+        """Note in request.json that the output was read and is right: if it is gone one day, it expired."""
+        if job._record is None:
+            return
+        record, etag = job._record
+        try:
+            # Twice, for whoever joined may have noted it, or the reply to our own last note was lost.
+            for _ in range(2):
+                if record.output == output_uri or record.arn != job.arn:
+                    return
+                record.output = output_uri
+                if self._write(job, record, etag) is not None:
+                    return
+                record, etag = self.read_record(job.prefix)
+        except ServiceError as error:
+            # The segments are here and right: what can't be noted must not lose them.
+            warn_once(
+                "note",
+                f"The output of {job.source} was read, but that could not be noted: if it is deleted one day, it is "
+                f"made, and paid for, anew. {error} (Said once.)",
+            )
 
     def ask(self, job: Job) -> Told:
         """What Bedrock says about a job.
@@ -254,12 +316,11 @@ class Jobs:
         reply = self._gate.call(
             lambda: _whole(self._aws.bedrock.get_async_invoke(invocationArn=arn), "status"), "GetAsyncInvoke", what
         )
-        folder = reply.get("outputDataConfig", {}).get("s3OutputDataConfig", {}).get("s3Uri", "")
-        ended = reply.get("endTime")
-        settled = ended is not None and (datetime.now(UTC) - ended).total_seconds() > _LATE_SEC
-        return Told(reply["status"], reply.get("failureMessage", ""), folder, settled)
+        settled = _passed(reply.get("endTime"), _LATE_SEC)
+        stuck = reply["status"] == "InProgress" and _passed(reply.get("submitTime"), STUCK_SEC)
+        return Told(reply["status"], reply.get("failureMessage", ""), _folder(reply), settled, stuck)
 
-    def wait(self, job: Job, *, timeout_sec: float | None = None, stopped: threading.Event | None = None) -> str:
+    def wait(self, job: Job, *, timeout_sec: float | None = None, stopped: Stop | None = None) -> str:
         """Follow a job to its end.
 
         Returns:
@@ -283,6 +344,10 @@ class Jobs:
         finally:
             release()
 
+    def close(self) -> None:
+        """Wait for the thread that follows jobs: it ends with the last that waits."""
+        self._follower.close()
+
     def read(self, output_uri: str, *, source: str, job: str, kind: str) -> SegmentEmbeddings:
         """Stream an output.json into columns.
 
@@ -292,10 +357,10 @@ class Jobs:
         bucket, key = split_s3_uri(output_uri)
 
         def stream() -> SegmentEmbeddings:
-            body = self._aws.s3.get_object(Bucket=bucket, Key=key)["Body"]
+            body = _whole(self._aws.s3.get_object(Bucket=bucket, Key=key), "ETag")["Body"]
             try:
                 return read_output(
-                    body.iter_chunks(1 << 20),
+                    self._until_stopped(body.iter_chunks(1 << 20), output_uri),
                     dimension=self._model.dimension,
                     source=source,
                     job=job,
@@ -306,9 +371,16 @@ class Jobs:
                 body.close()
 
         try:
-            return self._gate.call(stream, "GetObject", output_uri)
+            # It was listed, so it is there: S3 may show it to the one sooner than to the other.
+            return self._gate.call(stream, "GetObject", output_uri, passing=frozenset({"NoSuchKey"}))
         except OutputError as error:
             raise OutputError(f"{output_uri}: {error}") from error
+
+    def _until_stopped(self, chunks: Iterator[bytes], output_uri: str) -> Iterator[bytes]:
+        stop = self._gate.stopping()
+        for chunk in chunks:
+            stop.check(f"Reading {output_uri}")
+            yield chunk
 
     def read_record(self, prefix: str) -> tuple[RequestFile, str]:
         """A work folder's request.json and its ETag.
@@ -321,7 +393,7 @@ class Jobs:
         bucket, key = split_s3_uri(uri)
 
         def read() -> tuple[bytes, str]:
-            reply = self._aws.s3.get_object(Bucket=bucket, Key=key)
+            reply = _whole(self._aws.s3.get_object(Bucket=bucket, Key=key), "ETag")
             return reply["Body"].read(), reply["ETag"]
 
         data, etag = self._gate.call(read, "GetObject", uri)
@@ -368,6 +440,9 @@ class Jobs:
         except (ClientError, BotoCoreError) as error:
             if error_code(error) in _TAKEN:
                 return None
+            if error_code(error) == "NoSuchKey" and etag is not None:
+                # Who had claimed the work withdrew, or someone forgot it meanwhile.
+                return self._write(job, record, None)
             if error_code(error) not in _UNCONDITIONAL or not self._conditional:
                 raise ServiceError.of(error, "PutObject", f"s3://{bucket}/{key}") from error
         warn_once(
@@ -378,6 +453,13 @@ class Jobs:
         )
         self._conditional = False
         return self._write(job, record, etag)
+
+    def _withdraw(self, job: Job, etag: str) -> None:
+        """Take a claim back under which nothing was started, so that a plan does not take the work for begun."""
+        bucket, key = split_s3_uri(job.prefix + _REQUEST)
+        # Where it may not be deleted, or another process has taken it up meanwhile, it stays: the next run starts it.
+        with contextlib.suppress(ClientError, BotoCoreError):
+            self._aws.s3.delete_object(Bucket=bucket, Key=key, IfMatch=etag)
 
     def _there(self, bucket: str, key: str) -> bool:
         listed = self._aws.s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", [])
@@ -396,11 +478,12 @@ class Jobs:
         if record.output is not None and not (useless or force or repay_expired):
             raise self._final(running, record, f"was done, but its output {record.output} is gone", "repay_expired")
         try:
-            status, said, _, _ = self.ask(running)
+            told = self.ask(running)
         except JobError as error:
-            status, said = "Failed", f"unexpected: {error}"
+            told = Told("Failed", f"unexpected: {error}", "", settled=True)
+        status, said = told.status, told.said
         if status == "InProgress":
-            return False
+            return force and told.stuck
         if force or (repay_expired and record.output is not None):
             return True
         if status == "Completed" and not useless:
@@ -417,9 +500,7 @@ class Jobs:
             arn=record.arn,
         )
 
-    def _follow(
-        self, job: Job, timeout_sec: float | None, stopped: threading.Event | None, release: Callable[[], None]
-    ) -> str:
+    def _follow(self, job: Job, timeout_sec: float | None, stopped: Stop | None, release: Callable[[], None]) -> str:
         """The output's URI when the job is done; raises if it failed or the time is up."""
         arn = job.arn or ""
         began = time.monotonic()
@@ -431,26 +512,26 @@ class Jobs:
             if ended:
                 # The next may start while this one's output is looked up.
                 release()
-            own = f"{job.prefix}{invocation_id(arn)}{_OUTPUT}"
-            if ended and own in self.outputs(job.prefix):
+            if ended and (own := self._output_in(job, f"{job.prefix}{invocation_id(arn)}/")):
                 return own
             if stopped is not None and stopped.is_set():
                 raise JobError(
                     f"{job.source} was left; the next run joins its job.", source=job.source, arn=arn, running=True
                 )
-            status, said, folder, settled = self.ask(job)
-            if status == "Completed":
-                return self._written(job, folder, 0.0 if settled else _LATE_SEC)
-            if status == "Failed":
+            told = self.ask(job)
+            if told.status == "Completed":
+                return self._written(job, told.folder, 0.0 if told.settled else _LATE_SEC)
+            if told.status == "Failed":
                 raise JobError(
-                    f"The job of {job.source} failed: {said or 'Bedrock says no reason'} ({arn})",
+                    f"The job of {job.source} failed: {told.said or 'Bedrock says no reason'} ({arn})",
                     source=job.source,
                     arn=arn,
-                    passing=bool(_PASSING.search(said)),
+                    passing=bool(_PASSING.search(told.said)),
                 )
             if not ended:
                 raise JobError(
-                    f"The job of {job.source} still runs after {timeout_sec:g} s ({arn}). The next run joins it.",
+                    f"The job of {job.source} still runs after {timeout_sec:g} s ({arn}). The next run joins it; once "
+                    f"it is {STUCK_SEC / 3600:g} h old, force=True starts, and pays for, another.",
                     source=job.source,
                     arn=arn,
                     running=True,
@@ -482,50 +563,76 @@ class Jobs:
             target["kmsKeyId"] = self._kms_key_id
         optional: dict[str, Any] = {"tags": self._tags} if self._tags else {}
         request_token = token(record.fingerprint, record.attempt)
-        try:
-            reply = self._aws.bedrock.start_async_invoke(
-                clientRequestToken=request_token,
-                modelId=record.model_id,
-                modelInput=record.model_input,
-                outputDataConfig={"s3OutputDataConfig": target},  # type: ignore[typeddict-item]
-                **optional,
-            )
-        except ClientError as error:
-            # The same work was started with another owner, key or tags: it is that job we want.
-            arn = self._by_token(request_token) if error_code(error) == "ConflictException" else None
-            if arn is None:
-                raise
-            return arn
-        return str(_whole(reply, "invocationArn")["invocationArn"])
+        # Under another output prefix the same work may have taken the token: nobody who has ours looks there.
+        elsewhere = f"{request_token}-{hashlib.sha256(job.prefix.encode()).hexdigest()[:16]}"
+        for own_token in (request_token, elsewhere):
+            try:
+                reply = self._aws.bedrock.start_async_invoke(
+                    clientRequestToken=own_token,
+                    modelId=record.model_id,
+                    modelInput=record.model_input,
+                    outputDataConfig={"s3OutputDataConfig": target},  # type: ignore[typeddict-item]
+                    **optional,
+                )
+                return str(_whole(reply, "invocationArn")["invocationArn"])
+            except ClientError as error:
+                if error_code(error) != "ConflictException":
+                    raise
+                conflict = error
+            # Started with another owner, key or tags, it is the job that we want.
+            if (arn := self._by_token(own_token, job.prefix)) is not None:
+                return arn
+        raise conflict
 
-    def _by_token(self, request_token: str) -> str | None:
+    def _by_token(self, request_token: str, prefix: str) -> str | None:
+        """The job that has a token and writes under a prefix."""
         pages = self._aws.bedrock.get_paginator("list_async_invokes").paginate(
             sortBy="SubmissionTime", sortOrder="Descending"
         )
         summaries = (job for page in pages for job in _whole(page, "asyncInvokeSummaries")["asyncInvokeSummaries"])
-        return next(
-            (job["invocationArn"] for job in summaries if job.get("clientRequestToken") == request_token),
-            None,
-        )
+        named = (job for job in summaries if job.get("clientRequestToken") == request_token)
+        return next((job["invocationArn"] for job in named if _folder(job).startswith(prefix)), None)
 
     def _written(self, job: Job, folder: str, late_sec: float) -> str:
         """The output that Bedrock says it has written under ``folder``, which S3 may show a little late."""
         until = time.monotonic() + late_sec
         while True:
-            if found := next((uri for uri in self.outputs(job.prefix) if uri.startswith(folder)), None):
+            if found := self._output_in(job, folder):
                 return found
             if time.monotonic() > until:
                 raise OutputError(f"The job of {job.source} is Completed, but {folder} has no output ({job.arn}).")
-            time.sleep(0.5)
+            stop = self._gate.stopping()
+            stop.wait(0.5)
+            stop.check(f"Looking for the output of {job.source}")
 
-    def _job(self, job: Job, arn: str, joined: bool) -> Job:
-        return Job(job.source, job.kind, job.fingerprint, job.prefix, arn, joined=joined, _jobs=self)
+    def _output_in(self, job: Job, folder: str) -> str | None:
+        """A job's output in this folder, None if S3 shows none.
+
+        Raises:
+            OutputError: Another run has marked it as of no use.
+        """
+        outputs, void = self._look(job.prefix)
+        if invocation_id(job.arn) in void:
+            raise OutputError(f"Another run found the output of {job.source} to be of no use ({job.arn}).")
+        return next((uri for uri in outputs if uri.startswith(folder)), None)
+
+    def _job(self, job: Job, record: RequestFile, etag: str, *, joined: bool) -> Job:
+        return replace(job, arn=record.arn, output_uri=None, joined=joined, _record=(record, etag))
 
     def _s3(self, call: Callable[[], Any], operation: str, what: str) -> Any:
         try:
             return call()
         except (ClientError, BotoCoreError) as error:
             raise ServiceError.of(error, operation, what) from error
+
+
+def _folder(told: Any) -> str:
+    """Where an invocation writes, as Bedrock tells it."""
+    return str(told.get("outputDataConfig", {}).get("s3OutputDataConfig", {}).get("s3Uri", ""))
+
+
+def _passed(then: datetime | None, seconds: float) -> bool:
+    return then is not None and (datetime.now(UTC) - then).total_seconds() > seconds
 
 
 def invocation_id(where: str | None) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from bedrock_marengo.checks import brief, is_number
 from bedrock_marengo.errors import ConfigurationError, ServiceError
 from bedrock_marengo.inputs import split_s3_uri
 from bedrock_marengo.segments import Segment
@@ -13,7 +14,7 @@ from bedrock_marengo.segments import Segment
 if TYPE_CHECKING:
     from bedrock_marengo.aws import Aws
 
-__all__ = ["citation", "clock", "playable_url"]
+__all__ = ["check_lifetime", "citation", "clock", "playable_url"]
 
 WEEK_SEC = 7 * 24 * 3600
 
@@ -28,8 +29,7 @@ def playable_url(aws: Aws, segment: Segment, *, expires_sec: int) -> str:
         ConfigurationError: ``expires_sec`` is not 1 second to 7 days.
         ServiceError: There are no credentials.
     """
-    if not 0 < expires_sec <= WEEK_SEC:
-        raise ConfigurationError(f"expires_sec={expires_sec}: S3 takes 1 second to {WEEK_SEC} (7 days).")
+    check_lifetime(expires_sec)
     bucket, key = split_s3_uri(segment.source)
     try:
         url = aws.s3.generate_presigned_url(
@@ -40,6 +40,16 @@ def playable_url(aws: Aws, segment: Segment, *, expires_sec: int) -> str:
     # The fragment's times are those of the segment's own URI; an image has none.
     times = segment.uri.partition("#")[2].partition("&")[0]
     return f"{url}#{times}" if segment.end_sec > segment.start_sec else url
+
+
+def check_lifetime(expires_sec: float) -> None:
+    """Refuse a lifetime that S3 does not have.
+
+    Raises:
+        ConfigurationError: As said.
+    """
+    if not (is_number(expires_sec) and 1 <= expires_sec <= WEEK_SEC):
+        raise ConfigurationError(f"expires_sec={brief(expires_sec)}: S3 takes 1 second to {WEEK_SEC} (7 days).")
 
 
 def citation(segment: Segment) -> str:

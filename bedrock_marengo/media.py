@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bedrock_marengo import requests
 from bedrock_marengo.aws import Aws
 from bedrock_marengo.checksums import Identity
-from bedrock_marengo.errors import JobError, MarengoError, MediaNotFoundError, OutputError, SegmentNotFoundError
+from bedrock_marengo.errors import (
+    JobError,
+    MarengoError,
+    MediaNotFoundError,
+    NotEmbeddedError,
+    OutputError,
+    SegmentNotFoundError,
+    ServiceError,
+)
 from bedrock_marengo.identity import SourceIdentity, fingerprint, work_prefix
 from bedrock_marengo.inputs import Media, split_s3_uri
 from bedrock_marengo.invoking import Invoker
@@ -23,7 +30,8 @@ from bedrock_marengo.replies import read_output
 from bedrock_marengo.requests import MediaRequest
 from bedrock_marengo.segments import Segment, SegmentEmbeddings
 from bedrock_marengo.sources import locate
-from bedrock_marengo.uploads import upload
+from bedrock_marengo.stopping import Stop
+from bedrock_marengo.uploads import find_upload, upload
 
 __all__ = ["Progress", "Worker"]
 
@@ -53,7 +61,7 @@ class _How:
     force: bool
     repay_expired: bool
     timeout_sec: float | None
-    stopped: threading.Event | None
+    stopped: Stop
     outlay: Outlay
 
 
@@ -90,10 +98,10 @@ class Worker:
         repay_expired: bool = False,
         timeout_sec: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
-        stopped: threading.Event | None = None,
         outlay: Outlay | None = None,
+        vet: Callable[[str], None] = lambda uri: None,
     ) -> SegmentEmbeddings:
-        """All segments of one medium; ``stopped`` calls it off."""
+        """All segments of one medium; what ``vet`` raises of its URI calls it off."""
 
         def tell(stage: Stage) -> None:
             if on_progress is not None:
@@ -101,7 +109,8 @@ class Worker:
 
         try:
             source = self._source(media, tell)
-            how = _How(force, repay_expired, timeout_sec, stopped, outlay or self._outlay)
+            vet(source.uri)
+            how = _How(force, repay_expired, timeout_sec, self._gate.stopping(), outlay or self._outlay)
             if request.kind == "image":
                 found = self._embed_image(source, request, tell, how)
             else:
@@ -125,6 +134,18 @@ class Worker:
         except MarengoError:
             return False
 
+    def read_done(self, media: Media, request: MediaRequest) -> SegmentEmbeddings:
+        """The segments of work that lies finished on S3; nothing is uploaded, started or waited for.
+
+        Raises:
+            NotEmbeddedError: There is none.
+        """
+        found = media if media.uri else find_upload(self._aws, media, self._output_s3_uri)
+        job = self._jobs.find(request, locate(self._aws, found, self._identity)) if found else None
+        if job is None or job.output_uri is None:
+            raise NotEmbeddedError(f"{media.name} is not embedded with these options under {self._output_s3_uri}.")
+        return self._jobs.read(job.output_uri, source=job.source, job=job.id, kind=job.kind)
+
     def locate(self, media: Media) -> SourceIdentity:
         """The medium where Bedrock can read it: as it is on S3 now, a local one uploaded."""
         return self._source(media, lambda stage: None)
@@ -139,14 +160,18 @@ class Worker:
             uri=self._outlay.place(source.uri, digest),
             force=force,
             repay_expired=repay_expired,
+            stopped=self._gate.stopping(),
             before_start=lambda: self._outlay.before_start(request, source, digest),
         )
 
     def collect(self, job: Job, *, timeout_sec: float | None = None) -> SegmentEmbeddings:
-        """Follow a job to its end and read its segments."""
-        output = self._jobs.wait(job, timeout_sec=timeout_sec)
+        """Follow a job to its end and read its segments, those of the bytes that it was started for."""
+        output = self._jobs.wait(job, timeout_sec=timeout_sec, stopped=self._gate.stopping())
         self._outlay.job_ended(job.source, job.fingerprint)
-        return self._jobs.read(output, source=job.source, job=job.id, kind=job.kind)
+        found = self._jobs.read(output, source=job.source, job=job.id, kind=job.kind)
+        if job.arn is not None:
+            self._check_source(job, output)
+        return found
 
     def recall(self, segment: Segment) -> SegmentEmbeddings:
         """The embeddings of the job that a segment names, from its output under our own prefix."""
@@ -205,6 +230,8 @@ class Worker:
                 if isinstance(error, JobError) and not error.passing:
                     raise
                 useless, last = invocation_id(job.output_uri or job.arn), error
+                # It may be of no use because the medium was replaced: another attempt is for what it is now.
+                source = self._now(source)
                 continue
             now = source if job.output_uri else self._now(source)
             if now.canonical() == source.canonical():
@@ -213,11 +240,7 @@ class Worker:
             # Bedrock may have read the new bytes under the old name.
             self._jobs.void(output, f"{source.uri} changed while its job ran")
             source, useless = now, None
-        raise last or JobError(
-            f"{source.uri} changed during each of {RUNS} jobs: embed it when it has settled.",
-            source=source.uri,
-            arn=None,
-        )
+        raise last or _unsettled(source)
 
     def _finish(self, job: Job, how: _How) -> tuple[SegmentEmbeddings, str]:
         """A job's segments and where its output lies; an output of no use is marked so."""
@@ -232,23 +255,65 @@ class Worker:
         try:
             return self._jobs.read(output, source=job.source, job=job.id, kind=job.kind), output
         except OutputError as error:
-            self._jobs.void(output, str(error))
+            try:
+                self._jobs.void(output, str(error))
+            except ServiceError as refused:
+                # Unmarked it would be met again: another attempt would not end that.
+                raise ServiceError(
+                    f"{error} | Nor could it be marked as of no use: {refused}",
+                    code=refused.code,
+                    operation=refused.operation,
+                ) from error
             raise
 
+    def _check_source(self, job: Job, output: str) -> None:
+        """Refuse an output whose source may have been replaced before Bedrock read it, unless somebody has looked."""
+        record, etag = self._jobs.read_record(job.prefix)
+        if record.output == output:
+            return
+        started = SourceIdentity(record.uri, record.source["size"], record.source["etag"])
+        if self._now(started).canonical() != record.source:
+            raise OutputError(
+                f"{record.uri} is no longer what its job was started for ({job.arn}): it was replaced while the job "
+                "ran, or since. Embed it anew, or collect with the identity= that the job was started with."
+            )
+        self._jobs.note_output(replace(job, _record=(record, etag)), output)
+
     def _now(self, source: SourceIdentity) -> SourceIdentity:
-        """The medium's identity as it is now. A medium that is gone keeps the one it had: its segments are right."""
+        """The medium's identity as it is now. A medium that is gone keeps the one it had: its segments are right.
+
+        Raises:
+            InputError: It was replaced by what Bedrock can't read.
+            ServiceError: AWS would not list.
+        """
+        media = Media("video", uri=source.uri)
         try:
-            return locate(self._aws, Media("video", uri=source.uri), self._identity)
+            now = locate(self._aws, media, self._identity, to_read=False)
+            return now if now.canonical() == source.canonical() else locate(self._aws, media, self._identity)
         except MediaNotFoundError:
             return source
 
     def _embed_image(self, source: SourceIdentity, request: MediaRequest, tell: Tell, how: _How) -> SegmentEmbeddings:
         """An image as a segment: one synchronous call, its reply kept where a job's output would lie."""
-        job = self._jobs.find(request, source)
-        if job.output_uri is not None and not how.force:
-            tell("reused")
-            return self._jobs.read(job.output_uri, source=job.source, job=job.id, kind="image")
-        tell("started")
+        for _ in range(RUNS):
+            job = self._jobs.find(request, source)
+            if job.output_uri is not None and not how.force:
+                tell("reused")
+                return self._jobs.read(job.output_uri, source=job.source, job=job.id, kind="image")
+            tell("started")
+            self._jobs.check_place(job)
+            reply, found = self._ask_image(job, source, request, how)
+            now = self._now(source)
+            if now.canonical() == source.canonical():
+                self._jobs.put_output(job, reply)
+                return found
+            # Bedrock may have read the new bytes under the old name.
+            source = now
+        raise _unsettled(source)
+
+    def _ask_image(
+        self, job: Job, source: SourceIdentity, request: MediaRequest, how: _How
+    ) -> tuple[bytes, SegmentEmbeddings]:
         how.outlay.before_start(request, source, job.fingerprint)
         place = how.outlay.place(source.uri, job.fingerprint) or source.uri
         body = requests.encode(request.body(self._invoker.location(Media("image", uri=place))))
@@ -268,5 +333,12 @@ class Worker:
         reply, found = self._gate.call(call, "InvokeModel", source.uri)
         how.outlay.usage.image()
         how.outlay.job_ended(source.uri, job.fingerprint)
-        self._jobs.put_output(job, reply)
-        return found
+        return reply, found
+
+
+def _unsettled(source: SourceIdentity) -> JobError:
+    return JobError(
+        f"{source.uri} was replaced each of {RUNS} times it was embedded: embed it when it has settled.",
+        source=source.uri,
+        arn=None,
+    )

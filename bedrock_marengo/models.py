@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
 
+from bedrock_marengo.checks import brief
 from bedrock_marengo.errors import ConfigurationError
 
 __all__ = ["MODELS", "Kind", "Model", "SegmentationRule", "find_model"]
@@ -159,6 +160,8 @@ def find_model(name: str) -> tuple[Model, str | None]:
     Raises:
         ConfigurationError: The name says no model we know.
     """
+    if not isinstance(name, str):
+        raise ConfigurationError(f"model={brief(name)}: give a name, such as {', '.join(map(repr, MODELS))}.")
     if name in MODELS:
         return MODELS[name], None
     last = name.rsplit("/", 1)[-1]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from typing import TypeVar
 
 from botocore.exceptions import (
@@ -19,7 +20,9 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as AwsConnectionError
 
-from bedrock_marengo.errors import ServiceError, error_code, http_status
+from bedrock_marengo.errors import MarengoWarning, ServiceError, error_code, http_status
+from bedrock_marengo.forking import renew_in_children
+from bedrock_marengo.stopping import NEXT, Stop, Threads, current
 
 __all__ = ["Gate", "Starts", "as_finished", "in_order"]
 
@@ -36,6 +39,8 @@ PASSING = THROTTLED | {
 }
 PROBE_ROUNDS = 8
 """How many times over all running jobs must end before one more is tried than the service last allowed."""
+PATIENCE_SEC = 60.0
+"""How long all starts may be refused before a warning says so."""
 NO_CEILING = 1 << 20
 """Jobs in flight, until the service has refused one."""
 _PASSING_STATUS = frozenset({408, 424, 429, 500, 502, 503, 504})
@@ -46,31 +51,60 @@ class Gate:
     """Lets ``limit`` calls through at once, retries what passes, and slows all of them when one is throttled.
 
     botocore's own retries are off for these calls: they know neither 408 nor 424, and each thread backs off alone.
+
+    Attributes:
+        stop: what calls off a call that nothing nearer does.
     """
 
+    stop: Stop
+
     def __init__(self, limit: int, *, attempts: int = 8, throttled_attempts: int = 20) -> None:
-        self._slots = threading.BoundedSemaphore(limit)
+        self._limit = limit
         self._attempts = attempts
         self._throttled_attempts = throttled_attempts
-        self._lock = threading.Lock()
         self._open_at = 0.0
         self._pause_sec = 0.0
+        renew_in_children(self)
 
-    def call(self, call: Callable[[], T], operation: str, what: str) -> T:
+    def renew(self) -> None:
+        """Nobody is inside, and nobody waits."""
+        self._slots = _Slots(self._limit)
+        self._lock = threading.Lock()
+        self.stop = Stop()
+
+    def close(self) -> None:
+        """Call off what is here; what comes later is not."""
+        stop, self.stop = self.stop, Stop()
+        stop.set()
+
+    def stopping(self) -> Stop:
+        """What calls off the call that this thread is at."""
+        return current() or self.stop
+
+    def call(self, call: Callable[[], T], operation: str, what: str, *, passing: frozenset[str] = frozenset()) -> T:
         """Run a call to AWS until it succeeds or fails for good.
+
+        Args:
+            call: makes the call.
+            operation: what it is, for errors.
+            what: what it is about, for errors.
+            passing: codes that pass in this call, too.
 
         Raises:
             ServiceError: AWS refused, or what passes did not pass in time.
+            ClosedError: It was called off while it waited.
         """
+        stop = self.stopping()
         failed = throttled = 0
         while True:
             try:
                 # The gate may shut while a call queues for its slot.
                 with self._slots:
-                    self._wait()
+                    self._wait(stop)
+                    stop.check(f"{operation} for {what}")
                     result = call()
             except (ClientError, BotoCoreError) as error:
-                if not is_passing(error):
+                if not is_passing(error) and error_code(error) not in passing:
                     raise ServiceError.of(error, operation, what) from error
                 slow = error_code(error) in THROTTLED
                 throttled, failed = throttled + slow, failed + (not slow)
@@ -79,16 +113,17 @@ class Gate:
                 if slow:
                     self._slow_down()
                 else:
-                    time.sleep(backoff_sec(failed))
+                    stop.wait(backoff_sec(failed))
                 continue
             if self._pause_sec:
                 self._speed_up()
             return result
 
-    def _wait(self) -> None:
+    def _wait(self, stop: Stop) -> None:
         while (left := self._open_at - time.monotonic()) > 0:
             # Jitter, so that the pool does not come back as one.
-            time.sleep(left * random.uniform(1.0, 1.2))
+            if stop.wait(left * random.uniform(1.0, 1.2)):
+                return
 
     def _slow_down(self) -> None:
         with self._lock:
@@ -101,6 +136,48 @@ class Gate:
     def _speed_up(self) -> None:
         with self._lock:
             self._pause_sec = self._pause_sec * 0.9 if self._pause_sec > 0.05 else 0.0
+
+
+class _Slots:
+    """A semaphore that lets in by order of arrival.
+
+    Python's own lets a thread that comes back at once pass those who wait: while texts are embedded at full speed, a
+    call about a job waited for minutes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._lock = threading.Lock()
+        self._free = limit
+        self._waiting: deque[threading.Lock] = deque()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            turn = threading.Lock()
+            turn.acquire()
+            self._waiting.append(turn)
+        try:
+            turn.acquire()
+        except BaseException:
+            self._give_up(turn)
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._free += 1
+
+    def _give_up(self, turn: threading.Lock) -> None:
+        with self._lock:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+                return
+        # Its turn had come.
+        self.__exit__()
 
 
 class Starts:
@@ -123,7 +200,14 @@ class Starts:
         self._left = self._per_sec / 2
         self._filled = time.monotonic()
         self._lowered = 0.0
-        self._starting = self._running = self._ended = 0
+        self._ended = 0
+        self._refused_at: float | None = None
+        self._warned = False
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Nobody starts a job, and none of the parent's is ours."""
+        self._starting = self._running = 0
         self._changed = threading.Condition()
         self._turn = threading.Lock()
 
@@ -133,13 +217,14 @@ class Starts:
         what: str,
         *,
         hold: bool,
-        stopped: threading.Event | None = None,
+        stopped: Stop | None = None,
         attempts: int = 8,
     ) -> T:
         """Start a job when its turn comes; with ``hold`` it counts as running until ``release``.
 
         Raises:
-            ServiceError: AWS refused for another reason than speed or number, or nobody waits any more.
+            ServiceError: AWS refused for another reason than speed or number.
+            ClosedError: It was called off before its start.
         """
         failed = refused = 0
         while True:
@@ -151,6 +236,8 @@ class Starts:
                 if not isinstance(error, ClientError | BotoCoreError):
                     raise
                 code = error_code(error)
+                if code in THROTTLED:
+                    self._refused(code)
                 if code == "ServiceQuotaExceededException":
                     refused += 1
                     self._full()
@@ -176,7 +263,7 @@ class Starts:
                 self._ended, self._ceiling = 0, self._ceiling + 1
             self._changed.notify()
 
-    def _take(self, stopped: threading.Event | None, what: str) -> bool:
+    def _take(self, stopped: Stop | None, what: str) -> bool:
         """Wait for a place and a turn; whether it was the speed that made it wait."""
         with self._changed:
             while self._running + self._starting >= self._ceiling:
@@ -214,7 +301,24 @@ class Starts:
             self._running += running
             self._changed.notify()
 
+    def _refused(self, code: str) -> None:
+        """Warn, once, if no start at all went through for a long time: it may wait for ever."""
+        now = time.monotonic()
+        with self._changed:
+            self._refused_at = self._refused_at or now
+            refused_sec = now - self._refused_at
+            if self._warned or refused_sec < PATIENCE_SEC:
+                return
+            self._warned = True
+        warnings.warn(
+            f"AWS has refused to start any job for {refused_sec:.0f} s ({code}); it is asked on. See who else starts "
+            "jobs in this account, and Service Quotas for Bedrock: with a quota of 0 this never ends. (Said once.)",
+            MarengoWarning,
+            stacklevel=2,
+        )
+
     def _started(self, *, waited: bool) -> None:
+        self._refused_at = None
         if not waited:
             # A speed that held nobody back was not tried.
             return
@@ -266,31 +370,34 @@ def as_finished(
     call: Callable[[S], T],
     items: Iterable[S],
     *,
+    threads: Callable[[], Threads],
     at_once: int,
-    on_leave: Callable[[], None],
+    stopped: Stop,
     known: Callable[[S], T | None] = lambda item: None,
 ) -> Generator[T, None, None]:
     """Map on threads of its own, results as they finish, items taken as threads come free.
 
-    ``known`` answers an item at once, without a thread. ``on_leave`` is called when nobody takes results any more, so
-    that what is under way can end.
+    ``known`` answers an item at once, without a thread. ``stopped`` ends it, and is set when nobody takes results any
+    more, so that what is under way can end.
     """
     pending: set[Future[T]] = set()
-    with ThreadPoolExecutor(at_once, thread_name_prefix="marengo-media") as threads:
+    with threads() as own:
         try:
             for item in items:
+                stopped.check(NEXT)
                 if (result := known(item)) is not None:
                     yield result
                     continue
-                pending.add(threads.submit(call, item))
+                pending.add(own.submit(call, item))
                 # What has finished meanwhile is handed on; with all threads busy something must finish first.
                 done, pending = wait(pending, None if len(pending) >= at_once else 0.0, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
             while pending:
+                stopped.check(NEXT)
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
         finally:
-            on_leave()
+            stopped.set()
             for future in pending:
                 future.cancel()
 
@@ -307,14 +414,14 @@ def backoff_sec(attempt: int) -> float:
     return float(min(5.0, 0.1 * 2 ** (attempt - 1)) * random.uniform(0.7, 1.3))
 
 
-def _sleep(seconds: float, stopped: threading.Event | None) -> None:
+def _sleep(seconds: float, stopped: Stop | None) -> None:
     if seconds > 0:
         (stopped.wait if stopped is not None else time.sleep)(seconds)
 
 
-def _check(stopped: threading.Event | None, what: str) -> None:
-    if stopped is not None and stopped.is_set():
-        raise ServiceError(f"{what} was left before its start.", code="Left", operation="StartAsyncInvoke")
+def _check(stopped: Stop | None, what: str) -> None:
+    if stopped is not None:
+        stopped.check(f"The start of {what}")
 
 
 def _first(pending: deque[Future[T]], failure: list[BaseException]) -> T:

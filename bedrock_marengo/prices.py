@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
+from bedrock_marengo.checks import brief, is_number
 from bedrock_marengo.errors import BudgetError, ConfigurationError
+from bedrock_marengo.forking import Lock
 from bedrock_marengo.inputs import Media
 from bedrock_marengo.models import Kind
 
@@ -35,6 +36,12 @@ class Prices:
     video_sec: float = 0.0007
     audio_sec: float = 0.00014
     copied_gb: float = 0.02
+
+    def __post_init__(self) -> None:
+        for price in fields(self):
+            value = getattr(self, price.name)
+            if not (is_number(value) and 0 <= value < float("inf")):
+                raise ConfigurationError(f"Prices({price.name}={brief(value)}): give US dollars, 0 or more.")
 
     def media(self, kind: Kind, duration_sec: float | None) -> float | None:
         """One medium's job; None where it depends on a length that nobody knows."""
@@ -71,7 +78,7 @@ class Usage:
     unknown: int = field(default=0, init=False)
     copied_bytes: int = field(default=0, init=False)
     usd: float = field(default=0.0, init=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.media_sec:,.0f} s of media, {self.usd:,.2f} USD"
@@ -128,16 +135,16 @@ class Budget:
     def __init__(
         self, max_cost_usd: float, prices: Prices | None = None, *, assume_duration_sec: float | None = None
     ) -> None:
-        if not max_cost_usd >= 0:
-            raise ConfigurationError(f"max_cost_usd={max_cost_usd!r}: give US dollars, 0 or more.")
-        if assume_duration_sec is not None and not assume_duration_sec > 0:
-            raise ConfigurationError(f"assume_duration_sec={assume_duration_sec!r}: give seconds, more than 0.")
+        if not (is_number(max_cost_usd) and max_cost_usd >= 0):
+            raise ConfigurationError(f"max_cost_usd={brief(max_cost_usd)}: give US dollars, 0 or more.")
+        if assume_duration_sec is not None and not (is_number(assume_duration_sec) and assume_duration_sec > 0):
+            raise ConfigurationError(f"assume_duration_sec={brief(assume_duration_sec)}: give seconds, more than 0.")
         self.max_cost_usd = max_cost_usd
         self.spent_usd = 0.0
         self.exhausted = False
         self._prices = prices or Prices()
         self._assume_duration_sec = assume_duration_sec
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def charge(self, media: Media, kind: Kind, duration_sec: float | None, *, copied_bytes: int = 0) -> float:
         """Allow a start, and note its cost.

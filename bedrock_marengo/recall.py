@@ -11,13 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from bedrock_marengo.errors import SegmentNotFoundError
+from bedrock_marengo.forking import renew_in_children
 from bedrock_marengo.segments import Segment, SegmentEmbeddings
 
 __all__ = ["Recall"]
 
 CACHE_BYTES = 256 * 1024**2
-_ROW_BYTES = 250
-"""What a row's key costs beside its vector, roughly."""
+_JOB_BYTES = 600
+_ROW_BYTES = 370
+"""What a job, and a row's key beside its vector, cost; measured with tracemalloc."""
 
 _Place = tuple[int, int, str, str]
 
@@ -29,7 +31,7 @@ class _Table:
 
     @property
     def size(self) -> int:
-        return self.vectors.nbytes + _ROW_BYTES * len(self.rows)
+        return self.vectors.nbytes + _JOB_BYTES + _ROW_BYTES * len(self.rows)
 
 
 class Recall:
@@ -43,8 +45,13 @@ class Recall:
     def __init__(self, read: Callable[[Segment], SegmentEmbeddings], *, cache_bytes: int = CACHE_BYTES) -> None:
         self._read = read
         self._cache_bytes = cache_bytes
-        self._lock = threading.Lock()
         self._tables: OrderedDict[tuple[str, str], _Table] = OrderedDict()
+        self._size = 0
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Nobody reads."""
+        self._lock = threading.Lock()
         self._reading: dict[tuple[str, str], threading.Lock] = {}
 
     def remember(self, embeddings: SegmentEmbeddings) -> None:
@@ -55,7 +62,7 @@ class Recall:
         """Drop what is kept of one source."""
         with self._lock:
             for key in [key for key in self._tables if key[0] == source]:
-                del self._tables[key]
+                self._drop(key)
 
     def vectors(self, segments: Sequence[Segment]) -> list[npt.NDArray[np.float32]]:
         """One vector for each segment, in order.
@@ -99,11 +106,17 @@ class Recall:
     def _keep(self, embeddings: SegmentEmbeddings) -> _Table:
         table = _Table({_place(segment): i for i, segment in enumerate(embeddings)}, embeddings.vectors)
         with self._lock:
+            self._drop((embeddings.source, embeddings.job))
             self._tables[(embeddings.source, embeddings.job)] = table
-            self._tables.move_to_end((embeddings.source, embeddings.job))
-            while len(self._tables) > 1 and sum(t.size for t in self._tables.values()) > self._cache_bytes:
-                self._tables.popitem(last=False)
+            # A running total: many small jobs are kept.
+            self._size += table.size
+            while len(self._tables) > 1 and self._size > self._cache_bytes:
+                self._drop(next(iter(self._tables)))
         return table
+
+    def _drop(self, key: tuple[str, str]) -> None:
+        if (table := self._tables.pop(key, None)) is not None:
+            self._size -= table.size
 
 
 def _row(table: _Table, segment: Segment) -> npt.NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bedrock_marengo.checks import brief
 from bedrock_marengo.errors import ConfigurationError, InputError, JobError, OutputError, ServiceError
 from bedrock_marengo.identity import RequestFile
 from bedrock_marengo.inputs import split_s3_uri
@@ -24,6 +25,8 @@ def take_up(jobs: Jobs, model: Model, name: str) -> Job:
         ConfigurationError: A job of another model.
         ServiceError: AWS refused.
     """
+    if not isinstance(name, str):
+        raise InputError(f"{brief(name)} names no job: give an invocation's ARN, or the URI of its output.json.")
     output = name if name.endswith(_OUTPUT) else None
     folder = _folder(name) if name.startswith("s3://") else _folder_of_arn(jobs, name)
     record = _record(jobs, f"{folder}/")

@@ -81,7 +81,7 @@ def read_output(
     """A job's output.json, read as a stream: a few MB above the vectors, however long the medium.
 
     Rows may be out of order, doubled or missing; the result is sorted (clips before assets, then time, then track)
-    and holds each segment once.
+    and holds each segment once. Which of two vectors is a segment's is never guessed.
 
     Args:
         chunks: the bytes of output.json, cut anywhere.
@@ -92,7 +92,8 @@ def read_output(
         media_type: "video", "audio" or "image".
 
     Raises:
-        OutputError: Cut off, not JSON, NaN, no rows, a row without vector or times, or another dimension.
+        OutputError: Cut off, not JSON, NaN, no rows, a row without vector or times, another dimension, or a segment
+            with two vectors.
     """
     vectors = bytearray()
     start: list[float | None] = []
@@ -115,7 +116,7 @@ def read_output(
     # One number that isn't finite makes its row's sum so: no second array as large as the first.
     if not np.isfinite(array.sum(axis=1)).all():
         raise OutputError("A vector holds a number that float32 can't.")
-    keep = _order(starts, ends, option, scope)
+    keep = _order(array, starts, ends, option, scope)
     if keep != list(range(len(option))):
         array, starts, ends = _in_order(array, keep), starts[keep], ends[keep]
         option, scope = [option[i] for i in keep], [scope[i] for i in keep]
@@ -276,14 +277,23 @@ def _times(
 
 
 def _order(
-    start: npt.NDArray[np.float64], end: npt.NDArray[np.float64], option: list[str], scope: list[str]
+    rows: npt.NDArray[np.float32],
+    start: npt.NDArray[np.float64],
+    end: npt.NDArray[np.float64],
+    option: list[str],
+    scope: list[str],
 ) -> list[int]:
     """Row numbers in their order, each segment once: equal to 1 ms is the same segment."""
     keys: dict[tuple[bool, int, int, int, str], int] = {}
     for i, name in enumerate(option):
         track = _TRACKS.get(name, len(_TRACKS))
         place = (scope[i] == "asset", round(start[i] * 1000), round(end[i] * 1000), track, name)
-        keys.setdefault(place, i)
+        first = keys.setdefault(place, i)
+        if first != i and not np.array_equal(rows[first], rows[i]):
+            raise OutputError(
+                f"Rows {first} and {i} say two vectors for one segment: {start[i]:g} to {end[i]:g} s of {name!r}, "
+                f"scope {scope[i]!r}."
+            )
     return [keys[key] for key in sorted(keys)]
 
 

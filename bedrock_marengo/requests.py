@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from bedrock_marengo.checks import brief, is_number, valid_unicode
 from bedrock_marengo.errors import InputError
-from bedrock_marengo.inputs import Segmentation
+from bedrock_marengo.inputs import Segmentation, split_s3_uri
 from bedrock_marengo.models import Kind, Model
 
 __all__ = ["MediaRequest", "encode", "image", "inline", "multi_input", "s3_location", "text", "text_image"]
@@ -22,6 +23,8 @@ BODY_BYTES = 25_000_000
 Location = dict[str, Any]
 Body = dict[str, Any]
 
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
+"""From botocore's service model of StartAsyncInvoke."""
 _PLACEHOLDER = re.compile(r"<@([^<>]*)>")
 
 
@@ -137,7 +140,7 @@ class MediaRequest:
         if self.segmentation is None:
             return
         if not isinstance(self.segmentation, Segmentation):
-            raise InputError(f"segmentation={self.segmentation!r}: give Segmentation.fixed(6) or .dynamic(4).")
+            raise InputError(f"segmentation={brief(self.segmentation)}: give Segmentation.fixed(6) or .dynamic(4).")
         rule = self.model.segmentation[self.segmentation.method]
         seconds, name = self.segmentation.seconds, f"Segmentation.{self.segmentation.method}"
         if self.kind not in rule.kinds:
@@ -151,9 +154,11 @@ class MediaRequest:
 
     def _check_range(self) -> None:
         for name, value in (("start_sec", self.start_sec), ("end_sec", self.end_sec)):
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value is not None and not (number and 0 <= value <= self.model.media_sec):
-                raise InputError(f"{name}={value!r}: give seconds from 0 to {self.model.media_sec:g}.")
+            if value is None:
+                continue
+            if not (is_number(value) and 0 <= value <= self.model.media_sec):
+                raise InputError(f"{name}={brief(value)}: give seconds from 0 to {self.model.media_sec:g}.")
+            object.__setattr__(self, name, float(value))
         if self.end_sec is None:
             return
         start = self.start_sec or 0.0
@@ -244,7 +249,17 @@ def inline(data: bytes) -> Location:
 
 
 def s3_location(uri: str, bucket_owner: str) -> Location:
-    """Media on S3: the URI raw, and the account that owns the bucket (real accounts are refused without)."""
+    """Media on S3: the URI raw, and the account that owns the bucket (real accounts are refused without).
+
+    Raises:
+        InputError: A bucket whose name Bedrock does not take, or a URI that names no object.
+    """
+    bucket, key = split_s3_uri(uri)
+    if not _BUCKET.fullmatch(bucket) or not key:
+        raise InputError(
+            f"{brief(uri)}: Bedrock takes s3://bucket/key, with a bucket of 3 to 63 lower-case letters, digits, dots "
+            "and hyphens. Copy media out of older buckets."
+        )
     return {"s3Location": {"uri": uri, "bucketOwner": bucket_owner}}
 
 
@@ -277,17 +292,18 @@ def _check_input(model: Model, kind: str) -> None:
 
 def _checked_text(words: str) -> str:
     if not isinstance(words, str):
-        raise InputError(f"A text must be a string, not {type(words).__name__}.")
+        raise InputError(f"A text must be a string, not {type(words).__name__}: media go in image= or so.")
+    # numpy's strings can't be sent.
+    words = str.__str__(words)
     if not words.strip():
         raise InputError("An empty text has no vector: drop it, or give at least one word.")
-    if words.isascii():
-        return words
-    return words.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return valid_unicode(words)
 
 
 def _names(values: Sequence[str], field: str) -> tuple[str, ...]:
     # A string is a sequence of letters: options="visual" means one option.
-    names = (values,) if isinstance(values, str) else tuple(values) if isinstance(values, Iterable) else ()
+    many = isinstance(values, Iterable) and not isinstance(values, Mapping)
+    names = (values,) if isinstance(values, str) else tuple(values) if many else ()
     if not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"{field}={values!r}: give a list of names, or leave it out for all.")
     return names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from bedrock_marengo.checks import brief
 from bedrock_marengo.errors import ConfigurationError, MarengoError, MarengoWarning, MediaFailedError
 from bedrock_marengo.inputs import MediaLike
 from bedrock_marengo.segments import Segment, SegmentEmbeddings, checked_metadata
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from bedrock_marengo.bulk import Done
     from bedrock_marengo.client import MarengoClient
 
-__all__ = ["Captions", "Failures", "OnError", "Row", "Transcripts", "rows_of"]
+__all__ = ["Captions", "Failures", "OnError", "Row", "Transcripts", "check_transcripts", "own_fields", "rows_of"]
 
 Captions = Transcript | Path | str
 Transcripts = bool | Mapping[str, Captions] | Callable[[str], Captions | None]
@@ -73,12 +74,43 @@ def rows_of(
     return rows
 
 
+def own_fields(
+    client: MarengoClient,
+    source: str,
+    *,
+    metadata: Callable[[str], Mapping[str, Any]] | None,
+    object_tags: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The user's own fields of a source: its object's tags ("" for one that it has not), then what ``metadata`` says.
+
+    Raises:
+        InputError: They are reserved or not flat.
+        ServiceError: AWS would not give the tags.
+    """
+    tags = client.object_tags(source) if object_tags else {}
+    own = checked_metadata(metadata(source), source) if metadata else {}
+    return checked_metadata({**{name: tags.get(name, "") for name in object_tags}, **own}, source)
+
+
+def check_transcripts(transcripts: Any) -> None:
+    """Refuse what gives no captions.
+
+    Raises:
+        ConfigurationError: As said.
+    """
+    if not isinstance(transcripts, bool | Mapping) and not callable(transcripts):
+        raise ConfigurationError(
+            f"transcripts={brief(transcripts)}: give True, False, or a mapping or a callable from a source's URI to a "
+            "pathlib.Path or the captions' text."
+        )
+
+
 class Failures:
     """What becomes of media that failed: raised after the rest is done, skipped, or told to a callable."""
 
     def __init__(self, on_error: OnError) -> None:
         if on_error not in ("raise", "skip") and not callable(on_error):
-            raise ConfigurationError(f"on_error={on_error!r}: give 'raise', 'skip' or a callable.")
+            raise ConfigurationError(f"on_error={brief(on_error)}: give 'raise', 'skip' or a callable.")
         self._on_error = on_error
         self._failed: list[Done] = []
 

@@ -6,7 +6,6 @@ Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion" (SIGIR 2009) for k = 60.
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
+from bedrock_marengo.checks import brief, is_number, is_whole, many
 from bedrock_marengo.errors import ConfigurationError, InputError
+from bedrock_marengo.forking import Lock
 from bedrock_marengo.inputs import Media, Query
 from bedrock_marengo.segments import Segment
 
@@ -35,7 +36,9 @@ __all__ = [
     "Moment",
     "Place",
     "SearchSettings",
+    "check_alpha",
     "check_models",
+    "check_tracks",
     "cosines",
     "find_moments",
     "intent_weights",
@@ -210,18 +213,21 @@ class SearchSettings:
     fetch_k: int | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.sources, str):
-            raise InputError(f"sources={self.sources!r}: give a list of S3 URIs.")
-        if self.fusion not in ("rrf", "scores") or self.scope not in ("clip", "asset"):
-            raise InputError(f"fusion={self.fusion!r}, scope={self.scope!r}: 'rrf' or 'scores', and 'clip' or 'asset'.")
+        for source in many(self.sources, "sources", "S3 URIs"):
+            if not isinstance(source, str) or not source.startswith("s3://"):
+                raise InputError(f"sources has {brief(source)}: give S3 URIs; one that ends in '/' is a prefix.")
+        for name, choices in (("fusion", ("rrf", "scores")), ("scope", ("clip", "asset"))):
+            value = getattr(self, name)
+            if value not in choices:
+                raise InputError(f"{name}={brief(value)}: give {' or '.join(map(repr, choices))}.")
         for name in ("k", "max_per_source", "asset_gate", "fetch_k"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise InputError(f"{name}={value!r}: give a whole number from 1.")
+            if not (is_whole(value) or (value is None and name != "k")):
+                raise InputError(f"{name}={brief(value)}: give a whole number from 1.")
         for name in ("merge_gap_sec", "start_sec", "end_sec", "asset_boost"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value < float("inf"):
-                raise InputError(f"{name}={value!r}: give a number from 0.")
+            if value is not None and not (is_number(value) and 0 <= value < float("inf")):
+                raise InputError(f"{name}={brief(value)}: give a number from 0.")
         if self.end_sec is not None and self.end_sec <= (self.start_sec or 0):
             raise InputError(f"end_sec={self.end_sec} leaves nothing after start_sec={self.start_sec or 0}.")
 
@@ -258,13 +264,15 @@ def weights_of(weights: str | Mapping[str, float], tracks: Sequence[str]) -> dic
     """
     if isinstance(weights, str):
         if weights not in PRESETS:
-            raise InputError(f"{weights!r} is no preset: {', '.join(PRESETS)}, or a mapping of track to weight.")
+            raise InputError(f"{brief(weights)} is no preset: {', '.join(PRESETS)}, or a mapping of track to weight.")
         return {track: PRESETS[weights][track] for track in tracks if track in PRESETS[weights]}
+    if not isinstance(weights, Mapping):
+        raise InputError(f"weights={brief(weights)}: give {', '.join(PRESETS)}, or a mapping of track to weight.")
     for track, weight in weights.items():
         if track not in tracks:
-            raise InputError(f"weights has {track!r}, which is no track of this model: {', '.join(tracks)}.")
-        if not 0 <= weight < float("inf"):
-            raise InputError(f"weights has {track!r}: {weight!r}; give a number from 0.")
+            raise InputError(f"weights has {brief(track)}, which is no track of this model: {', '.join(tracks)}.")
+        if not (is_number(weight) and 0 <= weight < float("inf")):
+            raise InputError(f"weights has {track!r}: {brief(weight)}; give a number from 0.")
     if not sum(weights.values()):
         raise InputError("weights has no track above 0: nothing would be searched.")
     return dict(weights)
@@ -277,7 +285,7 @@ def find_moments(hits: Iterable[Hit], settings: SearchSettings) -> list[Moment]:
         hits: what the searches of ``settings.places`` found, in any order; what lies outside of them is passed over.
         settings: how to fuse and merge.
 
-    Example:
+    Examples:
         >>> job = "3fa9c1d27b041e55"
         >>> hit = Hit(Segment("s3://b/a.mp4", 0.0, 6.0, "visual", "clip", job), score=0.12)
         >>> [moment] = find_moments([hit], SearchSettings(weights={"visual": 0.8}))
@@ -327,12 +335,39 @@ def route(query: Vector, anchors: Mapping[str, Vector], alpha: float = ALPHA) ->
 def intent_weights(
     client: MarengoClient, query: Vector, tracks: Sequence[str], alpha: float = ALPHA
 ) -> dict[str, float]:
-    """``route`` by ``ANCHORS``, which are embedded once for each client, in one batch of texts."""
+    """``route`` by ``ANCHORS``, which are embedded once for each client, in one batch of texts.
+
+    Raises:
+        InputError: ``alpha`` is no number.
+    """
+    check_alpha(alpha)
     with _anchors_lock:
         known = _anchors.setdefault(client, {})
         if missing := [track for track in tracks if track not in known]:
             known.update(zip(missing, client.embed_texts([ANCHORS[track] for track in missing]), strict=True))
     return route(query, {track: known[track] for track in tracks}, alpha)
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuse a sharpness that makes no sense.
+
+    Raises:
+        InputError: As said.
+    """
+    if not (is_number(alpha) and 0 <= alpha < float("inf")):
+        raise InputError(f"alpha={brief(alpha)}: give a number from 0, such as {ALPHA:g}; larger is sharper.")
+
+
+def check_tracks(tracks: Iterable[str], model: Model) -> None:
+    """Refuse stores of tracks that a model does not have.
+
+    Raises:
+        InputError: The first such track.
+    """
+    known = tracks_of(model)
+    for track in tracks:
+        if track not in known:
+            raise InputError(f"{brief(track)} is no track of Marengo {model.version}: {', '.join(known)}.")
 
 
 def widening(depth: int, most: int = MOST_HITS) -> Iterator[int]:
@@ -346,7 +381,13 @@ def widening(depth: int, most: int = MOST_HITS) -> Iterator[int]:
 
 
 def shown(query: Query) -> str:
-    """A query in words, for traces: its text and the names of its media."""
+    """A query in words, for traces: its text and the names of its media.
+
+    Raises:
+        InputError: No query.
+    """
+    if not isinstance(query, Query):
+        raise InputError(f"{brief(query)} is no query: give a string, or Query(text=..., image=...) and the like.")
     media = [query.image, query.audio, query.video]
     media += query.images.values() if isinstance(query.images, Mapping) else query.images or []
     parts = [query.text, *(Media.of(medium).name for medium in media if medium is not None)]
@@ -383,7 +424,7 @@ def check_models(model_ids: Iterable[str | None], query_model_id: str, where: st
 
 
 _anchors: WeakKeyDictionary[MarengoClient, dict[str, Vector]] = WeakKeyDictionary()
-_anchors_lock = threading.Lock()
+_anchors_lock = Lock()
 
 _Clip = tuple[str, int, int]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 import numpy.typing as npt
 
+from bedrock_marengo.checks import brief, is_number
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.inputs import split_s3_uri
 
@@ -37,7 +39,7 @@ _TRACK = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)
 _JOB = re.compile(r"[0-9a-f]{16}")
 _SCOPES = ("clip", "asset")
 _URI = re.compile(
-    r"s3://(?P<bucket>[A-Za-z0-9][A-Za-z0-9._-]*)/(?P<key>(?:[A-Za-z0-9._~/-]|%[0-9A-F]{2})+)"
+    r"s3://(?P<bucket>[A-Za-z0-9][A-Za-z0-9._-]*)/(?P<key>(?:[A-Za-z0-9._~/-]++|%[0-9A-F]{2})++)"
     rf"#t=(?P<start>{_TIME}),(?P<end>{_TIME})"
     r"&track=(?P<track>[A-Za-z0-9._~-]+)&job=(?P<job>[0-9a-f]{16})(?P<asset>&scope=asset)?",
     re.ASCII,
@@ -51,7 +53,7 @@ class Segment:
     Times are seconds on the medium's own clock, rounded to 1 ms. ``source`` is the raw S3 URI. ``job`` is the first
     16 hex digits of the work's fingerprint, so other bytes, options or another model are another segment.
 
-    Example:
+    Examples:
         >>> segment = Segment("s3://bucket/my match.mp4", 6.5, 13.0, "visual", "clip", "3fa9c1d27b041e55")
         >>> segment.uri
         's3://bucket/my%20match.mp4#t=6.5,13&track=visual&job=3fa9c1d27b041e55'
@@ -67,17 +69,22 @@ class Segment:
     job: str
 
     def __post_init__(self) -> None:
+        if not split_s3_uri(self.source)[1]:
+            raise InputError(f"{brief(self.source)} names no object, which a segment is a part of: s3://bucket/key.")
         for name in ("start_sec", "end_sec"):
             value = getattr(self, name)
             # Rounded first: the URI has no room for an eighth digit.
-            rounded = round(float(value), 3) + 0.0
-            if value < 0 or not 0 <= rounded < MAX_SEC:
-                raise InputError(f"{name}={value!r} of a segment of {self.source!r} is no time in seconds.")
+            rounded = round(float(value), 3) + 0.0 if is_number(value) else -1.0
+            if rounded < 0 or value < 0 or rounded >= MAX_SEC:
+                raise InputError(
+                    f"{name}={brief(value)} of a segment of {self.source!r} is no time: give seconds from 0, below "
+                    f"{MAX_SEC:g}."
+                )
             object.__setattr__(self, name, rounded)
-        if not is_label(self.option, self.scope) or not _JOB.fullmatch(self.job):
+        if not is_label(self.option, self.scope) or not (isinstance(self.job, str) and _JOB.fullmatch(self.job)):
             raise InputError(
-                f"option={self.option!r}, scope={self.scope!r}, job={self.job!r}: no segment of {self.source!r} has "
-                "these. A scope is 'clip' or 'asset', a job 16 hex digits."
+                f"option={brief(self.option)}, scope={brief(self.scope)}, job={brief(self.job)}: no segment of "
+                f"{self.source!r} has these. A scope is 'clip' or 'asset', a job 16 hex digits."
             )
 
     @property
@@ -103,13 +110,22 @@ class Segment:
         """
         segment = cls.find(text)
         if segment is None or segment.uri != text:
-            raise InputError(f"{text[:200]!r} is no segment's URI: s3://bucket/key#t=START,END&track=OPTION&job=HEX16")
+            raise InputError(f"{_cut(text)} is no segment's URI: s3://bucket/key#t=START,END&track=OPTION&job=HEX16")
         return segment
+
+    @classmethod
+    def of(cls, value: Segment | str) -> Segment:
+        """A segment, or the one that a URI names.
+
+        Raises:
+            InputError: Neither.
+        """
+        return value if isinstance(value, Segment) else cls.parse(value)
 
     @classmethod
     def find(cls, text: str) -> Segment | None:
         """The segment whose URI is the first line of a text, or None: the text is just text."""
-        if not text.startswith("s3://"):
+        if not isinstance(text, str) or not text.startswith("s3://"):
             return None
         line = text.partition("\n")[0].rstrip("\r ")
         match = _URI.fullmatch(line)
@@ -203,20 +219,28 @@ def checked_metadata(own: Mapping[str, Any], source: str) -> dict[str, Any]:
     Raises:
         InputError: A reserved key, or a value that isn't flat: str, int, float, bool.
     """
+    if not isinstance(own, Mapping):
+        raise InputError(f"metadata for {source!r} is {type(own).__name__}: give a flat dict, {{}} for none.")
     for key, value in own.items():
         if key in METADATA_KEYS:
             raise InputError(f"metadata for {source!r} sets {key!r}, which is reserved: {', '.join(METADATA_KEYS)}.")
         if not isinstance(key, str) or not isinstance(value, str | int | float | bool):
             raise InputError(
-                f"metadata for {source!r} has {key!r}: {type(value).__name__}. Stores keep str, int, float and bool; "
-                "leave a field out in place of None."
+                f"metadata for {source!r} has {key!r}: {type(value).__name__}. Stores keep str, int, float and bool, "
+                "under a str; leave a field out in place of None."
             )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"metadata for {source!r} has {key!r}: {value}, which no JSON can hold: leave it out.")
     return dict(own)
 
 
 def is_label(option: str, scope: str) -> bool:
     """Whether a segment's URI can say this option and this scope."""
-    return bool(_TRACK.fullmatch(option)) and scope in _SCOPES
+    return isinstance(option, str) and bool(_TRACK.fullmatch(option)) and scope in _SCOPES
+
+
+def _cut(text: object) -> str:
+    return repr(text[:200]) if isinstance(text, str) else brief(text)
 
 
 def _seconds(value: float) -> str:

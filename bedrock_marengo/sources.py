@@ -16,6 +16,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from bedrock_marengo.aws import Aws
+from bedrock_marengo.checks import brief, is_whole, many
 from bedrock_marengo.checksums import Identity, identified
 from bedrock_marengo.errors import InputError, MarengoError, MediaNotFoundError, ServiceError
 from bedrock_marengo.identity import SourceIdentity
@@ -50,7 +51,7 @@ class MediaListing(Iterable[Media]):
             "not media", "empty", "suffix", "excluded", "older", "archived". Captions are not counted.
 
     Raises:
-        InputError: ``modified_after`` without a time zone.
+        InputError: What can be no source or filter; ``modified_after`` without a time zone.
     """
 
     def __init__(
@@ -65,12 +66,18 @@ class MediaListing(Iterable[Media]):
         output_s3_uri: str | None = None,
         staged: bool = False,
     ) -> None:
+        if not isinstance(sources, str | os.PathLike | Media | Manifest):
+            many(sources, "A listing", "sources")
+        if limit is not None and not is_whole(limit, least=0):
+            raise InputError(f"limit={brief(limit)}: give a whole number of media, or leave it out for all.")
+        if modified_after is not None and not isinstance(modified_after, datetime):
+            raise InputError(f"modified_after={brief(modified_after)}: give a datetime that names its time zone.")
         if modified_after is not None and modified_after.tzinfo is None:
             raise InputError(f"modified_after={modified_after!r} names no time zone: give tzinfo=, such as UTC.")
         self._aws = aws
         self._sources = sources
-        self._suffixes = tuple(s.lower() for s in ([suffixes] if isinstance(suffixes, str) else suffixes or ()))
-        self._exclude = tuple([exclude] if isinstance(exclude, str) else exclude)
+        self._suffixes = tuple(suffix.lower() for suffix in _strings(suffixes, "suffixes", "['.mp4']"))
+        self._exclude = _strings(exclude, "exclude", "['*/drafts/*']")
         self._modified_after = modified_after
         self._limit = limit
         self._output = _work(output_s3_uri) if output_s3_uri else None
@@ -171,10 +178,16 @@ class MediaListing(Iterable[Media]):
         return reason is None
 
 
-def locate(aws: Aws, media: Media, identity: Identity = "etag") -> SourceIdentity:
+def locate(aws: Aws, media: Media, identity: Identity = "etag", *, to_read: bool = True) -> SourceIdentity:
     """The identity of a medium on S3, by one listing: absent is proven, never guessed from a refusal.
 
     A medium that comes from a listing costs no call, unless ``identity`` is "checksum".
+
+    Args:
+        aws: the clients.
+        media: on S3.
+        identity: what tells its versions apart.
+        to_read: refuse what Bedrock can't read.
 
     Raises:
         MediaNotFoundError: The listing does not have the key.
@@ -192,9 +205,9 @@ def locate(aws: Aws, media: Media, identity: Identity = "etag") -> SourceIdentit
     item = next((item for item in reply.get("Contents", []) if item["Key"] == key), None)
     if item is None:
         raise MediaNotFoundError(f"There is no object {media.uri!r}. For all media under a prefix end it with '/'.")
-    if not item["Size"]:
+    if to_read and not item["Size"]:
         raise InputError(f"{media.uri!r} is empty: 0 bytes.")
-    if item.get("StorageClass") in ARCHIVED:
+    if to_read and item.get("StorageClass") in ARCHIVED:
         raise InputError(
             f"{media.uri!r} is in {item.get('StorageClass')}: restore it first; Bedrock can't read it there."
         )
@@ -205,14 +218,26 @@ def object_tags(aws: Aws, uri: str) -> dict[str, str]:
     """The tags of an object.
 
     Raises:
+        InputError: The URI names no object.
         ServiceError: AWS refused.
     """
     bucket, key = split_s3_uri(uri)
+    if not key:
+        raise InputError(f"{uri!r} names no object, which alone has tags: s3://bucket/key.")
     try:
         reply = aws.s3.get_object_tagging(Bucket=bucket, Key=key)
     except (ClientError, BotoCoreError) as error:
         raise ServiceError.of(error, "GetObjectTagging", uri) from error
     return {tag["Key"]: tag["Value"] for tag in reply["TagSet"]}
+
+
+def _strings(values: Iterable[str] | None, name: str, such_as: str) -> tuple[str, ...]:
+    if values is None or isinstance(values, str):
+        return (values,) if values is not None else ()
+    found = tuple(values) if isinstance(values, Iterable) else (values,)
+    if not all(isinstance(value, str) for value in found):
+        raise InputError(f"{name}={brief(values)}: give a list of strings, such as {such_as}.")
+    return found
 
 
 def _work(output_s3_uri: str) -> re.Pattern[str]:

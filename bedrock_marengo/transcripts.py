@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from bedrock_marengo.checks import brief
 from bedrock_marengo.errors import InputError, ServiceError
 from bedrock_marengo.inputs import Media, split_s3_uri
 
@@ -28,7 +29,7 @@ _TAGS = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")
 class Transcript:
     """Captions as words with times: a cue's words are spread evenly over it, so that a cut gets each word once.
 
-    Example:
+    Examples:
         >>> Transcript.parse("1\\n00:00:00,000 --> 00:00:04,000\\nHe shoots, he scores!").words(0, 2)
         'He shoots,'
     """
@@ -44,8 +45,10 @@ class Transcript:
         """Read SRT or WebVTT, told apart by nothing: both are blocks with ``start --> end``.
 
         Raises:
-            InputError: No cue in it.
+            InputError: No string, or no cue in it.
         """
+        if not isinstance(captions, str):
+            raise InputError(f"Captions must be a string, not {brief(captions)}: SRT or WebVTT, or a pathlib.Path.")
         words: list[tuple[float, str]] = []
         cues = 0
         for block in re.split(r"\n\s*\n", captions.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")):
@@ -67,7 +70,10 @@ class Transcript:
         if isinstance(captions, Transcript):
             return captions
         if isinstance(captions, Path):
-            return cls.parse(captions.read_text("utf-8", "replace"))
+            try:
+                return cls.parse(captions.read_text("utf-8", "replace"))
+            except OSError as error:
+                raise InputError(f"Captions in {str(captions)!r} can't be read: {error}") from None
         return cls.parse(captions)
 
     def words(self, start_sec: float, end_sec: float) -> str:

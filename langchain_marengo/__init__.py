@@ -1,6 +1,7 @@
 """TwelveLabs Marengo on Amazon Bedrock for LangChain. Unofficial; not by AWS, TwelveLabs or LangChain."""
 
 from bedrock_marengo import Media, Query, Segment, Segmentation
+from langchain_marengo.context import amoment_content, format_moments, moment_content
 from langchain_marengo.embeddings import MarengoEmbeddings
 from langchain_marengo.loaders import MarengoLoader
 from langchain_marengo.retrievers import MarengoRetriever
@@ -17,5 +18,8 @@ __all__ = [
     "aadd_segments",
     "add_segments",
     "adelete_segments",
+    "amoment_content",
     "delete_segments",
+    "format_moments",
+    "moment_content",
 ]

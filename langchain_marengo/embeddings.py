@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from bedrock_marengo import ConfigurationError, InputError, MarengoClient, MarengoWarning, Media, Query, Segment
-from bedrock_marengo.inputs import ImageLike, open_image
+from bedrock_marengo.checks import brief, check_known, is_number, many
+from bedrock_marengo.forking import Lock
+from bedrock_marengo.inputs import ImageLike, check_images, open_image
 
 __all__ = ["MarengoEmbeddings"]
 
 Vector = list[float]
+Model = TypeVar("Model", bound=BaseModel)
 
 _HANDLE = "marengo-query:"
 _HANDLES = 10_000
@@ -56,14 +69,16 @@ class MarengoEmbeddings(BaseModel, Embeddings):
     Field names are langchain-aws's ``BedrockEmbeddings``'. All vectors are lists of Python floats: 512 for Marengo 3.0,
     1024 for 2.7. A text whose first line is a segment's URI is not embedded as text: it gets the segment's own vector.
 
-    Example:
-        .. code-block:: python
-
-            embeddings = MarengoEmbeddings(region_name="us-east-1", output_s3_uri="s3://bucket/marengo/")
-            embeddings.embed_query("a goal from a corner")
+    Examples:
+        ```python
+        embeddings = MarengoEmbeddings(region_name="us-east-1", output_s3_uri="s3://bucket/marengo/")
+        embeddings.embed_query("a goal from a corner")
+        ```
     """
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=(), arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", protected_namespaces=(), arbitrary_types_allowed=True, hide_input_in_errors=True
+    )
 
     client: Any = Field(default=None, exclude=True, repr=False)
     """A bedrock-runtime client of your own. It can't leave the process."""
@@ -118,7 +133,7 @@ class MarengoEmbeddings(BaseModel, Embeddings):
     model_kwargs: dict[str, Any] | None = None
     """For code written for BedrockEmbeddings: Marengo's requests have no free parameters; any is refused."""
 
-    _lock: Any = PrivateAttr(default_factory=threading.RLock)
+    _lock: Lock = PrivateAttr(default_factory=Lock)
     _built: tuple[dict[str, Any], MarengoClient] | None = PrivateAttr(default=None)
     _handles: OrderedDict[str, Query | Vector] = PrivateAttr(default_factory=OrderedDict)
 
@@ -127,7 +142,7 @@ class MarengoEmbeddings(BaseModel, Embeddings):
     def _no_free_parameters(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
         if value:
             raise ValueError(
-                f"model_kwargs={value}: Marengo's requests have none; see truncate= and the loader's options."
+                f"model_kwargs={sorted(value)}: Marengo's requests have none; see truncate= and the loader's options."
             )
         return value
 
@@ -139,6 +154,11 @@ class MarengoEmbeddings(BaseModel, Embeddings):
             raise ValueError(f"dimensions={self.dimensions}: {self.marengo.model_id} has {dimension}, always.")
         return self
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _told(cls, values: Any, handler: ModelWrapValidatorHandler[MarengoEmbeddings]) -> MarengoEmbeddings:
+        return told(cls, values, handler)
+
     # LangChain's Embeddings.
 
     def embed_documents(self, texts: list[str]) -> list[Vector]:
@@ -147,18 +167,22 @@ class MarengoEmbeddings(BaseModel, Embeddings):
         Raises:
             bedrock_marengo.SegmentNotFoundError: A segment whose job isn't under ``output_s3_uri``.
             bedrock_marengo.InputError: An empty text.
+            bedrock_marengo.ServiceError: AWS refused.
         """
-        texts = list(texts)
+        texts = list(many(texts, "embed_documents", "texts"))
         if texts == ["dummy_text"]:
             # Qdrant's constructor asks for this to learn the dimension: not worth a billed call.
             return [[self.marengo.dimension**-0.5] * self.marengo.dimension]
-        segments = [Segment.find(text) for text in texts]
-        plain = iter(self.marengo.embed_texts([text for text, s in zip(texts, segments, strict=True) if s is None]))
-        known = iter(self.marengo.segment_vectors([segment for segment in segments if segment is not None]))
-        return [self._floats(next(plain if segment is None else known)) for segment in segments]
+        vectors = self.marengo.vectors_of([Segment.find(text) or text for text in texts])
+        return [self._floats(vector) for vector in vectors]
 
     def embed_query(self, text: str) -> Vector:
-        """The vector of a query. Any string is text, a segment's URI too; only a ``query_handle`` is more."""
+        """The vector of a query. Any string is text, a segment's URI too; only a ``query_handle`` is more.
+
+        Raises:
+            bedrock_marengo.InputError: An empty text, or one that is too long with ``truncate="error"``.
+            bedrock_marengo.ServiceError: AWS refused.
+        """
         is_handle = isinstance(text, str) and text.startswith(_HANDLE)
         query = self._handles.get(text) if is_handle else None
         if isinstance(query, list):
@@ -189,6 +213,10 @@ class MarengoEmbeddings(BaseModel, Embeddings):
         ``store.as_retriever().invoke(embeddings.query_handle(Query(image=Path("goal.jpg"))))`` searches by image in any
         store. It is good in this process, with these embeddings; it opens nothing but what ``query`` holds.
         """
+        if not isinstance(query, Query) and not self._is_vector(query):
+            raise InputError(
+                f"{brief(query)} is no query: give Query(...), or a vector: a list of {self.marengo.dimension} numbers."
+            )
         handle = f"{_HANDLE}{uuid.uuid4()}"
         self._keep(handle, query)
         return handle
@@ -206,6 +234,10 @@ class MarengoEmbeddings(BaseModel, Embeddings):
             image: bytes, ``Media``, ``pathlib.Path``, "s3://...", base64, a data URI; a path as a string only with
                 ``local_files=True`` or below ``local_root``.
             uris: several of these.
+
+        Raises:
+            bedrock_marengo.InputError: Not one of the two, no image, or a path that may not be opened.
+            bedrock_marengo.ServiceError: AWS refused.
         """
         if (image is None) == (uris is None):
             raise InputError("embed_image takes one image, or uris=[...].")
@@ -214,16 +246,28 @@ class MarengoEmbeddings(BaseModel, Embeddings):
         assert image is not None  # noqa: S101
         return self._floats(self.marengo.embed_image(self._image(image)))
 
-    def embed_images(self, images: Sequence[ImageLike]) -> list[Vector]:
-        """One vector for each image, in order, many calls at once."""
+    def embed_images(self, images: Iterable[ImageLike]) -> list[Vector]:
+        """One vector for each image, in order, many calls at once. Raises as ``embed_image``."""
+        images = many(images, "embed_images", "images")
         return [self._floats(vector) for vector in self.marengo.embed_images(map(self._image, images))]
 
     def embed_text_image(self, text: str, image: ImageLike) -> Vector:
-        """A text and an image as one vector. Marengo 3.0."""
+        """A text and an image as one vector. Marengo 3.0.
+
+        Raises:
+            bedrock_marengo.InputError: The model has no such input, or one of the two can't be used.
+            bedrock_marengo.ServiceError: AWS refused.
+        """
         return self._floats(self.marengo.embed_text_image(text, self._image(image)))
 
     def embed_multi_input(self, text: str | None, images: Mapping[str, ImageLike] | Sequence[ImageLike]) -> Vector:
-        """Up to 10 images as one vector, placed in the text by ``<@name>``. Marengo 3.0."""
+        """Up to 10 images as one vector, placed in the text by ``<@name>``. Marengo 3.0.
+
+        Raises:
+            bedrock_marengo.InputError: The model has no such input, or a name in the text has no image.
+            bedrock_marengo.ServiceError: AWS refused.
+        """
+        check_images(images)
         if isinstance(images, Mapping):
             found: Any = {name: self._image(image) for name, image in images.items()}
         else:
@@ -263,6 +307,9 @@ class MarengoEmbeddings(BaseModel, Embeddings):
     def _image(self, image: ImageLike) -> Media:
         return open_image(image, local_files=self.local_files, local_root=self.local_root)
 
+    def _is_vector(self, given: Any) -> bool:
+        return isinstance(given, list) and len(given) == self.marengo.dimension and all(map(is_number, given))
+
     def _floats(self, vector: Any) -> Vector:
         if self.normalize:
             vector = vector / np.linalg.norm(vector)
@@ -288,12 +335,31 @@ class MarengoEmbeddings(BaseModel, Embeddings):
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         super().__setstate__(state)
-        fresh: dict[str, Any] = {"_lock": threading.RLock(), "_built": None, "_handles": OrderedDict()}
+        fresh: dict[str, Any] = {"_lock": Lock(), "_built": None, "_handles": OrderedDict()}
         object.__setattr__(self, "__pydantic_private__", fresh)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> MarengoEmbeddings:
         # Within a process a copy keeps its credentials, and shares the client.
         return self.__copy__()
+
+
+def told(cls: type[Model], values: Any, handler: ModelWrapValidatorHandler[Model]) -> Model:
+    """Make a component of its settings, with errors that name them and never hold what was handed in: it may be secret.
+
+    Raises:
+        ValidationError: A setting does not fit, or none is called so.
+    """
+    said: list[tuple[str, str, tuple[int | str, ...]]]
+    try:
+        if isinstance(values, dict):
+            check_known(values, cls.model_fields, cls.__name__)
+        return handler(values)
+    except InputError as error:
+        said = [("value_error", f"Value error, {error}", ())]
+    except ValidationError as error:
+        said = [(line["type"], line["msg"], line["loc"]) for line in error.errors(include_url=False)]
+    lines = [InitErrorDetails(type=PydanticCustomError(kind, words), loc=loc, input=None) for kind, words, loc in said]
+    raise ValidationError.from_exception_data(cls.__name__, lines, hide_input=True)
 
 
 def _open(value: Any) -> Any:

@@ -11,6 +11,7 @@ from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
 
 from bedrock_marengo import ConfigurationError
+from bedrock_marengo.checks import brief
 from bedrock_marengo.search import Place
 
 __all__ = ["KNOWN_STORES", "Found", "KnownStore", "Row", "find_known_store"]
@@ -54,6 +55,8 @@ def find_known_store(store: VectorStore) -> KnownStore | None:
 
 def _in_memory_search(store: Any, vector: list[float], k: int, place: Place, own: Any) -> list[Found]:
     holds = _holds(place)
+    if own is not None and not callable(own):
+        raise ConfigurationError(f"filter={brief(own)}: InMemoryVectorStore takes a callable from a Document to bool.")
     found: list[Found] = store.similarity_search_with_score_by_vector(
         vector, k, filter=lambda document: holds(document.metadata) and (own is None or own(document))
     )

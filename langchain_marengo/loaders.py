@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,14 +11,20 @@ from typing import Any, Literal
 
 from langchain_core.document_loaders import BaseLoader
 from langchain_core.documents import Document
-from tqdm.auto import tqdm
+from tqdm import TqdmWarning
 
-from bedrock_marengo import Done, MarengoError, Segmentation
+from bedrock_marengo import ConfigurationError, Done, MarengoError, Segmentation
+from bedrock_marengo.checks import brief, many
 from bedrock_marengo.inputs import Sources
 from bedrock_marengo.media import Progress
 from bedrock_marengo.prices import Usage
-from bedrock_marengo.rows import Failures, OnError, Transcripts, rows_of
+from bedrock_marengo.rows import Failures, OnError, Transcripts, check_transcripts, own_fields, rows_of
 from langchain_marengo.embeddings import MarengoEmbeddings
+
+with warnings.catch_warnings():
+    # In a notebook without ipywidgets it says so when imported, and draws with letters.
+    warnings.simplefilter("ignore", TqdmWarning)
+    from tqdm.auto import tqdm
 
 __all__ = ["MarengoLoader"]
 
@@ -52,11 +59,11 @@ class MarengoLoader(BaseLoader):
         jobs_at_once: jobs in flight.
         force: pay again for what was embedded before.
 
-    Example:
-        .. code-block:: python
-
-            loader = MarengoLoader("s3://bucket/videos/", embeddings=embeddings)
-            store = Chroma.from_documents(loader.load(), embeddings)
+    Examples:
+        ```python
+        loader = MarengoLoader("s3://bucket/videos/", embeddings=embeddings)
+        store = Chroma.from_documents(loader.load(), embeddings)
+        ```
     """
 
     def __init__(
@@ -82,6 +89,15 @@ class MarengoLoader(BaseLoader):
         jobs_at_once: int = 64,
         force: bool = False,
     ) -> None:
+        if not isinstance(embeddings, MarengoEmbeddings):
+            raise ConfigurationError(f"embeddings is {type(embeddings).__name__}: give MarengoEmbeddings(...).")
+        if metadata is not None and not callable(metadata):
+            raise ConfigurationError(
+                f"metadata={brief(metadata)}: give a callable from a source's URI to a flat dict, such as "
+                "lambda source: {'tenant': 'acme'}."
+            )
+        check_transcripts(transcripts)
+        Failures(on_error)
         self._client = embeddings.marengo
         self._listing = self._client.list_media(
             source, suffixes=suffixes, exclude=exclude, modified_after=modified_after, limit=limit
@@ -99,7 +115,7 @@ class MarengoLoader(BaseLoader):
         }
         self._transcripts = transcripts
         self._metadata = metadata
-        self._object_tags = object_tags
+        self._object_tags = tuple(many(object_tags, "object_tags", "names"))
         self._on_error = on_error
         self._show_progress = show_progress
 
@@ -114,34 +130,35 @@ class MarengoLoader(BaseLoader):
         Raises:
             bedrock_marengo.MarengoError: The one that failed, or ``MediaFailedError`` if several did, at the end.
         """
-        failures = Failures(self._on_error)
+        failures, own = Failures(self._on_error), _OwnFields(self._own_fields)
         with self._bar() as bar:
-            for done in self._client.embed_many(self._listing, on_progress=bar.tell, **self._settings):
+            settings = {"on_progress": bar.tell, "vet": own.read, **self._settings}
+            for done in self._client.embed_many(self._listing, **settings):
                 bar.count()
-                yield from self._documents(done, failures)
+                yield from self._documents(done, own, failures)
         failures.raise_noted()
 
     async def alazy_load(self) -> AsyncIterator[Document]:
         """``lazy_load`` for asyncio."""
-        failures = Failures(self._on_error)
+        failures, own = Failures(self._on_error), _OwnFields(self._own_fields)
         with self._bar() as bar:
-            async for done in self._client.aembed_many(self._listing, on_progress=bar.tell, **self._settings):
+            settings = {"on_progress": bar.tell, "vet": own.read, **self._settings}
+            async for done in self._client.aembed_many(self._listing, **settings):
                 bar.count()
-                for document in await self._client.run_async(self._documents, done, failures):
+                for document in await self._client.run_async(self._documents, done, own, failures):
                     yield document
         failures.raise_noted()
 
-    def _documents(self, done: Done, failures: Failures) -> list[Document]:
+    def _documents(self, done: Done, own: _OwnFields, failures: Failures) -> list[Document]:
         try:
             if done.segments is None:
                 raise done.error or AssertionError("a medium has segments or an error")
-            own = self._own_fields(done.segments.source)
             rows = rows_of(
                 self._client,
                 done.segments,
                 source=done.media or done.source,
                 transcripts=self._transcripts,
-                metadata=own,
+                metadata=own.take(done.segments.source),
             )
         except MarengoError as error:
             failures.note(replace(done, error=error))
@@ -152,9 +169,24 @@ class MarengoLoader(BaseLoader):
         return _Bar(self._show_progress, self._listing.known_total, self._client.usage)
 
     def _own_fields(self, source: str) -> dict[str, Any]:
-        tags = self._client.object_tags(source) if self._object_tags else {}
-        own = self._metadata(source) if self._metadata else {}
-        return {**{name: tags.get(name, "") for name in self._object_tags}, **own}
+        return own_fields(self._client, source, metadata=self._metadata, object_tags=self._object_tags)
+
+
+class _OwnFields:
+    """The user's own fields by source: read before a medium is paid for, taken once it is done."""
+
+    def __init__(self, read: Callable[[str], dict[str, Any]]) -> None:
+        self._read = read
+        self._held: dict[str, dict[str, Any]] = {}
+
+    def read(self, source: str) -> None:
+        """Called by the threads that embed."""
+        self._held[source] = self._read(source)
+
+    def take(self, source: str) -> dict[str, Any]:
+        """The fields; read anew for a source that came twice."""
+        held = self._held.pop(source, None)
+        return self._read(source) if held is None else held
 
 
 class _Bar:

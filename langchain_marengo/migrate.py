@@ -11,6 +11,7 @@ from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
 
 from bedrock_marengo import ConfigurationError, Done, MarengoError, MediaFailedError
+from bedrock_marengo.checks import brief
 from bedrock_marengo.inputs import MediaLike
 from bedrock_marengo.migration import Inventory, Plan, missing, plan_migration, take_inventory
 from langchain_marengo.embeddings import MarengoEmbeddings
@@ -84,6 +85,13 @@ def migrate(
         ConfigurationError: ``old`` and ``new`` are one store, ``new`` holds another model, or a store isn't known.
         bedrock_marengo.MediaFailedError: Media that could not be embedded, or that did not all arrive.
     """
+    if not isinstance(embeddings, MarengoEmbeddings):
+        raise ConfigurationError(f"embeddings is {type(embeddings).__name__}: give MarengoEmbeddings(...).")
+    if on_error not in ("raise", "skip"):
+        raise ConfigurationError(f"on_error={brief(on_error)}: give 'raise' or 'skip'.")
+    for name, call in (("cost", cost), ("switch", switch)):
+        if call is not None and not callable(call):
+            raise ConfigurationError(f"{name}={brief(call)}: give a callable.")
     model_id = embeddings.marengo.model_id
     held = inventory(new)
     if old is new or held.models.keys() - {model_id}:

@@ -12,9 +12,10 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
 from langchain_core.runnables import RunnableConfig
 from langchain_core.vectorstores import VectorStore
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, model_validator
 
-from bedrock_marengo import InputError, Query, Segment
+from bedrock_marengo import Query, Segment
+from bedrock_marengo.checks import check_known
 from bedrock_marengo.search import (
     ALPHA,
     MOST_HITS,
@@ -23,7 +24,9 @@ from bedrock_marengo.search import (
     Moment,
     Place,
     SearchSettings,
+    check_alpha,
     check_models,
+    check_tracks,
     cosines,
     find_moments,
     intent_weights,
@@ -32,7 +35,7 @@ from bedrock_marengo.search import (
     weights_of,
     widening,
 )
-from langchain_marengo.embeddings import MarengoEmbeddings
+from langchain_marengo.embeddings import MarengoEmbeddings, told
 from langchain_marengo.known_stores import Found, KnownStore, find_known_store
 
 __all__ = ["MarengoRetriever"]
@@ -64,13 +67,15 @@ class MarengoRetriever(BaseRetriever):
     one search) and ``tracks``: track -> ``{"rank": from 1, "score": cosine}``. All settings below but the stores and
     the embeddings can be given to ``invoke`` too.
 
-    Example:
-        .. code-block:: python
-
-            retriever = MarengoRetriever(vectorstore=store, embeddings=embeddings, k=5, merge_gap_sec=0)
-            retriever.invoke("a goal from a corner")
-            retriever.invoke(Query(image=Path("goal.jpg")), weights="intent", filter={"tenant": "acme"})
+    Examples:
+        ```python
+        retriever = MarengoRetriever(vectorstore=store, embeddings=embeddings, k=5, merge_gap_sec=0)
+        retriever.invoke("a goal from a corner")
+        retriever.invoke(Query(image=Path("goal.jpg")), weights="intent", filter={"tenant": "acme"})
+        ```
     """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 
     embeddings: MarengoEmbeddings
     """What the query is embedded with, and whose segments the store holds."""
@@ -112,8 +117,14 @@ class MarengoRetriever(BaseRetriever):
         if (self.vectorstore is None) == (not self.vectorstores):
             raise ValueError("MarengoRetriever takes vectorstore=, or vectorstores={track: store}.")
         # Finds a wrong track, preset or number when it is typed.
-        self._settings({}, weights_of(_preset(self.weights), self._tracks))
+        check_tracks(self._tracks, self.embeddings.marengo.model)
+        self._check({})
         return self
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _told(cls, values: Any, handler: ModelWrapValidatorHandler[MarengoRetriever]) -> MarengoRetriever:
+        return told(cls, values, handler)
 
     def invoke(self, input: str | Query, config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:  # noqa: A002
         """The moments that answer a query, best first.
@@ -165,9 +176,9 @@ class MarengoRetriever(BaseRetriever):
         return SearchSettings(weights=weights, **{name: given.get(name, getattr(self, name)) for name in _SETTINGS})
 
     def _search(self, query: str, given: dict[str, Any], run_metadata: dict[str, Any]) -> list[Document]:
-        if unknown := sorted(set(given) - {*_IN_INVOKE, "verbose"}):
-            # A filter that is misspelt must not be passed over.
-            raise InputError(f"{', '.join(unknown)}: no setting of MarengoRetriever. Known: {', '.join(_IN_INVOKE)}.")
+        # A filter that is misspelt must not be passed over, nor a query be paid for that can't be answered.
+        check_known(set(given) - {"verbose"}, _IN_INVOKE, "MarengoRetriever")
+        self._check(given)
         if isinstance(query, _Asked):
             query = self.embeddings.query_handle(query.query)
         vector = self.embeddings.embed_query(query)
@@ -178,6 +189,10 @@ class MarengoRetriever(BaseRetriever):
         documents: dict[Segment, Document] = {}
         hits = self._hits(vector, settings, given.get("filter", self.filter), documents)
         return [_document(moment, documents) for moment in find_moments(hits, settings)]
+
+    def _check(self, given: Mapping[str, Any]) -> None:
+        check_alpha(given.get("alpha", self.alpha))
+        self._settings(given, weights_of(_preset(given.get("weights", self.weights)), self._tracks))
 
     def _weights(self, given: Mapping[str, Any], vector: list[float]) -> dict[str, float]:
         weights = given.get("weights", self.weights)

@@ -8,6 +8,8 @@ from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
 
 from bedrock_marengo import ConfigurationError, InputError, MarengoError, Segment
+from bedrock_marengo.checks import brief, is_whole, many
+from bedrock_marengo.inputs import split_s3_uri
 from langchain_marengo.embeddings import MarengoEmbeddings
 from langchain_marengo.known_stores import KNOWN_STORES, KnownStore, find_known_store
 
@@ -37,12 +39,14 @@ def add_segments(
         ConfigurationError: The store embeds with something else, or ``replace`` isn't known for it.
         InputError: A Document that is no segment.
     """
+    _check_store(store)
     known = _known(store, "replace=True") if replace else find_known_store(store)
     _check_embeddings(store)
+    _check_size(chunk_size)
     added: dict[str, str] = {}
-    for chunk in _chunks(documents, chunk_size):
+    for chunk in _chunks(many(documents, "add_segments", "Documents"), chunk_size):
         new = {key: document for key, document in chunk.items() if key not in added}
-        added.update({key: document.metadata["source"] for key, document in new.items()})
+        added.update({key: _segment(document).source for key, document in new.items()})
         if known is not None and known.make_room is not None:
             known.make_room(store, list(new))
         store.add_documents(list(new.values()), ids=list(new))
@@ -69,8 +73,14 @@ def delete_segments(store: VectorStore, source: str, *, chunk_size: int = CHUNK)
         How many there were.
 
     Raises:
+        InputError: The source is no S3 URI of an object.
         ConfigurationError: It isn't known how this store lists a source's segments.
     """
+    # None would list, and so take out, all there is.
+    if split_s3_uri(source)[1].rpartition("/")[2] == "":
+        raise InputError(f"{source!r} names no object: segments are taken out source by source.")
+    _check_store(store)
+    _check_size(chunk_size)
     ids = [key for key, _ in _known(store, "delete_segments").rows(store, source)]
     _delete(store, ids, chunk_size)
     return len(ids)
@@ -84,6 +94,16 @@ async def adelete_segments(store: VectorStore, source: str, *, chunk_size: int =
             f"{type(store).__name__} does not tell its embeddings: use delete_segments in a thread."
         )
     return await embeddings.marengo.run_async(delete_segments, store, source, chunk_size=chunk_size)
+
+
+def _check_store(store: VectorStore) -> None:
+    if not isinstance(store, VectorStore):
+        raise ConfigurationError(f"{brief(store)} is no VectorStore of LangChain's: give the store first.")
+
+
+def _check_size(chunk_size: int) -> None:
+    if not is_whole(chunk_size):
+        raise ConfigurationError(f"chunk_size={brief(chunk_size)}: give a whole number of rows from 1.")
 
 
 def _check_embeddings(store: VectorStore) -> MarengoEmbeddings | None:
@@ -115,10 +135,12 @@ def _chunks(documents: Iterable[Document], size: int) -> Iterator[dict[str, Docu
 
 
 def _segment(document: Document) -> Segment:
+    if not isinstance(document, Document):
+        raise InputError(f"{brief(document)} is no Document: add_segments takes a list of what MarengoLoader loads.")
     segment = Segment.find(document.page_content)
     if segment is None:
         raise InputError(
-            f"{document.page_content[:80]!r} is no segment's text: add_segments takes what MarengoLoader loads; "
+            f"{brief(document.page_content)} is no segment's text: add_segments takes what MarengoLoader loads; "
             "add other Documents by store.add_documents."
         )
     return segment

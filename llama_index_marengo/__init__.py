@@ -1,6 +1,7 @@
 """TwelveLabs Marengo on Amazon Bedrock for LlamaIndex. Unofficial; not by AWS, TwelveLabs or LlamaIndex."""
 
 from bedrock_marengo import Media, Query, Segment, Segmentation
+from llama_index_marengo.context import amoment_blocks, format_moments, moment_blocks
 from llama_index_marengo.docstores import SegmentDocumentStore
 from llama_index_marengo.embeddings import MarengoEmbedding
 from llama_index_marengo.postprocessors import MarengoLinks
@@ -19,4 +20,7 @@ __all__ = [
     "Segment",
     "SegmentDocumentStore",
     "Segmentation",
+    "amoment_blocks",
+    "format_moments",
+    "moment_blocks",
 ]

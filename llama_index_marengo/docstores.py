@@ -22,11 +22,11 @@ class SegmentDocumentStore(SimpleDocumentStore):
     of one long video, and as long to take them out. This one appends and removes in place; either reads what the other
     persisted.
 
-    Example:
-        .. code-block:: python
-
-            storage = StorageContext.from_defaults(docstore=SegmentDocumentStore())
-            VectorStoreIndex.from_documents(media, storage_context=storage, transformations=[segmenter])
+    Examples:
+        ```python
+        storage = StorageContext.from_defaults(docstore=SegmentDocumentStore())
+        VectorStoreIndex.from_documents(media, storage_context=storage, transformations=[segmenter])
+        ```
     """
 
     def _get_kv_pairs_for_insert(

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
-from llama_index.core.bridge.pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+from llama_index.core.bridge.pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
 from llama_index.core.schema import BaseNode
+from pydantic import ModelWrapValidatorHandler
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from bedrock_marengo import ConfigurationError, MarengoClient, Media, Query, Segment
-from bedrock_marengo.inputs import ImageLike, open_image
+from bedrock_marengo import ConfigurationError, InputError, MarengoClient, Media, Query, Segment
+from bedrock_marengo.checks import brief, check_known, many
+from bedrock_marengo.forking import Lock
+from bedrock_marengo.inputs import ImageLike, check_images, open_image
 
-__all__ = ["MarengoEmbedding", "with_embed_model"]
+__all__ = ["MarengoEmbedding", "check_nodes", "made_with_embed_model"]
 
 Image = ImageLike | BytesIO
 Vector = list[float]
+Model = TypeVar("Model", bound=BaseModel)
 
 _SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 # Fields of ours -> keyword arguments of MarengoClient.
@@ -50,7 +62,7 @@ _CLIENT = {
 }
 # What LlamaIndex puts before a node's text begins so: "key: value".
 _METADATA = re.compile(r"[^\s:][^\n:]*: ")
-_PARAGRAPH = re.compile(r"\n\n(?=s3://)")
+_PARAGRAPH = re.compile(r"\n\n(s3://[^\n]*)")
 
 
 class MarengoEmbedding(MultiModalEmbedding):
@@ -60,13 +72,15 @@ class MarengoEmbedding(MultiModalEmbedding):
     for 2.7. A text that is a segment's, also behind the metadata that LlamaIndex puts first, is not embedded as text:
     it gets the segment's own vector, without a call that costs.
 
-    Example:
-        .. code-block:: python
-
-            Settings.embed_model = MarengoEmbedding(region_name="us-east-1", output_s3_uri="s3://bucket/marengo/")
+    Examples:
+        ```python
+        Settings.embed_model = MarengoEmbedding(region_name="us-east-1", output_s3_uri="s3://bucket/marengo/")
+        ```
     """
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=(), arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", protected_namespaces=(), arbitrary_types_allowed=True, hide_input_in_errors=True
+    )
 
     model_name: str = "3.0"
     """"3.0", "2.7", a model ID, an inference profile's ID, or an ARN of these."""
@@ -117,7 +131,7 @@ class MarengoEmbedding(MultiModalEmbedding):
     local_root: Path | None = None
     """A folder whose files a path as a string may open."""
 
-    _lock: Any = PrivateAttr(default_factory=threading.RLock)
+    _lock: Lock = PrivateAttr(default_factory=Lock)
     _built: tuple[dict[str, Any], MarengoClient] | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
@@ -125,6 +139,11 @@ class MarengoEmbedding(MultiModalEmbedding):
         # Makes no client and no call: finds a wrong model, owner or prefix when it is typed.
         _ = self.marengo
         return self
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _made(cls, values: Any, handler: ModelWrapValidatorHandler[MarengoEmbedding]) -> MarengoEmbedding:
+        return made(cls, values, handler)
 
     @classmethod
     def class_name(cls) -> str:
@@ -156,10 +175,8 @@ class MarengoEmbedding(MultiModalEmbedding):
         return await self.marengo.run_async(self._get_text_embedding, text)
 
     def _get_text_embeddings(self, texts: list[str]) -> list[Vector]:
-        segments = [find_segment(text) for text in texts]
-        plain = iter(self.marengo.embed_texts([text for text, s in zip(texts, segments, strict=True) if s is None]))
-        known = iter(self.marengo.segment_vectors([segment for segment in segments if segment is not None]))
-        return [self.floats(next(plain if segment is None else known)) for segment in segments]
+        vectors = self.marengo.vectors_of([find_segment(text) or text for text in texts])
+        return [self.floats(vector) for vector in vectors]
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[Vector]:
         return await self.marengo.run_async(self._get_text_embeddings, texts)
@@ -176,13 +193,35 @@ class MarengoEmbedding(MultiModalEmbedding):
     async def _aget_image_embeddings(self, img_file_paths: Sequence[Image]) -> list[Vector]:
         return await self.marengo.run_async(self._get_image_embeddings, img_file_paths)
 
+    def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Vector]:
+        """LlamaIndex's own, but for a string in place of a list, whose letters would be paid for."""
+        texts = list(many(texts, "get_text_embedding_batch", "texts"))
+        return super().get_text_embedding_batch(texts, show_progress, **kwargs)
+
+    async def aget_text_embedding_batch(
+        self, texts: list[str], show_progress: bool = False, **kwargs: Any
+    ) -> list[Vector]:
+        """``get_text_embedding_batch`` for asyncio."""
+        texts = list(many(texts, "aget_text_embedding_batch", "texts"))
+        return await super().aget_text_embedding_batch(texts, show_progress, **kwargs)
+
+    def get_agg_embedding_from_queries(self, queries: list[str], agg_fn: Any = None) -> Vector:
+        """LlamaIndex's own, but for a string in place of a list, whose letters would be paid for, and an empty list."""
+        return super().get_agg_embedding_from_queries(_queries(queries), agg_fn)
+
+    async def aget_agg_embedding_from_queries(self, queries: list[str], agg_fn: Any = None) -> Vector:
+        """``get_agg_embedding_from_queries`` for asyncio."""
+        return await super().aget_agg_embedding_from_queries(_queries(queries), agg_fn)
+
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """Embed the nodes that have no vector yet; a segment keeps its own."""
+        check_nodes(nodes, "MarengoEmbedding")
         super().__call__([node for node in nodes if node.embedding is None], **kwargs)
         return nodes
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """``__call__`` for asyncio."""
+        check_nodes(nodes, "MarengoEmbedding")
         await super().acall([node for node in nodes if node.embedding is None], **kwargs)
         return nodes
 
@@ -199,10 +238,17 @@ class MarengoEmbedding(MultiModalEmbedding):
         Raises:
             bedrock_marengo.InputError: The model has no such input, or one of the two can't be used.
         """
+        if text is None:
+            raise InputError("This text is None: give one, or embed the image alone by get_image_embedding.")
         return self._embed(Query(text=text, image=self._image(image)))
 
     def get_multi_input_embedding(self, text: str | None, images: Mapping[str, Image] | Sequence[Image]) -> Vector:
-        """Up to 10 images as one vector, placed in the text by ``<@name>`` if there is one. Marengo 3.0."""
+        """Up to 10 images as one vector, placed in the text by ``<@name>`` if there is one. Marengo 3.0.
+
+        Raises:
+            bedrock_marengo.InputError: The model has no such input, or a name in the text has no image.
+        """
+        check_images(images)
         if isinstance(images, Mapping):
             return self._embed(Query(text=text, images={name: self._image(image) for name, image in images.items()}))
         return self._embed(Query(text=text, images=[self._image(image) for image in images]))
@@ -240,7 +286,7 @@ class MarengoEmbedding(MultiModalEmbedding):
 
     def _embed(self, query: Query) -> Vector:
         with self.callback_manager.event(
-            CBEventType.EMBEDDING, payload={EventPayload.SERIALIZED: self.to_payload()}
+            CBEventType.EMBEDDING, payload={EventPayload.SERIALIZED: self.to_dict()}
         ) as event:
             vector = self.floats(self.marengo.embed_query(query))
             event.on_end(payload={EventPayload.CHUNKS: [query.text or ""], EventPayload.EMBEDDINGS: [vector]})
@@ -271,10 +317,41 @@ class MarengoEmbedding(MultiModalEmbedding):
 
 def find_segment(text: str) -> Segment | None:
     """The segment that a text is, at once or behind metadata as ``node.get_content(MetadataMode.EMBED)`` puts them."""
-    if (segment := Segment.find(text)) is not None or not _METADATA.match(text):
+    segment = Segment.find(text)
+    if segment is not None or not isinstance(text, str) or not _METADATA.match(text):
         return segment
-    found = (Segment.find(text[paragraph.end() :]) for paragraph in _PARAGRAPH.finditer(text))
+    found = (Segment.find(paragraph[1]) for paragraph in _PARAGRAPH.finditer(text))
     return next((segment for segment in found if segment is not None), None)
+
+
+def check_nodes(nodes: Any, where: str) -> None:
+    """Refuse what is no list of nodes.
+
+    Raises:
+        InputError: As said.
+    """
+    for node in many(nodes, where, "nodes"):
+        if not isinstance(node, BaseNode):
+            raise InputError(f"{brief(node)} is no node: {where} takes a list of LlamaIndex's nodes or Documents.")
+
+
+def made(cls: type[Model], values: Any, handler: Callable[[Any], Model], known: Iterable[str] = ()) -> Model:
+    """Make a component of its settings, with errors that name them and never hold what was handed in: it may be secret.
+
+    Raises:
+        ValidationError: A setting does not fit, or none is called so.
+    """
+    said: list[tuple[str, str, tuple[int | str, ...]]]
+    try:
+        if isinstance(values, dict):
+            check_known(values, dict.fromkeys([*cls.model_fields, *known]), cls.__name__)
+        return handler(values)
+    except (ConfigurationError, InputError) as error:
+        said = [("value_error", f"Value error, {error}", ())]
+    except ValidationError as error:
+        said = [(line["type"], line["msg"], line["loc"]) for line in error.errors(include_url=False)]
+    lines = [InitErrorDetails(type=PydanticCustomError(kind, words), loc=loc, input=None) for kind, words, loc in said]
+    raise ValidationError.from_exception_data(cls.__name__, lines, hide_input=True)
 
 
 def with_embed_model(values: Any) -> Any:
@@ -293,6 +370,18 @@ def with_embed_model(values: Any) -> Any:
     if own:
         raise ConfigurationError(f"Give embed_model=, or its settings ({', '.join(own)}), not both.")
     return values
+
+
+def made_with_embed_model(cls: type[Model], values: Any, handler: ModelWrapValidatorHandler[Model]) -> Model:
+    """``made`` for a component that has an ``embed_model``, or takes its settings in its place."""
+    return made(cls, values, lambda given: handler(with_embed_model(given)), MarengoEmbedding.model_fields)
+
+
+def _queries(queries: list[str]) -> list[str]:
+    found = list(many(queries, "get_agg_embedding_from_queries", "queries"))
+    if not found:
+        raise InputError("An empty query has no vector: give at least one word, or a Query.")
+    return found
 
 
 def _open(value: Any) -> Any:

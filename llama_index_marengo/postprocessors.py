@@ -8,10 +8,13 @@ from typing import Any
 from llama_index.core.bridge.pydantic import ConfigDict, Field, model_validator
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+from pydantic import ModelWrapValidatorHandler
 
-from bedrock_marengo import Segment
-from bedrock_marengo.links import citation
-from llama_index_marengo.embeddings import MarengoEmbedding, with_embed_model
+from bedrock_marengo import InputError, Segment
+from bedrock_marengo.checks import brief, many
+from bedrock_marengo.found import check_below, lies_below
+from bedrock_marengo.links import check_lifetime, citation
+from llama_index_marengo.embeddings import MarengoEmbedding, made_with_embed_model
 
 __all__ = ["MarengoLinks"]
 
@@ -23,29 +26,34 @@ class MarengoLinks(BaseNodePostprocessor):
     retrieval, so no store ever keeps it; it is for the page that shows the answer and kept out of the LLM's text,
     where the citation is. Other nodes pass through.
 
-    Args:
-        embed_model: whose S3 settings and credentials sign; or its settings as plain keywords.
-        expires_sec: how long the URL works, at most 7 days and the credentials' own life.
-        below: S3 prefixes; only their media get a URL. Give it where others can write to your store, for a segment
-            that they make up could name any object your credentials can read.
-
-    Example:
-        .. code-block:: python
-
-            engine = index.as_query_engine(node_postprocessors=[MarengoLinks(embed_model=embed_model)])
-            engine.query("a goal from a corner").source_nodes[0].metadata["url"]
+    Examples:
+        ```python
+        engine = index.as_query_engine(node_postprocessors=[MarengoLinks(embed_model=embed_model)])
+        engine.query("a goal from a corner").source_nodes[0].metadata["url"]
+        ```
     """
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
     embed_model: MarengoEmbedding = Field(exclude=True)
+    """Whose S3 settings and credentials sign; or its settings as plain keywords."""
     expires_sec: int = 3600
+    """How long the URL works, at most 7 days and the credentials' own life."""
     below: Sequence[str] | None = None
+    """S3 folders and objects; only these media get a URL. Give it where others can write to your store, for a segment
+    that they make up could name any object your credentials can read.
+    """
 
-    @model_validator(mode="before")
+    @model_validator(mode="after")
+    def _settings_fit(self) -> MarengoLinks:
+        check_lifetime(self.expires_sec)
+        check_below(self.below)
+        return self
+
+    @model_validator(mode="wrap")
     @classmethod
-    def _embed_model(cls, values: Any) -> Any:
-        return with_embed_model(values)
+    def _made(cls, values: Any, handler: ModelWrapValidatorHandler[MarengoLinks]) -> MarengoLinks:
+        return made_with_embed_model(cls, values, handler)
 
     @classmethod
     def class_name(cls) -> str:
@@ -55,7 +63,7 @@ class MarengoLinks(BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        return [self._linked(node) for node in nodes]
+        return [self._linked(node) for node in many(nodes, "MarengoLinks", "nodes")]
 
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
@@ -63,11 +71,13 @@ class MarengoLinks(BaseNodePostprocessor):
         return await self.embed_model.marengo.run_async(self._postprocess_nodes, nodes, query_bundle)
 
     def _linked(self, found: NodeWithScore) -> NodeWithScore:
+        if not isinstance(found, NodeWithScore):
+            raise InputError(f"{brief(found)} is no NodeWithScore: MarengoLinks takes what a retriever found.")
         segment = Segment.find(found.node.get_content(MetadataMode.NONE))
         if segment is None:
             return found
         own = {"citation": citation(segment)}
-        if self.below is None or segment.source.startswith(tuple(self.below)):
+        if lies_below(segment.source, self.below):
             own["url"] = self.embed_model.marengo.playable_url(segment, expires_sec=self.expires_sec)
         node = found.node.model_copy()
         node.metadata = {**node.metadata, **own}

@@ -12,13 +12,14 @@ from typing import Any
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from llama_index.core.readers.base import BasePydanticReader, ResourcesReaderMixin
 from llama_index.core.schema import Document
+from pydantic import ModelWrapValidatorHandler
 
 from bedrock_marengo import Done, InputError, MarengoError, MarengoWarning, Media
+from bedrock_marengo.checks import brief
 from bedrock_marengo.inputs import Sources
-from bedrock_marengo.rows import Failures, OnError
-from bedrock_marengo.segments import checked_metadata
+from bedrock_marengo.rows import Failures, OnError, own_fields
 from bedrock_marengo.sources import MediaListing
-from llama_index_marengo.embeddings import MarengoEmbedding, with_embed_model
+from llama_index_marengo.embeddings import MarengoEmbedding, made_with_embed_model
 
 __all__ = ["DOCUMENT_KEYS", "MarengoReader"]
 
@@ -35,46 +36,45 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
     (``DocstoreStrategy.UPSERTS_AND_DELETE`` then takes out the old one). The captions beside it go along in
     ``metadata["captions"]``.
 
-    Args:
-        source: ``s3://bucket/prefix/``, ``s3://bucket/key``, a ``pathlib.Path`` of a file or folder, ``Media``, a
-            ``Manifest``, or a list of these.
-        embed_model: whose S3 settings, credentials and output prefix to use; or its settings as plain keywords.
-        suffixes: of a prefix or folder only these, such as [".mp4"].
-        exclude: glob patterns of keys to leave out.
-        modified_after: of a prefix, folder or manifest only what was modified after this time, which names its zone.
-        limit: at most this many media.
-        metadata: source URI -> flat dict of your own fields, such as a tenant; each segment gets them.
-        object_tags: these tags of each S3 object become fields of your own, "" where it has none.
-        on_error: "raise" (after all other media), "skip", or a callable that gets the source and the error.
-
-    Example:
-        .. code-block:: python
-
-            media = MarengoReader("s3://bucket/videos/", embed_model=embed_model).load_data()
+    Examples:
+        ```python
+        media = MarengoReader("s3://bucket/videos/", embed_model=embed_model).load_data()
+        ```
     """
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
     is_remote: bool = True
     source: Any
+    """``s3://bucket/prefix/``, ``s3://bucket/key``, a ``pathlib.Path`` of a file or folder, ``Media``, a ``Manifest``,
+    or a list of these.
+    """
     embed_model: MarengoEmbedding = Field(exclude=True)
+    """Whose S3 settings, credentials and output prefix to use; or its settings as plain keywords."""
     suffixes: Sequence[str] | None = None
+    """Of a prefix or folder only these, such as [".mp4"]."""
     exclude: Sequence[str] = ()
+    """Glob patterns of keys to leave out."""
     modified_after: datetime | None = None
+    """Of a prefix, folder or manifest only what was modified after this time, which names its zone."""
     limit: int | None = None
+    """At most this many media."""
     metadata: Callable[[str], Mapping[str, Any]] | None = Field(default=None, exclude=True)
+    """Source URI -> flat dict of your own fields, such as a tenant; each segment gets them."""
     object_tags: Sequence[str] = ()
+    """These tags of each S3 object become fields of your own, "" where it has none."""
     on_error: OnError = Field(default="raise", exclude=True)
+    """"raise" (after all other media), "skip", or a callable that gets the source and the error."""
 
     _skipped: Counter[str] = PrivateAttr(default_factory=Counter)
 
     def __init__(self, source: Sources, **settings: Any) -> None:
         super().__init__(**{"source": source, **settings})
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _embed_model(cls, values: Any) -> Any:
-        return with_embed_model(values)
+    def _made(cls, values: Any, handler: ModelWrapValidatorHandler[MarengoReader]) -> MarengoReader:
+        return made_with_embed_model(cls, values, handler)
 
     @classmethod
     def class_name(cls) -> str:
@@ -153,6 +153,8 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
         return listing
 
     def _resource(self, resource_id: str) -> Media:
+        if not isinstance(resource_id, str):
+            raise InputError(f"{brief(resource_id)} is no resource: see list_resources().")
         if resource_id.startswith("s3://"):
             return Media.from_s3(resource_id)
         # A string opens no file but one that the user pointed at.
@@ -168,7 +170,7 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
     def _document(self, media: Media) -> Document:
         info = self._info(media)
         uri = info["source"]
-        own = checked_metadata(self._own_fields(uri), uri)
+        own = own_fields(self.embed_model.marengo, uri, metadata=self.metadata, object_tags=self.object_tags)
         if taken := set(own) & set(DOCUMENT_KEYS):
             raise InputError(f"metadata for {uri!r} sets {', '.join(sorted(taken))}, which is the Document's own.")
         metadata = {**info, **own}
@@ -181,11 +183,6 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
             excluded_embed_metadata_keys=list(metadata),
             excluded_llm_metadata_keys=["size", "etag", "captions"],
         )
-
-    def _own_fields(self, uri: str) -> dict[str, Any]:
-        tags = self.embed_model.marengo.object_tags(uri) if self.object_tags else {}
-        own = self.metadata(uri) if self.metadata else {}
-        return {**{name: tags.get(name, "") for name in self.object_tags}, **own}
 
     def _captions(self, media: Media) -> str | None:
         """What lies beside a local file, and so not beside its upload."""

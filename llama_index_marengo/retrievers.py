@@ -17,7 +17,8 @@ from llama_index.core.vector_stores import FilterCondition, FilterOperator, Meta
 from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.dispatcher import active_instrument_tags, instrument_tags
 
-from bedrock_marengo import ConfigurationError, Query, Segment
+from bedrock_marengo import ConfigurationError, InputError, Query, Segment
+from bedrock_marengo.checks import brief
 from bedrock_marengo.search import (
     ALPHA,
     Fusion,
@@ -25,7 +26,9 @@ from bedrock_marengo.search import (
     Moment,
     Place,
     SearchSettings,
+    check_alpha,
     check_models,
+    check_tracks,
     cosines,
     find_moments,
     intent_weights,
@@ -71,12 +74,12 @@ class MarengoRetriever(BaseRetriever):
         bedrock_marengo.InputError: A setting that makes no sense.
         bedrock_marengo.ConfigurationError: No index or both, or an embedding model that is not Marengo.
 
-    Example:
-        .. code-block:: python
-
-            retriever = MarengoRetriever(index=index, similarity_top_k=5, merge_gap_sec=0)
-            retriever.retrieve("a goal from a corner")
-            retriever.retrieve(Query(image=Path("goal.jpg")))
+    Examples:
+        ```python
+        retriever = MarengoRetriever(index=index, similarity_top_k=5, merge_gap_sec=0)
+        retriever.retrieve("a goal from a corner")
+        retriever.retrieve(Query(image=Path("goal.jpg")))
+        ```
     """
 
     def __init__(
@@ -104,11 +107,16 @@ class MarengoRetriever(BaseRetriever):
     ) -> None:
         if (index is None) == (not indices):
             raise ConfigurationError("MarengoRetriever takes index=, or indices={track: index}.")
+        for given in [index] if index is not None else (indices or {}).values():
+            if not isinstance(given, VectorStoreIndex):
+                raise ConfigurationError(f"{brief(given)} is no index: give a VectorStoreIndex.")
+        if filters is not None and not isinstance(filters, MetadataFilters):
+            raise ConfigurationError(f"filters={brief(filters)}: give LlamaIndex's MetadataFilters.")
         first = index if index is not None else next(iter((indices or {}).values()))
         self._embed_model = _marengo(embed_model if embed_model is not None else first._embed_model)
         tracks = tracks_of(self._embed_model.marengo.model)
         self._indices = dict.fromkeys(tracks, first) if index is not None else dict(indices or {})
-        self._weights = weights if isinstance(weights, str) else dict(weights)
+        self._weights = dict(weights) if isinstance(weights, Mapping) else weights
         self._alpha = alpha
         self._filters = filters
         self._settings: dict[str, Any] = {
@@ -125,6 +133,8 @@ class MarengoRetriever(BaseRetriever):
             "fetch_k": fetch_k,
         }
         # Finds a wrong track, preset or number when it is typed.
+        check_tracks(self._indices, self._embed_model.marengo.model)
+        check_alpha(alpha)
         typed = "balanced" if weights == "intent" else weights
         SearchSettings(weights=weights_of(typed, tuple(self._indices)), **self._settings)
         super().__init__(callback_manager=callback_manager, verbose=verbose)
@@ -271,6 +281,8 @@ class _Asked(QueryBundle):
 
 
 def _asked(query: QueryType | Query) -> QueryType:
+    if not isinstance(query, Query | str | QueryBundle):
+        raise InputError(f"{brief(query)} is no query: give a string, a QueryBundle, or Query(text=..., image=...).")
     return _Asked(shown(query), query=query) if isinstance(query, Query) else query
 
 

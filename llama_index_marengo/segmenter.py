@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from llama_index.core.bridge.pydantic import BaseModel, ConfigDict, Field, model_validator
+from llama_index.core.bridge.pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from llama_index.core.schema import (
     BaseNode,
     Document,
@@ -16,12 +17,19 @@ from llama_index.core.schema import (
     TextNode,
     TransformComponent,
 )
-from tqdm.auto import tqdm
+from pydantic import ModelWrapValidatorHandler
+from tqdm import TqdmWarning
 
 from bedrock_marengo import Done, MarengoError, Media, Segmentation
-from bedrock_marengo.rows import Failures, OnError, Row, Transcripts, rows_of
-from llama_index_marengo.embeddings import MarengoEmbedding, with_embed_model
+from bedrock_marengo.rows import Failures, OnError, Row, Transcripts, check_transcripts, rows_of
+from bedrock_marengo.segments import checked_metadata
+from llama_index_marengo.embeddings import MarengoEmbedding, check_nodes, made_with_embed_model
 from llama_index_marengo.readers import DOCUMENT_KEYS
+
+with warnings.catch_warnings():
+    # In a notebook without ipywidgets it says so when imported, and draws with letters.
+    warnings.simplefilter("ignore", TqdmWarning)
+    from tqdm.auto import tqdm
 
 __all__ = ["MarengoSegmenter"]
 
@@ -40,47 +48,52 @@ class MarengoSegmenter(TransformComponent):
     Work that was done before is found again, so a second run pays nothing. A docstore in front skips what it knows by
     size and ETag; it does not see changed captions on S3, nor media that ``on_error`` skipped.
 
-    Args:
-        embed_model: whose model, output prefix and credentials to use; or its settings as plain keywords.
-        options: the tracks. Default: all that the model has, each its own vector.
-        scopes: ["clip"] (default), ["asset"] or both.
-        segmentation: ``Segmentation.fixed(6)`` or ``.dynamic(4)``. Default: the service's.
-        start_sec: where to begin in each medium, seconds.
-        end_sec: where to end, seconds.
-        fused: "only" stores one vector a moment, the right choice for a plain ``as_retriever()``. Marengo 3.0.
-        transcripts: True takes captions (.vtt, .srt) that lie beside a medium; False none; a mapping or a callable
-            gives them by source URI: a ``pathlib.Path``, or the captions' text.
-        on_error: "raise" (after all other media are done), "skip", or a callable that gets the source and the error.
-        show_progress: a progress bar.
-        jobs_at_once: jobs in flight.
-        force: pay again for what was embedded before.
-
-    Example:
-        .. code-block:: python
-
-            pipeline = IngestionPipeline(transformations=[MarengoSegmenter(embed_model=embed_model)])
-            nodes = pipeline.run(documents=MarengoReader("s3://bucket/videos/", embed_model=embed_model).load_data())
+    Examples:
+        ```python
+        pipeline = IngestionPipeline(transformations=[MarengoSegmenter(embed_model=embed_model)])
+        nodes = pipeline.run(documents=MarengoReader("s3://bucket/videos/", embed_model=embed_model).load_data())
+        ```
     """
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
     embed_model: MarengoEmbedding = Field(exclude=True)
+    """Whose model, output prefix and credentials to use; or its settings as plain keywords."""
     options: Sequence[str] | None = None
+    """The tracks. Default: all that the model has, each its own vector."""
     scopes: Sequence[str] | None = ("clip",)
+    """["clip"] (default), ["asset"] or both."""
     segmentation: Segmentation | None = None
+    """``Segmentation.fixed(6)`` or ``.dynamic(4)``. Default: the service's."""
     start_sec: float | None = None
+    """Where to begin in each medium, seconds."""
     end_sec: float | None = None
+    """Where to end, seconds."""
     fused: bool | Literal["only"] = False
+    """"only" stores one vector a moment, the right choice for a plain ``as_retriever()``. Marengo 3.0."""
     transcripts: Transcripts = True
+    """True takes captions (.vtt, .srt) that lie beside a medium; False none; a mapping or a callable gives them by
+    source URI: a ``pathlib.Path``, or the captions' text.
+    """
     on_error: OnError = Field(default="raise", exclude=True)
+    """"raise" (after all other media are done), "skip", or a callable that gets the source and the error."""
     show_progress: bool = False
+    """A progress bar."""
     jobs_at_once: int = 64
+    """Jobs in flight."""
     force: bool = False
+    """Pay again for what was embedded before."""
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _embed_model(cls, values: Any) -> Any:
-        return with_embed_model(values)
+    def _made(cls, values: Any, handler: ModelWrapValidatorHandler[MarengoSegmenter]) -> MarengoSegmenter:
+        return made_with_embed_model(cls, values, handler)
+
+    @field_validator("transcripts", mode="before")
+    @classmethod
+    def _give_captions(cls, value: Any) -> Any:
+        check_transcripts(value)
+        return value
 
     @classmethod
     def class_name(cls) -> str:
@@ -125,6 +138,7 @@ class _Work:
     """One call's media, and the nodes they become."""
 
     def __init__(self, segmenter: MarengoSegmenter, nodes: Sequence[BaseNode]) -> None:
+        check_nodes(nodes, "MarengoSegmenter")
         self._segmenter = segmenter
         self._nodes = nodes
         self._documents = {node.metadata["source"]: node for node in nodes if _is_medium(node)}
@@ -136,7 +150,7 @@ class _Work:
         self.bar = tqdm(desc="media", unit="medium", total=len(self.media), disable=not shown)
         names = ("options", "scopes", "segmentation", "start_sec", "end_sec", "fused", "force", "jobs_at_once")
         self.settings: dict[str, Any] = {name: getattr(segmenter, name) for name in names}
-        self.settings["read_ahead"] = True
+        self.settings |= {"read_ahead": True, "vet": self._own_fields}
         usage = segmenter.embed_model.marengo.usage
         self.settings["on_progress"] = lambda progress: self.bar.set_postfix_str(f"{progress}; {usage}")
 
@@ -153,12 +167,16 @@ class _Work:
                 done.segments,
                 source=done.segments.source,
                 transcripts=(lambda uri: captions) if captions and transcripts is True else transcripts,
-                metadata={key: value for key, value in document.metadata.items() if key not in DOCUMENT_KEYS},
+                metadata=self._own_fields(done.segments.source),
             )
         except MarengoError as error:
             self._failures.note(replace(done, error=error))
         else:
             self._made[done.segments.source] = _nodes(rows, document, self._segmenter.embed_model)
+
+    def _own_fields(self, source: str) -> dict[str, Any]:
+        own = self._documents[source].metadata.items()
+        return checked_metadata({key: value for key, value in own if key not in DOCUMENT_KEYS}, source)
 
     def result(self) -> list[BaseNode]:
         """Nodes in the order of what they were made of; a medium that came twice counts once."""

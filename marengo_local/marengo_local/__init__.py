@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from marengo_local.calls import Call
     from marengo_local.faults import Fault
     from marengo_local.jobs import Job
-    from marengo_local.local import Local, serve
+    from marengo_local.local import Local, serve, start
 
-__all__ = ["Call", "Fault", "Job", "Local", "serve"]
+__all__ = ["Call", "Fault", "Job", "Local", "serve", "start"]
 
-_HOMES = {"Call": "calls", "Fault": "faults", "Job": "jobs", "Local": "local", "serve": "local"}
+_HOMES = {"Call": "calls", "Fault": "faults", "Job": "jobs", "Local": "local", "serve": "local", "start": "local"}
 
 
 def __getattr__(name: str) -> Any:

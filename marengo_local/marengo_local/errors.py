@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["STATUS", "THROTTLED", "ServiceError", "malformed"]
+__all__ = ["NOT_SUBSCRIBED", "STATUS", "THROTTLED", "ServiceError", "malformed"]
 
 THROTTLED: Final = "Too many requests, please wait before trying again."
+
+NOT_SUBSCRIBED: Final = (
+    "Model access is denied due to IAM user or service role is not authorized to perform the required AWS Marketplace "
+    "actions (aws-marketplace:ViewSubscriptions, aws-marketplace:Subscribe) to enable access to this model."
+)
 
 STATUS: Final = {
     "AccessDeniedException": 403,
     "ConflictException": 400,
     "ExpiredTokenException": 403,
     "InternalServerException": 500,
+    "InvalidSignatureException": 403,
     "MissingAuthenticationTokenException": 403,
     "ModelErrorException": 424,
     "ModelNotReadyException": 429,

@@ -13,7 +13,14 @@ from marengo_local.errors import STATUS, THROTTLED, ServiceError
 
 __all__ = ["OPERATIONS", "Fault", "Faults"]
 
-OPERATIONS: Final = ("InvokeModel", "StartAsyncInvoke", "GetAsyncInvoke", "ListAsyncInvokes", "Job")
+OPERATIONS: Final = (
+    "InvokeModel",
+    "StartAsyncInvoke",
+    "GetAsyncInvoke",
+    "ListAsyncInvokes",
+    "GetFoundationModelAvailability",
+    "Job",
+)
 
 _S3_STATUS: Final = {
     "AccessDenied": 403,
@@ -29,9 +36,20 @@ _S3_STATUS: Final = {
     "SlowDown": 503,
 }
 
+_STS_STATUS: Final = {
+    "AccessDenied": 403,
+    "ExpiredToken": 403,
+    "InternalFailure": 500,
+    "InvalidClientTokenId": 403,
+    "SignatureDoesNotMatch": 403,
+    "Throttling": 400,
+}
+
 _MESSAGES: Final = {
     "AccessDeniedException": "You don't have access to the model with the specified model ID.",
+    "ExpiredToken": "The security token included in the request is expired",
     "ExpiredTokenException": "The security token included in the request is expired",
+    "InvalidClientTokenId": "The security token included in the request is invalid.",
     "ServiceQuotaExceededException": "Your request exceeds the service quota for your account.",
     "ThrottlingException": THROTTLED,
 }
@@ -41,9 +59,10 @@ _MESSAGES: Final = {
 class Fault:
     """Something that goes wrong.
 
-    `op` is InvokeModel, StartAsyncInvoke, GetAsyncInvoke, ListAsyncInvokes, Job (the work of an
-    asynchronous job after its start was accepted), or an S3 operation such as s3:GetObject, struck when made
-    with this server's keys; the service's own reads and writes and `local.s3` are spared.
+    `op` is InvokeModel, StartAsyncInvoke, GetAsyncInvoke, ListAsyncInvokes, GetFoundationModelAvailability, Job (the
+    work of an asynchronous job after its start was accepted), or an operation of S3 or STS such as s3:GetObject or
+    sts:GetCallerIdentity, struck when made with this server's keys; the service's own reads and writes and `local.s3`
+    are spared.
 
     `when` says on which of its calls, counted from 1 by this fault: True (each), an int (that one only),
     a float (with that probability, from the server's seed), or a callable that gets the Call.
@@ -52,8 +71,8 @@ class Fault:
     What happens, in this order: `delay_sec` passes (`float("inf")` on a Job: it never ends);
     `drop="before"` closes the connection with nothing done; `error` is answered instead of working;
     `drop="after"` closes it with the work done and no reply, `drop="mid-body"` in the middle of the reply;
-    `body_sec` stretches the sending of the reply's body. A Job knows `delay_sec` and `error`, by which it
-    fails with `message`.
+    `body` is sent in place of the reply's, as by a proxy between; `body_sec` stretches the sending. A Job
+    knows `delay_sec`, `error`, by which it fails with `message`, and `body`, its output.json's bytes.
     """
 
     op: str
@@ -64,18 +83,20 @@ class Fault:
     drop: Literal["before", "after", "mid-body"] | None = None
     delay_sec: float = 0.0
     body_sec: float = 0.0
+    body: bytes | None = None
     times: int | None = None
     seen: int = field(default=0, init=False)
     hits: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        if self.op not in OPERATIONS and not self.op.startswith("s3:"):
-            raise ValueError(f"Fault: op is {self.op!r}; choose one of {', '.join(OPERATIONS)} or s3:GetObject")
+        if self.op not in OPERATIONS and not self.op.startswith(("s3:", "sts:")):
+            known = ", ".join([*OPERATIONS, "s3:GetObject", "sts:GetCallerIdentity"])
+            raise ValueError(f"Fault: op is {self.op!r}; choose one of {known} or the like")
         if self.error is not None and self.op != "Job" and self._status() is None:
             known = ", ".join(self._statuses())
             raise ValueError(f"Fault: {self.error!r} is none of {known}; give it a status=")
         if self.op == "Job" and (self.drop or self.body_sec):
-            raise ValueError("Fault: a Job has no connection to drop or to slow; use error or delay_sec")
+            raise ValueError("Fault: a Job has no connection to drop or to slow; use error, delay_sec or body")
 
     def raised(self) -> ServiceError | None:
         """The error reply this fault asks for."""
@@ -88,7 +109,7 @@ class Fault:
         return self.status if self.status is not None else self._statuses().get(self.error or "")
 
     def _statuses(self) -> Mapping[str, int]:
-        return _S3_STATUS if self.op.startswith("s3:") else STATUS
+        return {"s3": _S3_STATUS, "sts": _STS_STATUS}.get(self.op.partition(":")[0], STATUS)
 
 
 class Faults:

@@ -23,7 +23,10 @@ class Knobs:
     second, beyond which InvokeModel and StartAsyncInvoke throttle; `max_jobs` in progress at once, beyond
     which a start exceeds its quota. A job ends no earlier than `job_duration_sec`, a number or a callable.
     `synthetic_sec` skips the content model: vectors are drawn from a hash, media last that long.
-    `application_profiles` maps ARNs to base model IDs, `bucket_owners` buckets to other accounts.
+    `application_profiles` maps ARNs to base model IDs, `bucket_owners` buckets to other accounts. Without `subscribed`
+    StartAsyncInvoke is refused until an InvokeModel has subscribed; `availability` changes members of
+    GetFoundationModelAvailability's reply. AWS's clock is `clock_skew_sec` ahead: replies carry its time, and calls
+    signed too far from it are refused.
     """
 
     faults: list[Fault] = field(default_factory=list)
@@ -36,4 +39,7 @@ class Knobs:
     synthetic_sec: float | None = None
     application_profiles: Mapping[str, str] = field(default_factory=dict)
     bucket_owners: Mapping[str, str] = field(default_factory=dict)
+    subscribed: bool = True
+    availability: Mapping[str, str] = field(default_factory=dict)
+    clock_skew_sec: float = 0.0
     seed: int = 0

@@ -15,6 +15,7 @@ from uuid import uuid4
 from aiohttp import web
 
 from marengo_local.calls import Calls
+from marengo_local.clock import mistimed
 from marengo_local.contract import REGIONS
 from marengo_local.faults import Fault, Faults
 from marengo_local.jobs import Jobs
@@ -24,12 +25,14 @@ from marengo_local.s3 import moto_url, unwatch, watch
 from marengo_local.service import Service
 from marengo_local.storage import Storage
 
-__all__ = ["ACCOUNT_ID", "Local", "serve"]
+__all__ = ["ACCOUNT_ID", "Local", "serve", "start"]
 
 ACCOUNT_ID: Final = "123456789012"
 
 Result = TypeVar("Result")
 _SECRET: Final = "marengo-local"  # noqa: S105
+# What a call that AWS finds mistimed is refused with, and how many seconds are allowed.
+_MISTIMED: Final = {"s3": ("RequestTimeTooSkewed", 900), "sts": ("SignatureDoesNotMatch", 300)}
 
 
 @contextmanager
@@ -41,11 +44,18 @@ def serve(
     Ports are free ones unless given. A fresh bucket is made unless `bucket` names one. Several can be
     open at once; their S3 is one and the same.
     """
-    local = Local(region, port, s3_port, bucket, Knobs(**knobs))
+    local = start(region=region, port=port, s3_port=s3_port, bucket=bucket, **knobs)
     try:
         yield local
     finally:
         local.close()
+
+
+def start(
+    *, region: str = "us-east-1", port: int = 0, s3_port: int = 0, bucket: str | None = None, **knobs: Any
+) -> Local:
+    """`serve` where no `with` can be, as in a notebook: until its `close()`, or the process's end."""
+    return Local(region, port, s3_port, bucket, Knobs(**knobs))
 
 
 class Local(Knobs):
@@ -59,7 +69,7 @@ class Local(Knobs):
         self.region_name = region
         self.account_id = ACCOUNT_ID
         self.s3_endpoint_url = self.sts_endpoint_url = moto_url(s3_port)
-        storage = Storage(self.s3_endpoint_url, region, lambda name: self.bucket_owners.get(name, ACCOUNT_ID))
+        storage = Storage(self.s3_endpoint_url, region, self._owner_of)
         self.s3: Any = storage.client
         self.bucket = self._make_bucket(bucket)
         self.calls = Calls()
@@ -98,12 +108,15 @@ class Local(Knobs):
     def env(self) -> dict[str, str]:
         """Environment variables for code that takes no options: boto3 then finds the service by itself."""
         return {
+            "AWS_ENDPOINT_URL_BEDROCK": self.endpoint_url,
             "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": self.endpoint_url,
             "AWS_ENDPOINT_URL_S3": self.s3_endpoint_url,
             "AWS_ENDPOINT_URL_STS": self.sts_endpoint_url,
             "AWS_DEFAULT_REGION": self.region_name,
             "AWS_ACCESS_KEY_ID": self.access_key_id,
             "AWS_SECRET_ACCESS_KEY": _SECRET,
+            # bedrock-marengo's command line reads it.
+            "MARENGO_OUTPUT_S3_URI": self.output_s3_uri,
         }
 
     def put(self, source: Path | str | bytes, key: str | None = None) -> str:
@@ -117,9 +130,10 @@ class Local(Knobs):
             self.s3.upload_file(str(source), self.bucket, key)
         return f"s3://{self.bucket}/{key}"
 
-    def s3_called(self, op: str, query: Mapping[str, str]) -> Fault | None:
-        """Count a call made to S3 with this server's keys, and say what is to strike it."""
-        return self._faults.strike(self.faults, self.calls.record(op, query, 0))
+    def called(self, op: str, query: Mapping[str, str]) -> Fault | None:
+        """Count a call made to S3 or STS with this server's keys, and say what is to strike it."""
+        fault = self._faults.strike(self.faults, self.calls.record(op, query, 0))
+        return fault or self._refusal(op, query)
 
     def reset(self) -> None:
         """As if served anew: the first knobs, a fresh bucket, no calls, no jobs."""
@@ -134,6 +148,19 @@ class Local(Knobs):
         """Stop serving. moto's server stays for the next serve() of this process."""
         unwatch(self.access_key_id)
         self._http.close()
+
+    def _refusal(self, op: str, query: Mapping[str, str]) -> Fault | None:
+        code, allowed_sec = _MISTIMED[op.partition(":")[0]]
+        late = mistimed(code, self.clock_skew_sec, allowed_sec)
+        if late is not None:
+            return Fault(op, error=late.code, message=late.message)
+        expected = query.get("expected-bucket-owner")
+        if expected is not None and expected != self._owner_of(query["bucket"]):
+            return Fault(op, error="AccessDenied", message="Access Denied")
+        return None
+
+    def _owner_of(self, bucket: str) -> str:
+        return self.bucket_owners.get(bucket, ACCOUNT_ID)
 
     def _make_bucket(self, name: str | None) -> str:
         bucket = name or f"marengo-local-{uuid4().hex[:12]}"

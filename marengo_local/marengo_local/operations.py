@@ -1,4 +1,4 @@
-"""What InvokeModel, StartAsyncInvoke, GetAsyncInvoke and ListAsyncInvokes do, apart from HTTP."""
+"""What Bedrock's operations do, apart from HTTP."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from marengo_local.contract import (
+    MODELS,
     Model,
     check_list_query,
     check_model_input,
@@ -22,7 +23,7 @@ from marengo_local.contract import (
     resolve,
 )
 from marengo_local.embedding import Embedder
-from marengo_local.errors import THROTTLED, ServiceError
+from marengo_local.errors import NOT_SUBSCRIBED, THROTTLED, ServiceError
 from marengo_local.faults import Faults
 from marengo_local.jobs import Job, Jobs
 from marengo_local.knobs import Knobs
@@ -64,6 +65,7 @@ class Operations:
             "StartAsyncInvoke": self._start,
             "GetAsyncInvoke": self._get,
             "ListAsyncInvokes": self._list,
+            "GetFoundationModelAvailability": self._availability,
         }
         self._rates = {op: Rate() for op in self._answers}
 
@@ -93,6 +95,8 @@ class Operations:
 
     async def _invoke(self, asked: Asked) -> bytes:
         model = self._resolve(asked.op, asked.argument)
+        # Whether a call whose body is refused subscribes, AWS's pages leave open: the worse is taken.
+        self._knobs.subscribed = True
         body = _checked(model, asked.op, asked.body)
         if body["inputType"] == "text":
             # A text takes less time than a hop to a thread and back.
@@ -106,6 +110,8 @@ class Operations:
     async def _start(self, asked: Asked) -> bytes:
         check_start(asked.body)
         model = self._resolve(asked.op, asked.body["modelId"])
+        if not self._knobs.subscribed:
+            raise ServiceError("AccessDeniedException", NOT_SUBSCRIBED)
         body = _checked(model, asked.op, asked.body["modelInput"])
         if asked.bearer:
             raise refused("Invalid S3 credentials")
@@ -136,6 +142,20 @@ class Operations:
     async def _list(self, asked: Asked) -> bytes:
         check_list_query(asked.body)
         return json.dumps(self._jobs.page(asked.body)).encode()
+
+    async def _availability(self, asked: Asked) -> bytes:
+        model = next((model for model in MODELS if model.model_id == asked.argument), None)
+        if model is None:
+            raise ServiceError("ResourceNotFoundException", f"Could not find the model {asked.argument}.")
+        told = {
+            "agreementAvailability": "AVAILABLE" if self._knobs.subscribed else "NOT_AVAILABLE",
+            "authorizationStatus": "AUTHORIZED",
+            "entitlementAvailability": "AVAILABLE",
+            "regionAvailability": "AVAILABLE" if self._jobs.region in model.invoke_ids else "NOT_AVAILABLE",
+            **self._knobs.availability,
+        }
+        agreement = {"status": told["agreementAvailability"]}
+        return json.dumps({"modelId": model.model_id, **told, "agreementAvailability": agreement}).encode()
 
     def _resolve(self, op: str, identifier: str) -> Model:
         return resolve(

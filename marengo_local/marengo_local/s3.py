@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import socket
 import threading
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import parse_qsl, unquote
 from xml.sax.saxutils import escape
 
+from marengo_local.clock import date
+from marengo_local.errors import ServiceError
 from marengo_local.faults import Fault
 
 if TYPE_CHECKING:
@@ -24,10 +27,12 @@ App = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
 class Watcher(Protocol):
-    """Who wants to know of the S3 calls made with its access key, and may spoil them."""
+    """Who wants to know of the calls made with its access key, and may spoil them."""
 
-    def s3_called(self, op: str, query: Mapping[str, str]) -> Fault | None:
-        """Note a call; the returned fault strikes it. `query` holds the bucket and the key too."""
+    clock_skew_sec: float
+
+    def called(self, op: str, query: Mapping[str, str]) -> Fault | None:
+        """Note a call; the returned fault strikes it. S3's `query` holds the bucket, the key and the expected owner."""
 
 
 _LOCK: Final = threading.Lock()
@@ -49,7 +54,7 @@ def moto_url(port: int = 0) -> str:
 
 
 def watch(access_key_id: str, watcher: Watcher) -> None:
-    """Tell `watcher` of every S3 call made with this access key."""
+    """Tell `watcher` of every call made with this access key."""
     _WATCHERS[access_key_id] = watcher
 
 
@@ -59,24 +64,30 @@ def unwatch(access_key_id: str) -> None:
 
 
 def _start(port: int) -> BaseWSGIServer:
-    from moto.moto_server.werkzeug_app import (
-        DomainDispatcherApplication,
-        MotoRequestHandler,
-        create_backend_app,
-    )
-    from werkzeug.serving import make_server
+    from moto.moto_server import werkzeug_app
+    from werkzeug.serving import WSGIRequestHandler, make_server
 
-    class QuietHandler(MotoRequestHandler):
+    class Ours:
+        environ: Mapping[str, Any] = {}
+
         # Setting werkzeug's log level instead would silence a user's own server too.
         def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
             return
 
-    app = _front(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=QuietHandler)
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return date(self.environ.get(_SKEW, 0.0))
+
+    # From 5.2.5 moto has one of its own, which keeps headers with an underscore in their name.
+    handler = type("Handler", (Ours, getattr(werkzeug_app, "MotoRequestHandler", WSGIRequestHandler)), {})
+    app = _front(werkzeug_app.DomainDispatcherApplication(werkzeug_app.create_backend_app))
+    # A socket of our own: werkzeug would end the process where a port is taken.
+    with socket.create_server(("127.0.0.1", port), backlog=1024) as ours:
+        server = make_server("127.0.0.1", port, app, threaded=True, request_handler=handler, fd=ours.fileno())
     threading.Thread(target=server.serve_forever, name="marengo-local-s3", daemon=True).start()
     return server
 
 
+_SKEW: Final = "marengo_local.clock_skew_sec"
 _CREDENTIAL: Final = re.compile(r"(?:Credential|AWSAccessKeyId)=([A-Z0-9]+)")
 
 
@@ -84,8 +95,11 @@ def _front(app: App) -> App:
     def answer(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         signed = environ.get("HTTP_AUTHORIZATION", "") + environ.get("QUERY_STRING", "")
         credential = _CREDENTIAL.search(signed)
-        watcher = _WATCHERS.get(credential[1]) if credential and "/sts/" not in signed else None
-        fault = watcher.s3_called(*_called(environ)) if watcher else None
+        watcher = _WATCHERS.get(credential[1]) if credential else None
+        if watcher is None:
+            return app(environ, start_response)
+        fault = watcher.called(*(_sts_called if "/sts/" in signed else _called)(environ))
+        environ[_SKEW] = watcher.clock_skew_sec
         return app(environ, start_response) if fault is None else _faulty(fault, app, environ, start_response)
 
     return answer
@@ -94,18 +108,28 @@ def _front(app: App) -> App:
 def _faulty(fault: Fault, app: App, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     time.sleep(fault.delay_sec)
     if fault.drop == "before":
+        start_response("200 OK", [])  # which nobody hears, but werkzeug wants
         return _dropped(environ)
     error = fault.raised()
     if error is not None:
         head = environ["REQUEST_METHOD"] == "HEAD"
-        body = f"<Error><Code>{error.code}</Code><Message>{escape(error.message)}</Message></Error>"
         start_response(f"{error.status} {error.code}", [("Content-Type", "application/xml")])
-        return [] if head else [body.encode()]
-    body_pieces = app(environ, start_response)
-    if fault.drop == "after":
-        list(body_pieces)
-        return _dropped(environ)
-    return _trickled(fault, environ, b"".join(body_pieces))
+        return [] if head else [_xml(fault.op, error)]
+    if fault.body is not None and fault.drop != "after":
+        list(app(environ, _nobody_told))
+        start_response("200 OK", [("Content-Length", str(len(fault.body)))])
+        return _trickled(fault, environ, fault.body)
+    body = b"".join(app(environ, start_response))
+    return _dropped(environ) if fault.drop == "after" else _trickled(fault, environ, body)
+
+
+def _xml(op: str, error: ServiceError) -> bytes:
+    body = f"<Error><Code>{error.code}</Code><Message>{escape(error.message)}</Message></Error>"
+    return (f"<ErrorResponse>{body}</ErrorResponse>" if op.startswith("sts:") else body).encode()
+
+
+def _nobody_told(status: str, headers: Any, exc_info: Any = None) -> Callable[[bytes], None]:
+    return lambda piece: None
 
 
 def _trickled(fault: Fault, environ: Environ, body: bytes) -> Iterator[bytes]:
@@ -132,7 +156,16 @@ def _called(environ: Environ) -> tuple[str, Mapping[str, str]]:
     mark = "copy" if "HTTP_X_AMZ_COPY_SOURCE" in environ else ""
     mark = next((name for name in _MARKS if name in query), mark)
     op = _SPECIAL.get((*asked, mark)) or _PLAIN.get(asked, "Other")
-    return f"s3:{op}", {**query, "bucket": bucket, "key": key}
+    owner = environ.get("HTTP_X_AMZ_EXPECTED_BUCKET_OWNER")
+    expected = {"expected-bucket-owner": owner} if owner else {}
+    return f"s3:{op}", {**query, "bucket": bucket, "key": key, **expected}
+
+
+def _sts_called(environ: Environ) -> tuple[str, Mapping[str, str]]:
+    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    environ["wsgi.input"] = io.BytesIO(body)
+    query = dict(parse_qsl(body.decode()))
+    return f"sts:{query.get('Action', 'Other')}", query
 
 
 _MARKS: Final = (

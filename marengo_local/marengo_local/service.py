@@ -1,4 +1,4 @@
-"""Bedrock Runtime over HTTP, as its restJson1 protocol has it, with the faults that strike a connection."""
+"""Bedrock Runtime, and a call of Bedrock, over HTTP as restJson1 has it, with the faults that strike a connection."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from uuid import uuid4
 from aiohttp import web
 
 from marengo_local.calls import Call, Calls
+from marengo_local.clock import date, mistimed
 from marengo_local.contract import MAX_BODY_BYTES, refused
 from marengo_local.errors import ServiceError, malformed
 from marengo_local.faults import Fault, Faults
@@ -22,6 +23,7 @@ __all__ = ["Service"]
 
 _INVOKE: Final = re.compile(r"/model/([^/]+)/invoke")
 _GET: Final = re.compile(r"/async-invoke/([^/]+)")
+_AVAILABILITY: Final = re.compile(r"/foundation-model-availability/([^/]+)")
 # More than the limit is read, so that the refusal reaches a client that would still be sending.
 _READ_BYTES: Final = 4 * MAX_BODY_BYTES
 
@@ -37,10 +39,16 @@ class Service:
 
     def server(self) -> web.Server:
         """The HTTP server, to be run by aiohttp."""
-        # No router: four paths, and it would cost a tenth of a text's time.
+        # No router: five paths, and it would cost a tenth of a text's time.
         return web.Server(self._handle, request_factory=_request, access_log=None)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        reply = await self._answer(request)
+        if self._knobs.clock_skew_sec and not reply.prepared:
+            reply.headers["Date"] = date(self._knobs.clock_skew_sec)
+        return reply
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             asked = await _asked(request)
         except ServiceError as error:
@@ -58,12 +66,16 @@ class Service:
         reply = _error_reply(error) if error else await self._reply(asked)
         if fault.drop == "after":
             return _drop(request)
+        if fault.body is not None:
+            reply = web.Response(body=fault.body, headers=_headers())
         if fault.drop == "mid-body" or fault.body_sec:
             return await _trickle(request, reply, fault)
         return reply
 
     async def _reply(self, asked: Asked) -> web.Response:
         try:
+            if (late := mistimed("InvalidSignatureException", self._knobs.clock_skew_sec)) is not None:
+                raise late
             body = await self._operations.answer(asked)
         except ServiceError as error:
             return _error_reply(error)
@@ -100,6 +112,8 @@ def _operation(method: str, path: str) -> tuple[str, str]:
         return "InvokeModel", unquote(invoke[1])
     if method == "GET" and (get := _GET.fullmatch(path)):
         return "GetAsyncInvoke", unquote(get[1])
+    if method == "GET" and (availability := _AVAILABILITY.fullmatch(path)):
+        return "GetFoundationModelAvailability", unquote(availability[1])
     if path == "/async-invoke" and method in ("GET", "POST"):
         return {"GET": "ListAsyncInvokes", "POST": "StartAsyncInvoke"}[method], ""
     raise ServiceError("UnknownOperationException", f"{method} {path} is no operation of this service.")

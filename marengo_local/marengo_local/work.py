@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from marengo_local.calls import Call
 from marengo_local.embedding import Embedder
@@ -21,6 +21,7 @@ from marengo_local.storage import Storage
 __all__ = ["Worker"]
 
 Result = TypeVar("Result")
+_LOOK_SEC: Final = 0.05
 
 
 class Worker:
@@ -48,23 +49,30 @@ class Worker:
             self._knobs.faults, Call("Job", job.number, job.model.model_id, dict(job.request), job.arn)
         )
         rows = await self._in_pool(lambda: self._embedder.rows(job.model, job.model_input))
-        await asyncio.sleep(began + self._duration_sec(job, fault) - time.monotonic())
+        await self._wait(job, began + (fault.delay_sec if fault else 0.0))
         await self._in_pool(lambda: self._write_manifest(job))
         if fault is not None and fault.error is not None:
             return fault.message if fault.message is not None else fault.error
-        await self._in_pool(lambda: self._write_output(job, rows))
+        given = fault.body if fault else None
+        await self._in_pool(lambda: self._write_output(job, self._output(job, rows) if given is None else given))
         return None
 
-    def _duration_sec(self, job: Job, fault: Fault | None) -> float:
+    async def _wait(self, job: Job, began: float) -> None:
+        """Let a job's time pass: what a callable says, once, or what the number says now, and again a little later."""
+        given = self._knobs.job_duration_sec
+        own = given(job) if callable(given) else None
+        while (left := began + (self._duration_sec() if own is None else own) - time.monotonic()) > 0:
+            await asyncio.sleep(left if own is not None else min(left, _LOOK_SEC))
+
+    def _duration_sec(self) -> float:
         duration = self._knobs.job_duration_sec
-        return (duration(job) if callable(duration) else duration) + (fault.delay_sec if fault else 0.0)
+        return 0.0 if callable(duration) else duration
 
     def _write_manifest(self, job: Job) -> None:
         manifest = json.dumps({"requestId": job.id, "invocationArn": job.arn}).encode()
         self._storage.write(f"{job.output_uri}/manifest.json", manifest, job.output.get("kmsKeyId"))
 
-    def _write_output(self, job: Job, rows: list[OutputRow]) -> None:
-        body = self._output(job, rows)
+    def _write_output(self, job: Job, body: bytes | None) -> None:
         if body is not None:
             self._storage.write(f"{job.output_uri}/output.json", body, job.output.get("kmsKeyId"))
 

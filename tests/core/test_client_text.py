@@ -404,7 +404,7 @@ def test_a_pickle_holds_no_secret_and_works(connect, local):
     for secret in (local.access_key_id, local.client_options["aws_secret_access_key"] + '"', "TOKEN-OF-MINE"):
         assert secret.encode() not in data and secret not in repr(client) and secret not in str(client.__getstate__())
     copied = pickle.loads(data)
-    assert repr(copied) == repr(client) and copied._gate._slots._value == 3
+    assert repr(copied) == repr(client) and copied._aws_settings.max_concurrency == 3
     # The copy finds credentials by boto3's own chain; here, the environment.
     assert np.array_equal(copied.embed_text("a"), connect().embed_text("a"))
 

@@ -140,7 +140,7 @@ def test_lengths_by_a_few_ranged_reads(aws, local):
     for media in (Media.from_s3(uri), Media("video", uri=uri, size=size)):
         assert duration_of(aws, media) == expected
     asked = local.calls.of("s3:GetObject")
-    assert 2 <= len(asked) <= 8 and local.calls["s3:HeadObject"] == 1
+    assert 2 <= len(asked) <= 8 and local.calls["s3:HeadObject"] == 0
 
 
 def test_lengths_that_are_given_or_unknown(aws, local, video, png):
@@ -272,8 +272,21 @@ def test_a_run_stops_at_its_budget_and_goes_on(connect, local, archive):
     done = list(connect().embed_many([f"{archive}{key}" for key in ("a.mp4", "b.mp4", "c.mp3")], **settings))
     assert [type(d.error) for d in done] == [type(None), BudgetError, BudgetError]
     assert local.calls["StartAsyncInvoke"] == 1
-    done = list(connect().embed_many(archive, **{**settings, "max_cost_usd": 0.2}))
+    client = connect()
+    plan = client.plan(archive, durations=length)
+    assert (plan.started, plan.joined, plan.reused) == ({"audio": 1, "image": 1, "video": 1}, 0, 1)
+    done = list(client.embed_many(archive, **{**settings, "max_cost_usd": 0.2}))
     assert [d.error for d in done] == [None] * 4 and local.calls["StartAsyncInvoke"] == 3
+    assert client.usage.jobs == {"audio": 1, "video": 1}
+
+
+def test_a_run_that_is_left_takes_back_what_it_had_not_started(connect, local):
+    for number in range(4):
+        local.put(f"video {number}".encode(), f"many/{number}.mp4")
+    local.max_jobs, local.job_duration_sec = 1, 0.5
+    next(connect().embed_many(f"s3://{local.bucket}/many/"))
+    plan = connect().plan(f"s3://{local.bucket}/many/", probe=False)
+    assert plan.reused + plan.joined == len(local.jobs) < 4
 
 
 def test_a_run_with_a_budget_refuses_unknown_lengths(client, local, archive):

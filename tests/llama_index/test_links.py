@@ -7,7 +7,7 @@ import pytest
 from llama_index.core import VectorStoreIndex
 from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
 
-from bedrock_marengo import ConfigurationError, Segment
+from bedrock_marengo import Segment
 from bedrock_marengo.links import citation, clock
 from llama_index_marengo import MarengoLinks
 
@@ -69,9 +69,9 @@ def test_only_below_the_prefixes_given(embed_model, second):
 
 
 @pytest.mark.parametrize("expires_sec", [0, 604_801])
-def test_a_lifetime_that_s3_does_not_have(embed_model, second, expires_sec):
-    with pytest.raises(ConfigurationError, match="7 days"):
-        MarengoLinks(embed_model=embed_model, expires_sec=expires_sec).postprocess_nodes([second])
+def test_a_lifetime_that_s3_does_not_have(embed_model, expires_sec):
+    with pytest.raises(ValueError, match="7 days"):
+        MarengoLinks(embed_model=embed_model, expires_sec=expires_sec)
 
 
 def test_plain_keywords_and_nothing_secret_in_its_dict(local):

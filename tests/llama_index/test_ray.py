@@ -1,6 +1,8 @@
-"""MarengoSegmenter inside RayIngestionPipeline, on a local Ray. docs/ray.md shows the same on a cluster."""
+"""MarengoSegmenter inside RayIngestionPipeline: the program of docs/ray.md, on a local Ray in place of a cluster."""
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +12,9 @@ pytest.importorskip("llama_index.ingestion.ray", reason="the extra `ray` is not 
 from llama_index.core import VectorStoreIndex  # noqa: E402
 from llama_index.core.storage.docstore import SimpleDocumentStore  # noqa: E402
 from llama_index.core.vector_stores import SimpleVectorStore  # noqa: E402
-from llama_index.ingestion.ray import RayIngestionPipeline, RayTransformComponent  # noqa: E402
+from llama_index.ingestion.ray import RayIngestionPipeline  # noqa: E402
 
-from llama_index_marengo import MarengoSegmenter  # noqa: E402
+DOCS = Path(__file__).parents[2] / "docs/ray.md"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -22,13 +24,22 @@ def _end_of_ray():
 
 
 @pytest.fixture
-def settings(local):
-    """What workers get: where things are, and no credentials, which each finds by itself."""
+def cluster(local):
+    """A local Ray, whose workers inherit the environment and in it the fixture's endpoints and credentials."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if not ray.is_initialized():
-        # The workers inherit the environment, and in it the fixture's credentials.
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100_000_000)
-    return {k: v for k, v in local.client_options.items() if not k.startswith("aws_")}
+
+
+@pytest.fixture
+def program(local):
+    """The first block of the page, in this bucket, without the cluster and with one actor in place of four."""
+    code = re.search(r"```python\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL)[1]
+    ours = {"s3://bucket/": f"s3://{local.bucket}/", 'ray.init("auto")': "", "(size=4)": "(size=1)"}
+    for theirs, value in ours.items():
+        assert theirs in code
+        code = code.replace(theirs, value)
+    return compile(code, DOCS, "exec")
 
 
 @pytest.fixture
@@ -39,14 +50,13 @@ def videos(local):
 
 
 def test_segments_come_back_with_their_vectors_and_a_second_run_pays_nothing(
-    local, embed_model, read, segment, settings, videos
+    local, embed_model, segment, cluster, videos, program
 ):
-    batches = {"batch_size": 2, "compute": ray.data.ActorPoolStrategy(size=1)}
-    segmenter = RayTransformComponent(MarengoSegmenter, batches, {**settings, "options": ["visual"]})
-    pipeline = RayIngestionPipeline(transformations=[segmenter])
-    nodes = {node.id_: node for node in pipeline.run(documents=read(videos))}
+    names = {}
+    exec(program, names)
+    nodes = {node.id_: node for node in names["nodes"]}
     assert local.calls["StartAsyncInvoke"] == 3
-    expected = {node.id_: node for node in segment(videos, options=["visual"])}
+    expected = {node.id_: node for node in segment(videos, fused="only")}
     assert local.calls["StartAsyncInvoke"] == 3, "this process finds what the workers did"
     assert nodes.keys() == expected.keys()
     for key, node in nodes.items():
@@ -57,7 +67,7 @@ def test_segments_come_back_with_their_vectors_and_a_second_run_pays_nothing(
     assert len(index.as_retriever(similarity_top_k=6).retrieve("a goal")) == 6
 
 
-def test_a_docstore_works_before_the_pipeline_and_not_in_it(local, read, settings, videos):
+def test_a_docstore_works_before_the_pipeline_and_not_in_it(local, read, cluster, videos):
     # No transformations: Ray alone is at fault. Ours runs above.
     docstore, pipeline = SimpleDocumentStore(), RayIngestionPipeline(transformations=[])
     for document in pipeline.run(documents=read(videos)):

@@ -39,6 +39,32 @@ def test_the_film_is_as_planned(path):
         assert film.duration / av.time_base == pytest.approx(reel.scenes()[-1].end_sec, abs=0.1)
 
 
+def test_the_film_in_memory_is_the_film():
+    with av.open(io.BytesIO(reel.film())) as film:
+        assert film.duration / av.time_base == pytest.approx(reel.scenes()[-1].end_sec, abs=0.1)
+        assert [stream.type for stream in film.streams] == ["video", "audio"]
+
+
+def test_its_captions_say_what_each_scene_holds():
+    head, *cues = reel.captions().strip().split("\n\n")
+    assert (head, cues[1]) == ("WEBVTT", "00:05.000 --> 00:11.000\na tabby cat's face, close")
+    assert [cue.partition("\n")[2] for cue in cues] == [scene.holds for scene in reel.scenes()]
+
+
+def test_the_sound_of_a_scene_is_as_long_as_the_scene():
+    with av.open(io.BytesIO(reel.sound("terminal"))) as track:
+        assert track.duration / av.time_base == pytest.approx(7.0)
+        loudest = max(np.abs(frame.to_ndarray()).max() for frame in track.decode(audio=0))
+    assert loudest > 1000
+    with pytest.raises(ValueError, match=r"no scene 'dog': rabbit, cat"):
+        reel.sound("dog")
+
+
+def test_what_it_is_made_of_lies_there():
+    assert list(reel.media())[:2] == ["big_buck_bunny.mp4", "cat.jpg"]
+    assert all(path.is_file() for path in reel.media().values())
+
+
 def test_every_cut_is_found(rows):
     edges = np.array([row.start_sec for row in rows])
     for scene in reel.scenes():

@@ -9,7 +9,7 @@ import time
 
 import boto3
 import pytest
-from botocore.exceptions import ConnectionClosedError
+from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 
 import marengo_local
 
@@ -56,6 +56,24 @@ def test_several_at_once_and_nothing_left(local, connect):
     assert threading.active_count() <= before
 
 
+def test_started_without_a_with_it_serves_until_it_is_closed(connect):
+    before = threading.active_count()
+    local = marengo_local.start(synthetic_sec=6.0, bucket="mine")
+    assert local.put(b"a video", "a.mp4") == "s3://mine/a.mp4"
+    client = connect(local)
+    assert client.text()
+    local.close()
+    assert threading.active_count() <= before
+    with pytest.raises(EndpointConnectionError):
+        client.text()
+
+
+def test_started_and_never_closed_it_ends_with_the_process():
+    program = "import marengo_local; print(marengo_local.start(bucket='mine').output_s3_uri)"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "s3://mine/marengo/\n", "")
+
+
 def test_closing_does_not_wait_for_a_slow_reply(connect):
     with marengo_local.serve(synthetic_sec=6.0, latency_sec=30.0) as slow:
         client = connect(slow)
@@ -80,13 +98,17 @@ def test_unknown_knobs_and_regions_are_refused():
         pass
 
 
-def test_the_command_line_tells_where_it_serves_and_ends_cleanly():
-    with command_line("--json", "--bucket", "my-bucket") as server:
+def test_the_command_line_tells_where_it_serves_and_ends_cleanly(tmp_path):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "a.mp4").write_bytes(b"a video")
+    with command_line("--json", "--bucket", "my-bucket", str(tmp_path / "clips")) as server:
         said = json.loads(server.stdout.readline())
         names = ("region_name", "endpoint_url", "aws_access_key_id", "aws_secret_access_key")
         client = boto3.client("bedrock-runtime", **{name: said["client_options"][name] for name in names})
         assert client.invoke_model(modelId=M3, body=TEXT)["body"].read()
         assert said["bucket"] == "my-bucket"
+        assert said["media"] == {str(tmp_path / "clips"): "s3://my-bucket/clips/"}
+        assert said["env"]["MARENGO_OUTPUT_S3_URI"] == "s3://my-bucket/marengo/"
         server.send_signal(signal.SIGTERM)
         assert server.wait(10) == 0
         assert server.stderr.read() == ""
@@ -94,7 +116,7 @@ def test_the_command_line_tells_where_it_serves_and_ends_cleanly():
 
 def test_the_command_line_prints_exports_to_paste():
     with command_line() as server:
-        lines = [server.stdout.readline() for _ in range(6)]
+        lines = [server.stdout.readline() for _ in range(7)]
         assert all(line.startswith("export AWS_") for line in lines)
         server.send_signal(signal.SIGINT)
         assert server.wait(10) == 0

@@ -15,6 +15,7 @@ STATUSES = {
     "ConflictException": 400,
     "ExpiredTokenException": 403,
     "InternalServerException": 500,
+    "InvalidSignatureException": 403,
     "ModelErrorException": 424,
     "ModelNotReadyException": 429,
     "ModelTimeoutException": 408,
@@ -83,6 +84,19 @@ def test_a_connection_dropped_in_the_middle_of_a_body(bedrock):
         bedrock.text()
     bedrock.local.faults.clear()
     assert bedrock.text()
+
+
+@pytest.mark.parametrize("body", [b"<html>Sign in</html>", b""])
+def test_a_reply_that_a_proxy_put_in_place_of_the_services(bedrock, body):
+    where = {"Bucket": bedrock.local.bucket, "Key": "a"}
+    bedrock.local.put(b"x" * 100_000, "a")
+    bedrock.local.faults[:] = [Fault("StartAsyncInvoke", body=body), Fault("s3:GetObject", body=body, times=1)]
+    with pytest.raises(KeyError):
+        bedrock.start(TEXT)
+    assert len(bedrock.local.jobs) == 1
+    reply = bedrock.s3.get_object(**where)
+    assert reply["Body"].read() == body and "ETag" not in reply
+    assert len(bedrock.s3.get_object(**where)["Body"].read()) == 100_000
 
 
 def test_delays_slow_bodies_and_latency(bedrock):

@@ -190,6 +190,15 @@ def throttled(call, times):
     return count
 
 
+def test_a_duration_turned_down_ends_the_jobs_that_run(bedrock):
+    bedrock.local.job_duration_sec = 3600.0
+    arn = bedrock.start(TEXT)
+    time.sleep(0.1)
+    assert bedrock.client.get_async_invoke(invocationArn=arn)["status"] == "InProgress"
+    bedrock.local.job_duration_sec = 0.0
+    assert bedrock.end_of(arn)["status"] == "Completed"
+
+
 def test_job_duration_may_depend_on_the_job(bedrock):
     bedrock.local.job_duration_sec = lambda job: 0.4 if job.token == "slow" else 0.0
     slow, quick = (bedrock.start(TEXT, clientRequestToken=name) for name in ("slow", "quick"))

@@ -6,18 +6,34 @@
 import io
 import json
 import os
+import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, BinaryIO, Final
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-__all__ = ["Crop", "Question", "Scene", "absent", "build", "query_image", "questions", "scene_at", "scenes"]
+__all__ = [
+    "Crop",
+    "Question",
+    "Scene",
+    "absent",
+    "build",
+    "captions",
+    "film",
+    "media",
+    "query_image",
+    "questions",
+    "scene_at",
+    "scenes",
+    "sound",
+]
 
 SOUND_HZ: Final = 32_000
 AAC_FRAME: Final = 1024
@@ -82,10 +98,40 @@ def scene_at(sec: float) -> Scene:
     raise ValueError(f"the reel shows nothing at {sec} s")
 
 
-def build(path: str | os.PathLike[str]) -> None:
-    """Write the reel as an mp4 (H.264, AAC) to `path`."""
+def media() -> dict[str, Path]:
+    """The clips and photographs that it is made of, by file name, in the order of the scenes."""
+    return {scene.file: Path(__file__).with_name(scene.file) for scene in scenes()}
+
+
+def film() -> bytes:
+    """The reel as an mp4 in memory: what `build` writes."""
+    file = io.BytesIO()
+    build(file)
+    return file.getvalue()
+
+
+def captions() -> str:
+    """WebVTT that says what each scene holds, as audio description does: no words of it are heard in the film."""
+    cues = (f"{_timestamp(scene.start_sec)} --> {_timestamp(scene.end_sec)}\n{scene.holds}\n" for scene in scenes())
+    return "\n".join(["WEBVTT\n", *cues])
+
+
+def sound(name: str) -> bytes:
+    """The sound of one scene as WAV, mono, 16 bits; raises ValueError for an unknown scene."""
+    samples = _sound(_scene(name))
+    file = io.BytesIO()
+    with wave.open(file, "wb") as track:
+        track.setnchannels(1)
+        track.setsampwidth(2)
+        track.setframerate(SOUND_HZ)
+        track.writeframes((samples.clip(-1, 1) * 32767).astype("<i2").tobytes())
+    return file.getvalue()
+
+
+def build(path: str | os.PathLike[str] | BinaryIO) -> None:
+    """Write the reel as an mp4 (H.264, AAC) to `path`, or into an open file."""
     plan = _plan()
-    with av.open(os.fspath(path), "w", format="mp4") as film:
+    with av.open(os.fspath(path) if isinstance(path, str | os.PathLike) else path, "w", format="mp4") as film:
         # One thread: the same film on every machine.
         how = {"crf": "20", "preset": "veryfast", "threads": "1"}
         video = film.add_stream("libx264", rate=plan["fps"], options=how)
@@ -108,7 +154,7 @@ def query_image(question: Question) -> bytes:
     crop = question.image
     if crop is None:
         raise ValueError("the question is a text")
-    scene = next(scene for scene in scenes() if scene.name == crop.scene)
+    scene = _scene(crop.scene)
     place = round(crop.at_sec * _plan()["fps"])
     pixels = next(pixels for at, pixels in enumerate(_frames(scene)) if at == place)
     high, wide, _ = pixels.shape
@@ -120,6 +166,18 @@ def query_image(question: Question) -> bytes:
 @cache
 def _plan() -> Any:
     return json.loads(files(__package__).joinpath("reel.json").read_text("utf-8"))
+
+
+def _scene(name: str) -> Scene:
+    for scene in scenes():
+        if scene.name == name:
+            return scene
+    raise ValueError(f"the reel has no scene {name!r}: {', '.join(scene.name for scene in scenes())}")
+
+
+def _timestamp(sec: float) -> str:
+    minutes, rest = divmod(sec, 60)
+    return f"{int(minutes):02d}:{rest:06.3f}"
 
 
 def _question(plan: dict[str, Any]) -> Question:

@@ -1,0 +1,126 @@
+"""What the settings of a client and of a run may be, each with what to give in place of what does not fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bedrock_marengo.checks import brief, is_number, is_whole
+from bedrock_marengo.errors import ConfigurationError, InputError
+from bedrock_marengo.inputs import split_s3_uri
+from bedrock_marengo.prices import Prices
+
+__all__ = ["check_client", "check_run"]
+
+Rule = tuple[Callable[[Any], bool], str]
+
+# From botocore's service model of StartAsyncInvoke; 40 characters of an output's URI are ours.
+_S3_PREFIX = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\x00-\x1f\x7f]*)?")
+_S3_PREFIX_CHARACTERS = 1024 - 40
+_KMS_KEY = re.compile(r"arn:aws(-[^:]+)?:kms:[a-zA-Z0-9-]*:[0-9]{12}:(key/[a-zA-Z0-9-]{36}|alias/[a-zA-Z0-9-_/]+)")
+_MODEL_ID = re.compile(r"[a-zA-Z_.\-/0-9:]{1,256}")
+_TAG = re.compile(r"[a-zA-Z0-9\s._:/=+@-]*", re.ASCII)
+_TAGS = 200
+_TAG_KEY, _TAG_VALUE = 128, 256
+
+
+def check_client(settings: Mapping[str, Any]) -> None:
+    """Refuse a client's setting that makes no sense, when it is typed.
+
+    Raises:
+        InputError: An S3 prefix that is none.
+        ConfigurationError: Any other.
+    """
+    for name in ("output_s3_uri", "stage"):
+        if (prefix := settings[name]) is not None:
+            split_s3_uri(prefix)
+            if not _S3_PREFIX.fullmatch(prefix) or len(prefix) > _S3_PREFIX_CHARACTERS:
+                raise InputError(
+                    f"{name}={brief(prefix)}: Bedrock takes s3://bucket/prefix/ with a bucket of 3 to 63 lower-case "
+                    f"letters, digits, dots and hyphens; at most {_S3_PREFIX_CHARACTERS} characters, none of control."
+                )
+    _check(_CLIENT, settings)
+
+
+def check_run(**settings: Any) -> None:
+    """Refuse a run's setting that makes no sense, before anything is started.
+
+    Raises:
+        ConfigurationError: As said.
+    """
+    _check(_RUN, settings)
+
+
+def _check(rules: Mapping[str, Rule], settings: Mapping[str, Any]) -> None:
+    for name, (fits, advice) in rules.items():
+        if name in settings and not fits(settings[name]):
+            raise ConfigurationError(f"{name}={brief(settings[name])}: {advice}.")
+
+
+def _optional(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or fits(value)
+
+
+def _matches(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and bool(pattern.fullmatch(value))
+
+
+def _are_tags(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and len(value) <= _TAGS
+        and all(_is_tag(key, _TAG_KEY) and key and _is_tag(text, _TAG_VALUE) for key, text in value.items())
+    )
+
+
+def _is_tag(text: Any, most: int) -> bool:
+    return isinstance(text, str) and len(text) <= most and bool(_TAG.fullmatch(text))
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_lookup(value: Any) -> bool:
+    return callable(value) or isinstance(value, Mapping)
+
+
+_CLIENT: Mapping[str, Rule] = {
+    "truncate": (lambda value: value in ("end", "error"), "give 'end' or 'error'"),
+    "identity": (
+        lambda value: value in ("etag", "checksum") or callable(value),
+        "give 'etag', 'checksum' or a callable",
+    ),
+    "token_counter": (_optional(callable), "give a callable from a text to its number of tokens"),
+    "invoke_model_id": (_optional(_matches(_MODEL_ID)), "give a model ID, an inference profile's ID, or its ARN"),
+    "prices": (_optional(lambda value: isinstance(value, Prices)), "give Prices(...)"),
+    "max_starts_per_sec": (
+        _optional(lambda value: is_number(value) and value > 0),
+        "give jobs a second, more than 0, or leave it out",
+    ),
+    "output_kms_key_id": (
+        _optional(_matches(_KMS_KEY)),
+        "Bedrock takes the key's ARN, such as arn:aws:kms:us-east-1:123456789012:key/... or :alias/...",
+    ),
+    "tags": (
+        _optional(_are_tags),
+        f"give a mapping of at most {_TAGS} keys (1 to {_TAG_KEY} characters) to values (at most {_TAG_VALUE}), both "
+        "of letters, digits, spaces and . _ : / = + @ -",
+    ),
+}
+
+_RUN: Mapping[str, Rule] = {
+    **dict.fromkeys(("force", "repay_expired", "only_done"), (_is_bool, "give True or False")),
+    "timeout_sec": (
+        _optional(lambda value: is_number(value) and value >= 0),
+        "give seconds, 0 or more, or leave it out to wait for the end",
+    ),
+    "on_progress": (_optional(callable), "give a callable that takes Progress"),
+    "vet": (callable, "give a callable that takes a source's URI"),
+    "jobs_at_once": (is_whole, "give a whole number from 1"),
+    "mean_job_sec": (lambda value: is_number(value) and value > 0, "give seconds, more than 0"),
+    "assume_duration_sec": (_optional(lambda value: is_number(value) and value > 0), "give seconds, more than 0"),
+    "max_cost_usd": (_optional(lambda value: is_number(value) and value >= 0), "give US dollars, 0 or more"),
+    "durations": (_optional(_is_lookup), "give a mapping or a callable from a source's URI to seconds"),
+}

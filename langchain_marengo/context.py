@@ -1,0 +1,97 @@
+"""Retrieved moments for a language model: a block of a prompt, or content with text and frames."""
+
+from __future__ import annotations
+
+import base64
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from langchain_core.documents import Document
+from langchain_core.messages.content import ImageContentBlock, TextContentBlock
+
+from bedrock_marengo.context import MAX_CHARS, MAX_FRAMES, moment_parts, moment_text
+from bedrock_marengo.found import found_in
+from langchain_marengo.embeddings import MarengoEmbeddings
+
+__all__ = ["amoment_content", "format_moments", "moment_content"]
+
+
+def format_moments(documents: Iterable[Document], *, max_chars: int = MAX_CHARS) -> str:
+    """Retrieved segments or moments as a block of a prompt, numbered so that an answer can cite them.
+
+    Each has its file, its time code and, from its captions, what is said. Other documents are passed over.
+
+    Args:
+        documents: as a store or a retriever gave them, best first.
+        max_chars: characters at most. What is said is cut first; then the last moments are left out.
+
+    Raises:
+        bedrock_marengo.InputError: ``max_chars`` has no room for one moment.
+
+    Examples:
+        ```python
+        chain = {"context": retriever | format_moments, "question": RunnablePassthrough()} | prompt | llm
+        ```
+    """
+    return moment_text(found_in(documents), max_chars=max_chars)
+
+
+def moment_content(
+    documents: Iterable[Document],
+    *,
+    embeddings: MarengoEmbeddings,
+    max_chars: int = MAX_CHARS,
+    max_frames: int = MAX_FRAMES,
+    frames_per_moment: int = 1,
+    width: int = 512,
+    below: Sequence[str] | None = None,
+) -> list[TextContentBlock | ImageContentBlock]:
+    """The same with key frames: a message's content for a chat model that sees, each text followed by its frames.
+
+    With the extra ``media``. Frames are JPEGs inside the content, sampled evenly in each moment; of media on S3 only
+    what is needed is read. A medium that can't be read has no frame, with a warning.
+
+    Args:
+        documents: as a store or a retriever gave them, best first.
+        embeddings: whose credentials read the media.
+        max_chars: characters of text at most.
+        max_frames: frames at most, in all.
+        frames_per_moment: frames at most of one moment.
+        width: pixels of a frame at most.
+        below: S3 prefixes; only their media are read. Give it where others can write to your store.
+
+    Raises:
+        bedrock_marengo.InputError: A budget that makes no sense.
+
+    Examples:
+        ```python
+        content = moment_content(retriever.invoke("a goal"), embeddings=embeddings)
+        llm.invoke([HumanMessage(content=[{"type": "text", "text": "When is the goal?"}, *content])])
+        ```
+    """
+    parts = moment_parts(
+        embeddings.marengo,
+        found_in(documents),
+        max_chars=max_chars,
+        max_frames=max_frames,
+        frames_per_moment=frames_per_moment,
+        width=width,
+        below=below,
+    )
+    return [_block(part) for part in parts]
+
+
+async def amoment_content(
+    documents: Iterable[Document], *, embeddings: MarengoEmbeddings, **settings: Any
+) -> list[TextContentBlock | ImageContentBlock]:
+    """``moment_content`` for asyncio."""
+    call = functools.partial(moment_content, embeddings=embeddings, **settings)
+    return await embeddings.marengo.run_async(call, documents)
+
+
+def _block(part: str | bytes) -> TextContentBlock | ImageContentBlock:
+    # Without the random ids that create_text_block and create_image_block add, which caches of answers would miss by.
+    if isinstance(part, str):
+        return TextContentBlock(type="text", text=part)
+    return ImageContentBlock(type="image", base64=base64.b64encode(part).decode(), mime_type="image/jpeg")

@@ -1,0 +1,94 @@
+"""Retrieved moments for a language model: a block of a prompt, or blocks of text and frames."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from llama_index.core.llms import ImageBlock, TextBlock
+from llama_index.core.schema import BaseNode, NodeWithScore
+
+from bedrock_marengo.context import MAX_CHARS, MAX_FRAMES, moment_parts, moment_text
+from bedrock_marengo.found import found_in
+from llama_index_marengo.embeddings import MarengoEmbedding
+
+__all__ = ["amoment_blocks", "format_moments", "moment_blocks"]
+
+
+def format_moments(nodes: Iterable[NodeWithScore | BaseNode], *, max_chars: int = MAX_CHARS) -> str:
+    """Retrieved segments or moments as a block of a prompt, numbered so that an answer can cite them.
+
+    Each has its file, its time code and, from its captions, what is said. Other nodes are passed over.
+
+    Args:
+        nodes: as a store or a retriever gave them, best first.
+        max_chars: characters at most. What is said is cut first; then the last moments are left out.
+
+    Raises:
+        bedrock_marengo.InputError: ``max_chars`` has no room for one moment.
+
+    Examples:
+        ```python
+        moments = format_moments(retriever.retrieve(question))
+        llm.complete(f"Answer the question from these moments. {moments} Question: {question}")
+        ```
+    """
+    return moment_text(found_in(nodes), max_chars=max_chars)
+
+
+def moment_blocks(
+    nodes: Iterable[NodeWithScore | BaseNode],
+    *,
+    embed_model: MarengoEmbedding,
+    max_chars: int = MAX_CHARS,
+    max_frames: int = MAX_FRAMES,
+    frames_per_moment: int = 1,
+    width: int = 512,
+    below: Sequence[str] | None = None,
+) -> list[TextBlock | ImageBlock]:
+    """The same with key frames: a message's blocks for a chat model that sees, each text followed by its frames.
+
+    With the extra ``media``. Frames are JPEGs inside the blocks, sampled evenly in each moment; of media on S3 only
+    what is needed is read. A medium that can't be read has no frame, with a warning.
+
+    Args:
+        nodes: as a store or a retriever gave them, best first.
+        embed_model: whose credentials read the media.
+        max_chars: characters of text at most.
+        max_frames: frames at most, in all.
+        frames_per_moment: frames at most of one moment.
+        width: pixels of a frame at most.
+        below: S3 prefixes; only their media are read. Give it where others can write to your store.
+
+    Raises:
+        bedrock_marengo.InputError: A budget that makes no sense.
+
+    Examples:
+        ```python
+        blocks = moment_blocks(retriever.retrieve("a goal"), embed_model=embed_model)
+        llm.chat([ChatMessage(role="user", blocks=[TextBlock(text="When is the goal?"), *blocks])])
+        ```
+    """
+    parts = moment_parts(
+        embed_model.marengo,
+        found_in(nodes),
+        max_chars=max_chars,
+        max_frames=max_frames,
+        frames_per_moment=frames_per_moment,
+        width=width,
+        below=below,
+    )
+    return [_block(part) for part in parts]
+
+
+async def amoment_blocks(
+    nodes: Iterable[NodeWithScore | BaseNode], *, embed_model: MarengoEmbedding, **settings: Any
+) -> list[TextBlock | ImageBlock]:
+    """``moment_blocks`` for asyncio."""
+    call = functools.partial(moment_blocks, embed_model=embed_model, **settings)
+    return await embed_model.marengo.run_async(call, nodes)
+
+
+def _block(part: str | bytes) -> TextBlock | ImageBlock:
+    return TextBlock(text=part) if isinstance(part, str) else ImageBlock(image=part, image_mimetype="image/jpeg")
