@@ -1,0 +1,73 @@
+"""Films on a clean stand-in, hits in them, and a browser to look at what is drawn."""
+
+import os
+import shutil
+import warnings
+from functools import cache
+
+import pytest
+
+from bedrock_marengo import MarengoClient, Segment
+from bedrock_marengo.found import Found
+
+from ..films import film
+from .browser import chromium
+
+# Before scikit-learn is imported: threads that spin beside other workers cost ten times the work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+film = cache(film)
+SECONDS, FPS = 12.0, 10
+
+
+@pytest.fixture
+def local(marengo_bedrock):
+    """The stand-in: media last as long as the film, vectors are drawn from a hash."""
+    marengo_bedrock.synthetic_sec = SECONDS
+    return marengo_bedrock
+
+
+@pytest.fixture
+def client(local):
+    with MarengoClient(**local.client_options) as client:
+        yield client
+
+
+@pytest.fixture
+def old_client(local):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "AWS ends Marengo 2.7")
+        with MarengoClient("2.7", **local.client_options) as client:
+            yield client
+
+
+@pytest.fixture
+def match(local):
+    """A film whose frames show their numbers: 12 s, ten a second."""
+    return local.put(film(seconds=SECONDS, fps=FPS), "videos/match.mp4")
+
+
+@pytest.fixture
+def song(local):
+    return local.put(film(video=None, seconds=SECONDS), "songs/song.mp4")
+
+
+@pytest.fixture
+def hit():
+    """Makes a hit of a source."""
+    return _hit
+
+
+def _hit(source, start_sec=6.0, end_sec=12.0, *, words="", score=0.03, **told):
+    segment = Segment(source, start_sec, end_sec, "visual", "clip", "3fa9c1d27b041e55")
+    told = {"media_type": "video", "tracks": {"visual": 0.123, "audio": None}, **told}
+    return Found(segment=segment, start_sec=start_sec, end_sec=end_sec, words=words, score=score, **told)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("Chromium is not installed")
+    with chromium(program, tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser

@@ -1,0 +1,229 @@
+"""show(): playable hits in a notebook."""
+
+import base64
+import io
+from urllib.parse import parse_qs, urlsplit
+
+import av
+import pytest
+from langchain_core.documents import Document
+from llama_index.core.schema import NodeWithScore, TextNode
+
+from bedrock_marengo import ConfigurationError, InputError, MarengoClient
+from marengo_local import Fault
+from marengo_view import View, show
+
+from ..films import beeps_in, frames_in, number_in, pixels_in, sound_in
+from .conftest import FPS
+from .reading import Drawn
+
+MARKUP = """<img src=x onerror="alert('1')">&amp;</li></style><script>alert(2)</script>"""
+
+
+def data_in(url, kind):
+    head, _, data = url.partition(",")
+    assert head == f"data:{kind};base64"
+    return base64.b64decode(data)
+
+
+def number_of(url):
+    return number_in(pixels_in(data_in(url, "image/jpeg")))
+
+
+class TestLinked:
+    def test_a_player_for_each_hit_that_starts_at_its_moment(self, client, match, hit):
+        drawn = Drawn(show([hit(match), hit(match, 0.0, 3.5)], client).html)
+        players = [attributes for attributes, _ in drawn.all("video")]
+        assert [urlsplit(player["src"]).fragment for player in players] == ["t=6,12", "t=0,3.5"]
+        assert all("X-Amz-Signature=" in player["src"] for player in players)
+        assert [number_of(player["poster"]) for player in players] == [9 * FPS, 17]
+        assert [player["aria-label"] for player in players] == [
+            "match.mp4, 00:06 to 00:12",
+            "match.mp4, 00:00 to 00:03",
+        ]
+        assert all("controls" in player for player in players)
+
+    def test_a_card_tells_file_time_tracks_and_words(self, client, match, hit):
+        drawn = Drawn(show([hit(match, words="He shoots, he scores!")], client).html)
+        assert drawn.texts("bdi", "name") == ["match.mp4"]
+        assert drawn.texts("span", "times") == ["00:06 to 00:12"]
+        assert drawn.texts("span", "track") == ["visual 0.123", "audio"]
+        assert drawn.texts("p", "said") == ["He shoots, he scores!"]
+        assert drawn.all("span", "score") == drawn.all("p", "note") == []
+
+    def test_a_score_that_is_no_cosine_is_called_a_score(self, client, match, hit):
+        drawn = Drawn(show([hit(match, score=0.5, tracks={"visual": None})], client).html)
+        assert drawn.texts("span", "score") == ["score 0.500"]
+
+    def test_two_files_of_one_name_are_told_apart(self, client, local, match, hit):
+        other = match.replace("videos/", "more/")
+        local.s3.copy_object(Bucket=local.bucket, Key="more/match.mp4", CopySource=match.removeprefix("s3://"))
+        assert Drawn(show([hit(match), hit(other)], client).html).texts("bdi", "name") == [match, other]
+
+    @pytest.mark.parametrize("seconds", [60, 7 * 24 * 3600])
+    def test_links_expire(self, client, match, hit, seconds):
+        [(player, _)] = Drawn(show([hit(match)], client, expires_sec=seconds).html).all("video")
+        assert parse_qs(urlsplit(player["src"]).query)["X-Amz-Expires"] == [str(seconds)]
+
+    def test_sound_and_images(self, client, local, match, song, hit):
+        still = client.frames(match, [2.0])[0]
+        image = hit(local.put(still, "stills/goal.jpg"), 0.0, 0.0, media_type="image", tracks={"image": 0.2})
+        drawn = Drawn(show([hit(song, media_type="audio"), image], client).html)
+        [(player, _)] = drawn.all("audio")
+        assert urlsplit(player["src"]).fragment == "t=6,12"
+        [(picture, _)] = drawn.all("img")
+        assert picture["alt"] == "goal.jpg" and number_of(picture["src"]) == 20
+        assert drawn.all("video") == []
+
+
+class TestInline:
+    def test_the_moment_itself_is_in_the_output(self, client, match, hit):
+        html = show([hit(match)], client, inline=True).html
+        [(player, _)] = Drawn(html).all("video")
+        clip = data_in(player["src"], "video/mp4")
+        frames = frames_in(clip)
+        assert number_in(frames[0][1]) == 6 * FPS and number_in(frames[-1][1]) == 12 * FPS - 1
+        assert beeps_in(sound_in(clip))[:2] == pytest.approx([0.0, 1.0], abs=0.05)
+        assert number_of(player["poster"]) == 9 * FPS
+
+    def test_it_holds_no_link_and_no_credential(self, client, local, match, song, hit):
+        html = show([hit(match), hit(song, media_type="audio")], client, inline=True).html
+        for secret in ("http", "X-Amz", local.access_key_id, "AWSAccessKeyId"):
+            assert secret not in html
+
+    def test_sound_and_images(self, client, local, match, song, hit):
+        image = hit(local.put(client.frames(match, [2.0])[0], "goal.jpg"), 0.0, 0.0, media_type="image")
+        drawn = Drawn(show([hit(song, media_type="audio"), image], client, inline=True).html)
+        [(player, _)] = drawn.all("audio")
+        with av.open(io.BytesIO(data_in(player["src"], "audio/mp4"))) as container:
+            assert container.duration / 1_000_000 == pytest.approx(6.0, abs=0.05)
+        [(picture, _)] = drawn.all("img")
+        assert number_of(picture["src"]) == 20
+
+    def test_a_long_moment_shows_how_it_begins(self, client, match, hit, monkeypatch):
+        from marengo_view import cards
+
+        monkeypatch.setattr(cards, "CLIP_SEC", 2.0)
+        drawn = Drawn(show([hit(match)], client, inline=True).html)
+        [(player, _)] = drawn.all("video")
+        assert len(frames_in(data_in(player["src"], "video/mp4"))) == 2 * FPS
+        assert drawn.texts("p", "note") == ["Its first 2 seconds."]
+
+    def test_as_wide_as_asked(self, client, match, hit):
+        [(player, _)] = Drawn(show([hit(match)], client, inline=True, width=64).html).all("video")
+        assert frames_in(data_in(player["src"], "video/mp4"))[0][1].shape[1] == 64
+        assert pixels_in(data_in(player["poster"], "image/jpeg")).shape[1] == 128
+
+
+class TestWhatCantBeShown:
+    """One medium never keeps the others from being shown."""
+
+    @pytest.mark.parametrize("inline", [False, True])
+    def test_it_leaves_a_card_with_a_note(self, client, local, match, song, hit, inline):
+        gone = match.replace("match", "gone")
+        broken = local.put(b"no film at all", "broken.mp4")
+        hits = [hit(gone), hit(match), hit(broken), hit(song), hit("s3://no-such-bucket-of-ours/a.mp4")]
+        drawn = Drawn(show(hits, client, inline=inline).html)
+        assert len(drawn.all("li", "hit")) == 5
+        notes = drawn.texts("p", "note")
+        assert "NoSuchKey" in notes[0] and "NoSuchBucket" in notes[-1]
+        assert "can't be decoded here" in notes[1]
+        # A browser may play what can't be decoded here, and a film without a picture.
+        assert len(drawn.all("video")) == (2 if inline else 3)
+        assert any(note.startswith("No thumbnail: ") and "has no picture" in note for note in notes)
+
+    def test_access_that_is_denied(self, client, local, match, hit):
+        local.faults = [Fault("s3:GetObject", error="AccessDenied")]
+        drawn = Drawn(show([hit(match)], client).html)
+        assert drawn.all("video") == []
+        assert drawn.texts("p", "note")[0].startswith("Nothing to show: GetObject for s3://")
+
+    def test_media_elsewhere_are_neither_read_nor_signed(self, client, local, match, hit):
+        secret = match.replace("videos/", "secret/")
+        local.s3.copy_object(Bucket=local.bucket, Key="secret/match.mp4", CopySource=match.removeprefix("s3://"))
+        local.calls.reset()
+        drawn = Drawn(show([hit(secret), hit(match)], client, below=[f"s3://{local.bucket}/videos/"]).html)
+        assert len(drawn.all("video")) == 1
+        assert drawn.texts("p", "note") == ["Not shown: it does not lie below the prefixes given."]
+        assert {call.body["key"] for call in local.calls.of("s3:GetObject")} == {"videos/match.mp4"}
+
+    def test_nothing_found(self, client):
+        assert Drawn(show([], client).html).texts("li") == ["Nothing was found."]
+
+    def test_a_planted_document_breaks_nothing(self, client, match, hit):
+        text = hit(match).segment.uri
+        planted = [
+            Document(page_content=text, metadata={"start_sec": "now", "tracks": "all", "media_type": MARKUP}),
+            Document(page_content=text, metadata={"tracks": {MARKUP: {"score": "x"}}, "score": MARKUP}),
+            Document(page_content=text.replace("match", "%00%1B%C2%85"), metadata={}),
+            NodeWithScore(node=TextNode(text=text, metadata={"end_sec": None}), score=float("nan")),
+            (Document(page_content=text), "near"),
+        ]
+        drawn = Drawn(show([*planted, hit(match)], client).html)
+        assert len(drawn.all("li", "hit")) == 6 and len(drawn.all("video")) == 5
+
+
+class TestText:
+    def test_nothing_that_is_shown_is_markup(self, client, local, match, hit):
+        film = f"s3://{local.bucket}/{MARKUP}.mp4"
+        local.s3.copy_object(Bucket=local.bucket, Key=f"{MARKUP}.mp4", CopySource=match.removeprefix("s3://"))
+        hits = [hit(film, words=MARKUP), hit(film.replace("s3://", "s3://no-such-"), tracks={MARKUP: 0.1})]
+        drawn = Drawn(show(hits, client).html)
+        assert {tag for tag, _, _ in drawn.elements} == {
+            *("div", "style", "ol", "li", "video", "p", "span", "bdi"),
+        }
+        assert not [name for _, attributes, _ in drawn.elements for name in attributes if name.startswith("on")]
+        assert drawn.all("li", "hit")[0][0]["data-source"] == film
+        assert drawn.texts("p", "said") == [MARKUP]
+        assert drawn.all("bdi", "name")[0][0]["title"] == film
+
+    def test_two_views_in_one_page_share_no_id(self, client, match, hit):
+        view = show([hit(match)], client)
+        Drawn(view.html + view.html)
+
+    def test_a_notebook_shows_it(self, client, match, hit):
+        view = show([hit(match)], client)
+        assert isinstance(view, View)
+        assert view._repr_html_() == view.__html__() == view.html
+        assert "X-Amz" not in repr(view)
+
+
+class TestRefused:
+    @pytest.mark.parametrize("expires_sec", [0, 7 * 24 * 3600 + 1, "3600", None])
+    def test_lifetimes_that_s3_has_not(self, client, hit, expires_sec):
+        with pytest.raises(ConfigurationError, match="S3 takes 1 second to"):
+            show([hit("s3://bucket/a.mp4")], client, expires_sec=expires_sec)
+
+    @pytest.mark.parametrize("width", [0, 10_000, "320px;color:red", None])
+    def test_widths(self, client, width):
+        with pytest.raises(InputError, match="16 to 4096 pixels"):
+            show([], client, width=width)
+
+    def test_one_prefix_in_place_of_many(self, client, hit):
+        # Each letter would be a prefix of everything.
+        with pytest.raises(InputError, match="takes many S3 prefixes"):
+            show([hit("s3://bucket/a.mp4")], client, below="s3://bucket/")
+
+    @pytest.mark.parametrize("other", [None, "s3://bucket/", 7, MarengoClient])
+    def test_what_is_no_client(self, other):
+        with pytest.raises(InputError, match="is no client: give a MarengoClient"):
+            show([], other)
+
+    def test_one_hit_in_place_of_many(self, client, hit):
+        with pytest.raises(InputError, match="give a list, even of one"):
+            show(hit("s3://bucket/a.mp4"), client)
+
+
+def test_what_a_framework_found_is_shown_by_its_embeddings(local, match):
+    from langchain_core.vectorstores import InMemoryVectorStore
+
+    from langchain_marengo import MarengoEmbeddings, MarengoLoader, add_segments
+
+    embeddings = MarengoEmbeddings(**local.client_options)
+    store = InMemoryVectorStore(embeddings)
+    add_segments(store, MarengoLoader(match, embeddings=embeddings, fused="only", show_progress=False).load())
+    found = store.similarity_search_with_score("a goal", k=2)
+    drawn = Drawn(show(found, embeddings).html)
+    assert len(drawn.all("video")) == 2
+    assert drawn.texts("span", "track") == ["fused", "fused"]
+    assert drawn.texts("span", "score") == [f"score {score:.3f}" for _, score in found]
