@@ -1,10 +1,10 @@
-"""The command line: ``marengo demo`` and ``marengo migrate``, with the extra ``cli``."""
+"""The command line, ``marengo``, with the extra ``cli``."""
 
 import sys
 
 
 def main() -> int:
-    """The console script ``marengo``: 0 done, 1 not all of it, 2 the user's mistake."""
+    """The console script ``marengo``: 0 done, 1 not all of it, 2 the user's mistake, 130 Ctrl-C."""
     try:
         from marengo_cli.app import app
     except ModuleNotFoundError as error:

@@ -23,11 +23,32 @@ sys.exit(main())
 MIGRATE = ["migrate", "--chroma", "a", "--collection", "b", "--into", "c", "--output-s3-uri", "s3://bucket/marengo/"]
 
 
+COMMANDS = ("demo", "local", "doctor", "embed", "search", "cost", "forget", "migrate")
+
+
 def test_help_lists_the_commands():
     result = CliRunner().invoke(cli.app, ["--help"])
     assert result.exit_code == 0
-    assert "demo" in result.stdout
-    assert "migrate" in result.stdout
+    assert [line.split()[1] for line in result.stdout.splitlines() if line[:1] == "│" and line[2].islower()] == list(
+        COMMANDS
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS[2:])
+def test_each_commands_help_tells_its_exit_codes(command):
+    said = " ".join(CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200"}).stdout.split())
+    assert "Exit code: 0" in said
+    assert "130 Ctrl-C" in said
+
+
+def test_help_loads_nothing_heavy():
+    strangers = "boto3 langchain_core llama_index moto marengo_local marengo_view av aiohttp"
+    script = (
+        "import sys; from typer.testing import CliRunner; from marengo_cli.app import app;"
+        "CliRunner().invoke(app, ['embed', '--help']);"
+        f"print(*sorted(set({strangers.split()}) & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "\n"
 
 
 def test_migrates_help_says_what_it_is_for():
@@ -46,6 +67,8 @@ def test_python_m():
     [
         ("typer", ["--help"], "pip install 'bedrock-marengo[cli]'"),
         ("marengo_local", ["demo"], "pip install 'bedrock-marengo[demo]'"),
+        ("marengo_local", ["search", "--local", "a", "."], "pip install 'bedrock-marengo[cli,local]'"),
+        ("jinja2", ["search", "a", ".", "--html", "out.html"], "pip install 'bedrock-marengo[cli,view]'"),
         ("langchain_chroma", MIGRATE, "pip install 'bedrock-marengo[cli,langchain]' langchain-chroma"),
     ],
 )

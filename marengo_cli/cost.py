@@ -1,0 +1,151 @@
+"""``marengo cost``: what embedding costs, of media that are there or of so many hours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import typer
+from rich.table import Column
+
+from bedrock_marengo import InputError, MarengoClient, Plan, Prices
+from bedrock_marengo.inputs import SourceLike
+from marengo_cli.terminal import dollars, gigabytes, length, print_json, print_table, waiting
+
+__all__ = ["Line", "amounts", "is_whole", "plan_lines", "plan_report", "planned", "run", "show_plan"]
+
+SOURCE = "These prices were seen in public code, not on AWS's price page: check them, and give yours by --price."
+
+_UNITS = {
+    "video": ("video_sec", "a second"),
+    "audio": ("audio_sec", "a second"),
+    "image": ("image", "each"),
+    "text": ("text", "each"),
+    "copies": ("copied_gb", "a GB"),
+}
+"""What is paid for -> its price in ``Prices``, and for what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One kind of what is paid for: how much of it, and US dollars."""
+
+    kind: str
+    amount: str
+    usd: float
+
+    def price(self, prices: Prices) -> str:
+        """Its price in words."""
+        name, unit = _UNITS[self.kind]
+        return f"{getattr(prices, name):.6f}".rstrip("0").rstrip(".") + f" {unit}"
+
+
+def run(
+    plan: Plan | None, asked: Iterable[Line], prices: Prices, *, assume_duration_sec: float | None, as_json: bool
+) -> int:
+    """Print what media of a plan and further amounts cost; 1 if the sum lacks media.
+
+    Raises:
+        InputError: There is neither.
+    """
+    lines = [*(plan_lines(plan) if plan else []), *asked]
+    if not lines and plan is None:
+        raise InputError(
+            "Nothing to reckon: give sources, such as s3://bucket/videos/, or amounts, such as --video-hours 1000."
+        )
+    if as_json:
+        print_json(_report(plan, lines, prices))
+    else:
+        if plan:
+            show_plan(plan, assume_duration_sec)
+        show_lines(lines, prices)
+        typer.echo(SOURCE)
+    return 0 if plan is None or is_whole(plan, assume_duration_sec) else 1
+
+
+def planned(client: MarengoClient, sources: Sequence[SourceLike], **settings: Any) -> Plan:
+    """The plan of embedding media; starts nothing.
+
+    Raises:
+        bedrock_marengo.MarengoError: A setting that fits nothing, or AWS would not list.
+    """
+    with waiting("Looking at the media and at what is done"):
+        return client.plan(sources, **settings)
+
+
+def is_whole(plan: Plan, assume_duration_sec: float | None) -> bool:
+    """Whether all media are in a plan's sums."""
+    return not plan.refused and (not plan.unknown or assume_duration_sec is not None)
+
+
+def amounts(prices: Prices, *, video_hours: float, audio_hours: float, images: int, texts: int) -> list[Line]:
+    """Lines for what is only imagined."""
+    asked = (
+        ("video", video_hours, "hours", 3600 * prices.video_sec),
+        ("audio", audio_hours, "hours", 3600 * prices.audio_sec),
+        ("image", images, "images", prices.image),
+        ("text", texts, "texts", prices.text),
+    )
+    return [Line(kind, f"{_number(count)} {unit}", count * usd) for kind, count, unit, usd in asked if count]
+
+
+def plan_lines(plan: Plan) -> list[Line]:
+    """Lines for what a plan would start, and copy."""
+    lines = [Line(kind, f"{count:,} media", plan.usd.get(kind, 0.0)) for kind, count in plan.started.items()]
+    if plan.staged:
+        lines.append(Line("copies", gigabytes(plan.staged_bytes), plan.usd.get("copies", 0.0)))
+    return lines
+
+
+def show_lines(lines: Iterable[Line], prices: Prices, *, stderr: bool = False) -> None:
+    """A table of what is paid for, with its sum."""
+    lines = list(lines)
+    if not lines:
+        return
+    rows = [[line.kind, line.amount, line.price(prices), dollars(line.usd)] for line in lines]
+    total = ["in all", "", "", dollars(sum(line.usd for line in lines))]
+    right = [Column(heading, justify="right") for heading in ("amount", "USD for", "USD")]
+    print_table(["", *right], [*rows, total], stderr=stderr)
+
+
+def show_plan(plan: Plan, assume_duration_sec: float | None, *, stderr: bool = False) -> None:
+    """A table of what embedding would do; what does not occur is left out."""
+    taken = "in no sum" if assume_duration_sec is None else f"taken for {assume_duration_sec:g} s each"
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in plan.started.items())
+    names = ", ".join(plan.unknown_names) + (" ..." if plan.unknown > len(plan.unknown_names) else "")
+    rows = (
+        ("to start", f"{sum(plan.started.values()):,}" + (f" ({kinds})" if kinds else "")),
+        ("to join", f"{plan.joined:,} (begun before)" * bool(plan.joined)),
+        ("to reuse", f"{plan.reused:,} (done before)" * bool(plan.reused)),
+        ("twice", f"{plan.repeated:,} that come up again" * bool(plan.repeated)),
+        ("to upload", f"{plan.uploaded:,} ({gigabytes(plan.uploaded_bytes)})" * bool(plan.uploaded)),
+        ("to copy", f"{plan.staged:,} ({gigabytes(plan.staged_bytes)})" * bool(plan.staged)),
+        ("length", length(plan.media_sec) * bool(plan.media_sec)),
+        ("no length", f"{plan.unknown:,}, {taken}: {names}" * bool(plan.unknown)),
+        ("vectors", f"about {plan.vectors:,}" * bool(plan.vectors)),
+        ("time", f"about {length(plan.days * 86400)}, {plan.jobs_at_once} jobs at once" * bool(plan.days)),
+        ("left out", ", ".join(f"{count:,} {why}" for why, count in plan.skipped.items())),
+        ("refused", f"{plan.refused:,}" * bool(plan.refused)),
+        *(("", refusal) for refusal in plan.refusals),
+    )
+    print_table(["", ""], [row for row in rows if row[1]], stderr=stderr)
+
+
+def plan_report(plan: Plan) -> dict[str, Any]:
+    """A plan for programs."""
+    return {**asdict(plan), "total_usd": plan.total_usd, "days": plan.days}
+
+
+def _number(count: float) -> str:
+    return f"{count:,.2f}".removesuffix("00").removesuffix(".")
+
+
+def _report(plan: Plan | None, lines: Iterable[Line], prices: Prices) -> Mapping[str, Any]:
+    lines = list(lines)
+    return {
+        "total_usd": sum(line.usd for line in lines),
+        "lines": [asdict(line) for line in lines],
+        "prices": asdict(prices),
+        "plan": plan_report(plan) if plan else None,
+    }

@@ -1,0 +1,151 @@
+"""Whether Bedrock lets the caller use the model, without a call that costs.
+
+How it is known: AWS asks IAM before a model's own check looks at a body, so that an empty body is refused as malformed
+to those who may call, and by AccessDenied to those who may not. Of InvokeModel others report it; of StartAsyncInvoke we
+infer it from errors of real runs. We tried neither on AWS. So the one answer that
+counts as "allowed" is the refusal of the body itself; any other is a failure we know, or unknown.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bedrock_marengo import ConfigurationError, Prices
+from bedrock_marengo.errors import OutputError, error_code, error_message
+from bedrock_marengo.replies import read_vector
+from bedrock_marengo.requests import encode, text
+from marengo_cli.doctor.context import Context, bucket_of
+from marengo_cli.doctor.findings import SUBSCRIBE, Answer, Finding, State, ask, refused
+
+__all__ = ["access", "invoke", "jobs", "start"]
+
+# (member of the reply, its value, state, what it means, what to do). From AWS's page on model access.
+_TOLD = (
+    ("regionAvailability", "NOT_AVAILABLE", State.FAILED, "AWS does not offer it in this region", ""),
+    (
+        "authorizationStatus",
+        "NOT_AUTHORIZED",
+        State.FAILED,
+        "this account is not authorised for it",
+        "Ask who runs the organisation: a service control policy may forbid the model.",
+    ),
+    ("agreement", "NOT_AVAILABLE", State.FAILED, "nobody in this account has accepted its terms yet", SUBSCRIBE),
+    ("agreement", "ERROR", State.FAILED, "the subscription through AWS Marketplace failed", SUBSCRIBE),
+    ("agreement", "PENDING", State.WARNING, "the subscription is under way", "Wait 15 minutes and run this again."),
+    (
+        "entitlementAvailability",
+        "NOT_AVAILABLE",
+        State.WARNING,
+        "this account is not entitled to it yet",
+        "--invoke embeds one text, which shows whether AWS lets it be used all the same.",
+    ),
+)
+_MEMBERS = tuple(dict.fromkeys(row[0] for row in _TOLD))
+_JOB = "000000000000"
+_NO_SUCH_JOB = ("ValidationException", "ResourceNotFoundException")
+
+
+def access(context: Context) -> Finding:
+    """What Bedrock's control plane says of the model, if it may be asked."""
+    model_id = context.model.model_id
+    answer = ask(lambda: context.control_plane.get_foundation_model_availability(modelId=model_id))
+    if answer.error is not None:
+        # Nothing that the package does needs this call.
+        finding = refused(answer.error, "GetFoundationModelAvailability", "bedrock:GetFoundationModelAvailability", "*")
+        return Finding(State.UNKNOWN, finding.found, finding.fix, error=answer.error)
+    agreement = answer.reply.get("agreementAvailability", {})
+    told = {**answer.reply, "agreement": agreement.get("status")}
+    context.subscribed = {"AVAILABLE": True, "NOT_AVAILABLE": False}.get(told["agreement"])
+    for member, value, state, meaning, fix in _TOLD:
+        if told.get(member) == value:
+            if member == "agreement" and context.invoke:
+                state, fix = State.WARNING, "The call that --invoke pays for subscribes."
+            why = f" ({agreement['errorMessage']})" if agreement.get("errorMessage") else ""
+            return Finding(state, f"{model_id}: {meaning}{why}.", fix)
+    if all(told.get(member) in ("AVAILABLE", "AUTHORIZED") for member in _MEMBERS):
+        return Finding(State.OK, f"{model_id} is available, its terms are accepted.")
+    return Finding(State.UNKNOWN, f"{model_id}: {', '.join(f'{member} {told.get(member)}' for member in _MEMBERS)}.")
+
+
+def invoke(context: Context) -> Finding:
+    """Whether InvokeModel is allowed; with ``--invoke``, whether it works."""
+    if context.invoke:
+        return _paid(context)
+    if not context.subscribed:
+        # AWS: a model's first call subscribes the account. It does not say that a call it refuses does not.
+        return Finding(
+            State.UNKNOWN,
+            "Not called: whether the account has accepted the model's terms is not known, and a first call, even one "
+            "that is refused, might accept them.",
+            "Allow bedrock:GetFoundationModelAvailability on *; or let --invoke embed one text, which tells for sure.",
+        )
+    answer = ask(lambda: context.aws.bedrock.invoke_model(modelId=context.invoke_id, body=b"{}"))
+    return _probed(answer, f"InvokeModel {context.invoke_id}", _resources(context)[:-1])
+
+
+def start(context: Context) -> Finding:
+    """Whether StartAsyncInvoke is allowed, on the model and on the job to be."""
+    if context.output is None:
+        return Finding(State.SKIPPED, "A job needs an output prefix.", "Give --output-s3-uri s3://bucket/marengo/.")
+    try:
+        owner = context.aws.owner(bucket_of(context.output))
+    except ConfigurationError as error:
+        return Finding(State.UNKNOWN, str(error), error=error)
+    target: Any = {"s3Uri": context.output.rstrip("/"), "bucketOwner": owner}
+    if context.kms_key_id:
+        target["kmsKeyId"] = context.kms_key_id
+    # No medium is named: if AWS took it against all expectation, there would be nothing to pay for.
+    answer = ask(
+        lambda: context.aws.bedrock.start_async_invoke(
+            modelId=context.model.model_id, modelInput={}, outputDataConfig={"s3OutputDataConfig": target}
+        )
+    )
+    models, *_, job = _resources(context)
+    return _probed(answer, f"StartAsyncInvoke {context.model.model_id}", [models, job])
+
+
+def jobs(context: Context) -> Finding:
+    """Whether jobs can be listed and followed."""
+    if (error := context.listed.error) is not None:
+        return refused(error, "ListAsyncInvokes", "bedrock:ListAsyncInvokes", "*")
+    if context.account is None:
+        found = "Jobs can be listed. Whether they can be followed was not asked, since the account is not known."
+        return Finding(State.UNKNOWN, found, "Run this where STS can be reached, or see to bedrock:GetAsyncInvoke.")
+    arn = f"arn:aws:bedrock:{context.aws.region}:{context.account}:async-invoke/{_JOB}"
+    answer = ask(lambda: context.aws.bedrock.get_async_invoke(invocationArn=arn))
+    if answer.error is not None and error_code(answer.error) not in _NO_SUCH_JOB:
+        return refused(answer.error, "GetAsyncInvoke", "bedrock:GetAsyncInvoke", arn.replace(_JOB, "*"))
+    return Finding(State.OK, "Jobs can be listed and followed.")
+
+
+def _paid(context: Context) -> Finding:
+    what, body = f"InvokeModel {context.invoke_id}", encode(text(context.model, "marengo doctor"))
+    answer = ask(
+        lambda: context.aws.bedrock.invoke_model(
+            modelId=context.invoke_id, body=body, contentType="application/json", accept="application/json"
+        )["body"].read()
+    )
+    if answer.error is not None:
+        return refused(answer.error, what, "bedrock:InvokeModel", " and ".join(_resources(context)[:-1]))
+    try:
+        vector = read_vector(answer.reply, context.model.dimension)
+    except OutputError as error:
+        return Finding(State.FAILED, f"{what}: {error}", "The reply is not as documented: report it.", error=error)
+    context.subscribed = True
+    return Finding(State.OK, f"{what}: a text came back as {len(vector)} numbers, for about {Prices().text:.5f} USD.")
+
+
+def _probed(answer: Answer, what: str, resources: list[str]) -> Finding:
+    if answer.error is None:
+        arn = answer.reply.get("invocationArn")
+        return Finding(State.UNKNOWN, f"{what}: AWS took an empty body{f', as job {arn}' if arn else ''}.")
+    code, said = error_code(answer.error), error_message(answer.error)
+    if code == "ValidationException" and ("Malformed input request" in said or "inputType" in said):
+        return Finding(State.OK, f"{what}: allowed; an empty body was refused, which costs nothing.")
+    return refused(answer.error, what, "bedrock:InvokeModel", " and ".join(resources))
+
+
+def _resources(context: Context) -> list[str]:
+    """What the least policy allows InvokeModel on: the model, perhaps a profile, the jobs to be."""
+    allowed: list[str] = context.policy()["Statement"][0]["Resource"]
+    return allowed

@@ -1,0 +1,128 @@
+"""What the doctor looks at, and what it has learnt on the way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from functools import cached_property
+from typing import Any
+
+from botocore.config import Config
+
+from bedrock_marengo.aws import Aws
+from bedrock_marengo.inputs import split_s3_uri
+from bedrock_marengo.models import Model
+from marengo_cli.doctor.findings import Answer, ask
+from marengo_cli.doctor.policy import least_policy
+
+__all__ = ["CONFIG", "Context", "bucket_of"]
+
+CONFIG = Config(connect_timeout=5, read_timeout=15, retries={"total_max_attempts": 1})
+"""A doctor waits for nobody long, tells what happened, and pays for nothing twice."""
+_SECRET_LETTERS = 16
+"""AWS's shortest: an access key's ID, from IAM's API reference."""
+
+
+@dataclass(eq=False, kw_only=True)
+class Context:
+    """One setting under examination.
+
+    Attributes:
+        aws: the very clients that the package would use.
+        model: which Marengo.
+        invoke_model_id: the ID that InvokeModel gets, where the user names one.
+        sources: S3 URIs of objects and prefixes, perhaps none.
+        output: the output prefix, ending in a slash.
+        stage: the prefix that media of other regions are copied to, ending in a slash.
+        kms_key_id: ARN of the key that outputs are encrypted with.
+        invoke: whether one text may be paid for.
+        today: this machine's date.
+        account: one's own; None where STS has not said.
+        subscribed: whether the account has accepted the model's terms; None where AWS has not said.
+        media: source -> the first medium there.
+        secrets: what must not be shown -> what is shown for it.
+    """
+
+    aws: Aws
+    model: Model
+    invoke_model_id: str | None = None
+    sources: Sequence[str] = ()
+    output: str | None = None
+    stage: str | None = None
+    kms_key_id: str | None = None
+    invoke: bool = False
+    today: Callable[[], date] = lambda: datetime.now(UTC).date()
+    account: str | None = None
+    subscribed: bool | None = None
+    media: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def caller(self) -> Answer:
+        """What STS says of these credentials."""
+        sts = self.aws.session.client("sts", region_name=self.aws.region, config=CONFIG)
+        return ask(sts.get_caller_identity)
+
+    @cached_property
+    def listed(self) -> Answer:
+        """What Bedrock says when it is asked for one job."""
+        return ask(lambda: self.aws.bedrock.list_async_invokes(maxResults=1))
+
+    @property
+    def control_plane(self) -> Any:
+        """A client of Bedrock's control plane: where the runtime is, unless the environment says otherwise."""
+        url = None if "AWS_ENDPOINT_URL_BEDROCK" in os.environ else self.aws.settings.endpoint_url
+        return self.aws.session.client("bedrock", region_name=self.aws.region, endpoint_url=url, config=CONFIG)
+
+    @property
+    def invoke_id(self) -> str:
+        """The ID that InvokeModel gets.
+
+        Raises:
+            ConfigurationError: Marengo isn't in the region.
+        """
+        return self.aws.invoke_id(self.model, self.invoke_model_id)
+
+    @property
+    def written(self) -> list[str]:
+        """The prefixes that are written to."""
+        return [uri for uri in (self.output, self.stage) if uri]
+
+    @property
+    def buckets(self) -> list[str]:
+        """All buckets, each once."""
+        return list(dict.fromkeys(map(bucket_of, [*self.sources, *self.written])))
+
+    def policy(self) -> dict[str, Any]:
+        """The least IAM policy for this setting, for any account where one's own is not known.
+
+        Raises:
+            ConfigurationError: No region, or one without Marengo.
+        """
+        return least_policy(
+            model=self.model,
+            region=self.aws.region,
+            invoke_id=self.invoke_id,
+            account=self.account,
+            read=self.sources,
+            written=self.written,
+            kms_key_id=self.kms_key_id,
+        )
+
+    def hide(self, secret: str | None, shown: str) -> None:
+        """Show something else for a secret from now on; one so short is made up, for a stand-in, and may be a word."""
+        if secret and len(secret) >= _SECRET_LETTERS:
+            self.secrets[secret] = shown
+
+    def hidden(self, text: str) -> str:
+        """A text without secrets."""
+        for secret, shown in self.secrets.items():
+            text = text.replace(secret, shown)
+        return text
+
+
+def bucket_of(uri: str) -> str:
+    """``s3://bucket/key`` -> ``bucket``."""
+    return split_s3_uri(uri)[0]

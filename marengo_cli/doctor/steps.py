@@ -1,0 +1,89 @@
+"""The examination: its steps in order, what each needs, and its advice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from marengo_cli.doctor import account, bedrock, buckets
+from marengo_cli.doctor.context import Context
+from marengo_cli.doctor.findings import SUBSCRIBE, Finding, State
+from marengo_cli.options import spelled
+
+__all__ = ["STEPS", "Step", "examine"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One question.
+
+    Attributes:
+        name: of a word or two.
+        look: finds the answer.
+        needs: the steps without whose answer it makes no sense.
+        fix: what to do where nothing more precise is known.
+    """
+
+    name: str
+    look: Callable[[Context], Finding]
+    needs: tuple[str, ...]
+    fix: str
+
+
+STEPS = (
+    Step(
+        "credentials",
+        account.credentials,
+        (),
+        "Give --profile, set AWS_PROFILE or access keys, sign in by 'aws login' or 'aws sso login', or run in a role.",
+    ),
+    Step(
+        "region",
+        account.region,
+        (),
+        "Give --region us-east-1, or another that has Marengo. The buckets must be there, too.",
+    ),
+    Step("model", account.model, ("region",), "Use --model 3.0; marengo migrate moves a store of 2.7."),
+    Step("clock", account.clock, ("credentials", "region"), "See whether NTP sets the system's clock."),
+    Step(
+        "identity",
+        account.identity,
+        ("credentials", "region", "clock"),
+        "Where STS can't be reached, give --bucket-owner; else see what AWS says of the credentials.",
+    ),
+    Step("access", bedrock.access, ("identity", "model"), f"Look at the model in Bedrock's console. {SUBSCRIBE}"),
+    Step("invoke", bedrock.invoke, ("access",), "See what AWS says; --invoke embeds one text, which tells for sure."),
+    Step("start", bedrock.start, ("access",), "See what AWS says; --invoke embeds one text, which tells more."),
+    Step("jobs", bedrock.jobs, ("identity",), "Allow bedrock:ListAsyncInvokes and bedrock:GetAsyncInvoke."),
+    Step("buckets", buckets.places, ("identity",), "Name buckets that exist in the model's region, or give --stage."),
+    Step("owner", buckets.owner, ("buckets",), "Give --bucket-owner, the account that owns the buckets."),
+    Step("input list", buckets.listing, ("buckets",), "Allow s3:ListBucket on the sources' buckets."),
+    Step("input read", buckets.reading, ("input list",), "Allow s3:GetObject on the sources."),
+    Step(
+        "output",
+        buckets.output,
+        ("buckets",),
+        "Allow s3:ListBucket, s3:PutObject, s3:GetObject and s3:DeleteObject on the output prefix.",
+    ),
+    Step("key", buckets.key, ("output",), "Allow kms:GenerateDataKey and kms:Decrypt, in IAM and in the key's policy."),
+)
+
+
+def examine(context: Context) -> Iterator[Finding]:
+    """Go through all steps; each comes as it is found."""
+    states: dict[str, State] = {}
+    for step in STEPS:
+        finding = _look(step, states, context)
+        states[step.name] = finding.state
+        yield finding
+
+
+def _look(step: Step, states: dict[str, State], context: Context) -> Finding:
+    for name in step.needs:
+        if states[name] in (State.FAILED, State.SKIPPED):
+            why = "failed" if states[name] is State.FAILED else "was skipped"
+            return Finding(State.SKIPPED, f"Needs {name}, which {why}.", step=step.name)
+    finding = step.look(context)
+    fix = "" if finding.state is State.OK else finding.fix or step.fix
+    found, fix = (spelled(context.hidden(told)) for told in (finding.found, fix))
+    return replace(finding, step=step.name, found=found, fix=fix)

@@ -1,0 +1,279 @@
+"""``marengo embed``: plan, ask, embed under a bar, and tell what became of the media."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bedrock_marengo import BudgetError, ConfigurationError, Done, InputError, MarengoClient, Plan, Usage
+from bedrock_marengo import Progress as Step
+from bedrock_marengo.inputs import SourceLike
+from bedrock_marengo.settings import check_run
+from marengo_cli.cost import SOURCE, is_whole, plan_lines, plan_report, planned, show_lines, show_plan
+from marengo_cli.options import spelled
+from marengo_cli.terminal import agreed, console, dollars, length, plain, print_json, print_table
+
+__all__ = ["Limits", "Outcome", "check_failed", "embedded", "name_of", "run", "show_failed"]
+
+SHOWN = 20
+"""Failures that are shown with their reasons; --json has all."""
+LINE_SEC = 60.0
+"""Between lines of progress where there is no terminal for a bar."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What may be spent without asking, and at all. US dollars and seconds.
+
+    Raises:
+        bedrock_marengo.InputError: ``ask_above_usd`` makes no sense.
+        bedrock_marengo.ConfigurationError: Another does not.
+    """
+
+    ask_above_usd: float = 100.0
+    max_cost_usd: float | None = None
+    assume_duration_sec: float | None = None
+    yes: bool = False
+
+    def __post_init__(self) -> None:
+        check_run(max_cost_usd=self.max_cost_usd, assume_duration_sec=self.assume_duration_sec)
+        # Against NaN nothing is more, so nobody would be asked.
+        if not self.ask_above_usd >= 0:
+            raise InputError(f"--ask-above-usd {self.ask_above_usd:g}: give US dollars, 0 or more.")
+
+    def most(self, plan: Plan) -> float:
+        """The most that a run may cost; endless if a length is not known."""
+        planned = float("inf") if plan.unknown and self.assume_duration_sec is None else plan.total_usd
+        return planned if self.max_cost_usd is None else min(planned, self.max_cost_usd)
+
+    def budget(self, *, asked: bool) -> float | None:
+        """Where the run must stop: what nobody agreed to is not spent, though media came after the plan."""
+        return self.max_cost_usd if asked or self.yes or self.max_cost_usd is not None else self.ask_above_usd
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What became of the media of a run.
+
+    Attributes:
+        keep: whether to keep ``media``.
+        counts: media by "started", "joined", "reused", "left" (the budget was used up) and "failed".
+        segments: of the media that were started or joined.
+        failed: the media that failed or were left.
+        media: an entry for each medium, for programs.
+    """
+
+    keep: bool = False
+    counts: Counter[str] = field(default_factory=Counter)
+    segments: int = 0
+    failed: list[Done] = field(default_factory=list)
+    media: list[dict[str, Any]] = field(default_factory=list)
+    _steps: dict[str, str] = field(default_factory=dict)
+
+    def tell(self, step: Step) -> None:
+        """Called by the threads that work."""
+        if step.stage in ("started", "joined", "reused"):
+            self._steps[step.name] = step.stage
+
+    def note(self, done: Done) -> None:
+        """A medium has ended, well or not."""
+        name = name_of(done)
+        became = self._steps.pop(name, "reused")
+        if done.error:
+            became = "left" if _is_left(done) else "failed"
+            self.failed.append(done)
+        self.counts[became] += 1
+        # What waits to be read was done before.
+        segments = len(done.segments) if done.read is None and done.segments else None
+        self.segments += segments or 0
+        if self.keep:
+            error = str(done.error) if done.error else None
+            self.media.append({"source": name, "uri": done.uri, "became": became, "segments": segments, "error": error})
+
+
+def run(
+    client: MarengoClient,
+    sources: Sequence[SourceLike],
+    settings: Mapping[str, Any],
+    limits: Limits,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Plan, ask, embed: 1 if media failed or were left, 2 if the answer was no.
+
+    Raises:
+        bedrock_marengo.MarengoError: It can't begin.
+    """
+    plan = planned(client, sources, assume_duration_sec=limits.assume_duration_sec, **settings)
+    if dry_run:
+        _show_planned(client, plan, limits, as_json)
+        return 0 if is_whole(plan, limits.assume_duration_sec) else 1
+    show_plan(plan, limits.assume_duration_sec, stderr=True)
+    show_lines(plan_lines(plan), client.usage.prices, stderr=True)
+    ask = limits.most(plan) > limits.ask_above_usd and not limits.yes
+    if ask and not agreed(
+        _question(plan, limits), f"add --yes, or a --max-cost-usd of at most {limits.ask_above_usd:g}."
+    ):
+        typer.echo("Nothing was started.", err=True)
+        return 2
+    spending = {"max_cost_usd": limits.budget(asked=ask), "assume_duration_sec": limits.assume_duration_sec}
+    outcome = Outcome(keep=as_json)
+    for _ in embedded(client, sources, outcome, total=_total(plan), **settings, **spending):
+        pass
+    check_failed(outcome.failed, outcome.counts.total())
+    if as_json:
+        print_json(_report(client, plan, outcome))
+    else:
+        _show_outcome(client, outcome)
+        show_failed(outcome.failed)
+    return 1 if outcome.failed else 0
+
+
+def embedded(
+    client: MarengoClient, sources: Sequence[SourceLike], outcome: Outcome, *, total: int | None = None, **settings: Any
+) -> Iterator[Done]:
+    """Embed under a bar on stderr, each medium noted in ``outcome`` and handed on as it ends."""
+    results = client.embed_many(sources, on_progress=outcome.tell, **settings)
+    with _Bar(total, client.usage, outcome) as bar, closing(results):
+        for done in results:
+            outcome.note(done)
+            bar.count()
+            yield done
+
+
+def check_failed(failed: Sequence[Done], ended: int) -> None:
+    """A setting that fits no medium is one mistake, not a failure of each.
+
+    Args:
+        failed: the media that failed.
+        ended: how many there were in all.
+
+    Raises:
+        bedrock_marengo.ConfigurationError: As said.
+    """
+    errors = [done.error for done in failed if isinstance(done.error, ConfigurationError)]
+    if errors and len(errors) == ended:
+        raise errors[0]
+
+
+def show_failed(failed: Sequence[Done]) -> None:
+    """Media that failed, with their reasons, on stderr; equal reasons once."""
+    left, reasons = [], defaultdict[str, list[str]](list)
+    for done in failed:
+        if _is_left(done):
+            left.append(done)
+        else:
+            reasons[str(done.error)].append(name_of(done))
+    for reason, names in list(reasons.items())[:SHOWN]:
+        others = f" and {len(names) - 1:,} others" if len(names) > 1 else ""
+        typer.echo(f"failed: {plain(names[0])}{others}: {spelled(reason)}", err=True)
+    if len(reasons) > SHOWN:
+        typer.echo(f"... and more, for {len(reasons) - SHOWN:,} other reasons; --json tells all.", err=True)
+    if left:
+        typer.echo(f"{len(left):,} media were left. The first: {spelled(str(left[0].error))}", err=True)
+
+
+def name_of(done: Done) -> str:
+    """What a medium is called: as it was listed, or as it was handed in."""
+    return done.media.name if done.media else str(done.source)
+
+
+class _Bar:
+    """Media done, what failed, what was spent; a line a minute where there is no terminal."""
+
+    def __init__(self, total: int | None, usage: Usage, outcome: Outcome) -> None:
+        self._usage = usage
+        self._outcome = outcome
+        self._total = total
+        self._console = console(stderr=True)
+        self._said = time.monotonic()
+        columns = (
+            TextColumn("embedding"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[said]}"),
+            TimeElapsedColumn(),
+        )
+        shown = self._console.is_terminal
+        self._progress = Progress(*columns, console=self._console, transient=True, disable=not shown, expand=True)
+        self._task = self._progress.add_task("", total=total, said="")
+
+    def __enter__(self) -> _Bar:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def count(self) -> None:
+        """One medium has ended."""
+        said = f"{length(self._usage.media_sec)}  {dollars(self._usage.usd)} USD"
+        if failed := len(self._outcome.failed):
+            said = f"{failed:,} failed  {said}"
+        self._progress.update(self._task, advance=1, said=said)
+        if not self._console.is_terminal and time.monotonic() - self._said >= LINE_SEC:
+            self._said = time.monotonic()
+            total = f" of {self._total:,}" if self._total is not None else ""
+            typer.echo(f"{sum(self._outcome.counts.values()):,}{total} media  {said}", err=True)
+
+
+def _show_planned(client: MarengoClient, plan: Plan, limits: Limits, as_json: bool) -> None:
+    if as_json:
+        print_json({"plan": plan_report(plan)})
+        return
+    show_plan(plan, limits.assume_duration_sec)
+    show_lines(plan_lines(plan), client.usage.prices)
+    typer.echo(SOURCE)
+
+
+def _question(plan: Plan, limits: Limits) -> str:
+    started = sum(plan.started.values())
+    if plan.unknown and limits.assume_duration_sec is None:
+        return (
+            f"Start {started:,} media, of which {plan.unknown:,} are of unknown length and cost, the others about "
+            f"{dollars(plan.total_usd)} USD?"
+        )
+    return f"Start {started:,} media, for about {dollars(plan.total_usd)} USD?"
+
+
+def _is_left(done: Done) -> bool:
+    return isinstance(done.error, BudgetError) and done.error.exhausted
+
+
+def _total(plan: Plan) -> int:
+    return sum(plan.started.values()) + plan.joined + plan.reused + plan.repeated + plan.refused
+
+
+def _show_outcome(client: MarengoClient, outcome: Outcome) -> None:
+    counts, usage = outcome.counts, client.usage
+    unknown = f", and {usage.unknown:,} jobs of unknown length" if usage.unknown else ""
+    rows = (
+        ("embedded", f"{counts['started']:,}" * bool(counts["started"])),
+        ("joined", f"{counts['joined']:,}" * bool(counts["joined"])),
+        ("done before", f"{counts['reused']:,}" * bool(counts["reused"])),
+        ("left", f"{counts['left']:,}" * bool(counts["left"])),
+        ("failed", f"{counts['failed']:,}" * bool(counts["failed"])),
+        ("new segments", f"{outcome.segments:,}" * bool(outcome.segments)),
+        ("cost", f"{dollars(usage.usd)} USD for {length(usage.media_sec)} of media, {usage.images:,} images{unknown}"),
+    )
+    print_table(["", ""], [row for row in rows if row[1]])
+
+
+def _report(client: MarengoClient, plan: Plan, outcome: Outcome) -> dict[str, Any]:
+    usage = client.usage
+    return {
+        "plan": plan_report(plan),
+        "counts": dict(outcome.counts),
+        "segments": outcome.segments,
+        "media_sec": usage.media_sec,
+        "usd": usage.usd,
+        "media": outcome.media,
+    }

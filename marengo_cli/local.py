@@ -1,0 +1,60 @@
+"""``marengo local``: the stand-in in the shell; and the stand-in for one command, ``--local``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+import marengo_local
+from bedrock_marengo import ConfigurationError, InputError, MarengoClient, Prices
+from marengo_local.__main__ import run as serve_in_shell
+from marengo_local.contract import REGIONS
+
+__all__ = ["run", "stand_in"]
+
+FREE = Prices(text=0.0, image=0.0, video_sec=0.0, audio_sec=0.0, copied_gb=0.0)
+OUTSIDE = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_BEARER_TOKEN_BEDROCK", "AWS_SESSION_TOKEN")
+"""What in the environment would lead a client away from the stand-in."""
+
+
+def run(media: Sequence[Path], *, as_json: bool, **settings: Any) -> int:
+    """Serve until Ctrl-C.
+
+    Raises:
+        ConfigurationError: A port that is taken, a bucket's name that S3 refuses, a region without Marengo, media that
+            are not there.
+    """
+    try:
+        return serve_in_shell(media, as_json=as_json, **settings)
+    except (ValueError, OSError, ClientError, BotoCoreError) as error:
+        raise ConfigurationError(f"The stand-in can't begin: {error}.") from error
+
+
+@contextmanager
+def stand_in(
+    model: str, region: str | None, sources: Iterable[object], prices: Prices | None
+) -> Iterator[MarengoClient]:
+    """A client of a stand-in that lasts as long as this; without ``prices`` nothing costs.
+
+    Raises:
+        InputError: Media that are not local, a region that is none.
+    """
+    for source in sources:
+        uri = source if isinstance(source, str) else getattr(source, "uri", None)
+        if uri is not None:
+            raise InputError(f"{uri!r}: with --local all media are local, since the stand-in's S3 is empty.")
+    if region not in (None, *REGIONS):
+        raise ConfigurationError(f"--region {region}: Marengo is in {', '.join(REGIONS)}.")
+    kept = {name: os.environ.pop(name) for name in OUTSIDE if name in os.environ}
+    try:
+        with marengo_local.serve(region=region or REGIONS[0]) as local:
+            settings: dict[str, Any] = {**local.client_options, "prices": prices or FREE}
+            with MarengoClient(model, **settings) as client:
+                yield client
+    finally:
+        os.environ.update(kept)

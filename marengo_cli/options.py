@@ -1,0 +1,382 @@
+"""Options that commands share, and what they mean to the core."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from bedrock_marengo import InputError, Manifest, Prices, Segmentation
+from bedrock_marengo.inputs import SourceLike, kind_of_name, split_s3_uri
+from marengo_cli.terminal import plain
+
+if TYPE_CHECKING:
+    from bedrock_marengo import MarengoClient
+
+__all__ = [
+    "AsJson",
+    "AssumeDurationSec",
+    "BucketOwner",
+    "Connection",
+    "DryRun",
+    "Embedding",
+    "EndSec",
+    "EndpointUrl",
+    "Fused",
+    "FusedVectors",
+    "InvokeModelId",
+    "Local",
+    "Model",
+    "Options",
+    "OutputS3Uri",
+    "Price",
+    "Profile",
+    "Region",
+    "S3EndpointUrl",
+    "Scopes",
+    "SegmentationOption",
+    "Stage",
+    "StartSec",
+    "Verbose",
+    "Yes",
+    "bundled",
+    "connect",
+    "names_in",
+    "numbers_in",
+    "prices_of",
+    "sources_of",
+    "spelled",
+]
+
+
+class Fused(StrEnum):
+    """Whether there are fused vectors, and others."""
+
+    ALSO = "also"
+    ONLY = "only"
+
+
+_AWS = "AWS"
+_EMBEDDING = "What is embedded (equal options find work again)"
+
+# How to reach AWS.
+
+Region = Annotated[
+    str | None, typer.Option("--region", metavar="REGION", help="Left out: boto3's own.", rich_help_panel=_AWS)
+]
+Profile = Annotated[
+    str | None, typer.Option("--profile", metavar="NAME", help="Of ~/.aws/config.", rich_help_panel=_AWS)
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", metavar="MODEL", help='"3.0", "2.7", a model ID, a profile ID or an ARN.', rich_help_panel=_AWS
+    ),
+]
+OutputS3Uri = Annotated[
+    str | None,
+    typer.Option(
+        "--output-s3-uri",
+        metavar="S3_URI",
+        envvar="MARENGO_OUTPUT_S3_URI",
+        help="S3 prefix for jobs' outputs and uploads.",
+        rich_help_panel=_AWS,
+    ),
+]
+BucketOwner = Annotated[
+    str | None,
+    typer.Option(
+        "--bucket-owner",
+        metavar="ACCOUNT",
+        envvar="MARENGO_BUCKET_OWNER",
+        help="Account that owns the buckets. Left out: one's own.",
+        rich_help_panel=_AWS,
+    ),
+]
+EndpointUrl = Annotated[
+    str | None, typer.Option("--endpoint-url", metavar="URL", help="Bedrock's endpoint.", rich_help_panel=_AWS)
+]
+S3EndpointUrl = Annotated[
+    str | None, typer.Option("--s3-endpoint-url", metavar="URL", help="S3's endpoint.", rich_help_panel=_AWS)
+]
+InvokeModelId = Annotated[
+    str | None,
+    typer.Option(
+        "--invoke-model-id",
+        metavar="ID",
+        help="What InvokeModel gets in place of the region's ID, such as a profile's ARN.",
+        rich_help_panel=_AWS,
+    ),
+]
+Stage = Annotated[
+    str | None,
+    typer.Option(
+        "--stage",
+        metavar="S3_URI",
+        help="S3 prefix in the model's region that media of other regions are copied to while their jobs run.",
+        rich_help_panel=_AWS,
+    ),
+]
+Local = Annotated[
+    bool,
+    typer.Option(
+        "--local",
+        help="With a stand-in for AWS, for this one command: local media, no account, no cost, no real Marengo.",
+    ),
+]
+
+# What is embedded.
+
+Options = Annotated[
+    str | None,
+    typer.Option("--options", metavar="visual,audio", help="Tracks. Left out: all.", rich_help_panel=_EMBEDDING),
+]
+Scopes = Annotated[
+    str, typer.Option("--scopes", metavar="clip,asset", help="Clips, whole media or both.", rich_help_panel=_EMBEDDING)
+]
+SegmentationOption = Annotated[
+    str | None,
+    typer.Option(
+        "--segmentation",
+        metavar="fixed:6|dynamic:4",
+        help="Pieces of so many seconds, or shots of at least so many. Left out: the service's.",
+        rich_help_panel=_EMBEDDING,
+    ),
+]
+FusedVectors = Annotated[
+    Fused | None,
+    typer.Option(
+        "--fused",
+        help="Vectors of all tracks together: beside the others, or in their place.",
+        rich_help_panel=_EMBEDDING,
+    ),
+]
+StartSec = Annotated[
+    float | None,
+    typer.Option("--start-sec", metavar="SECONDS", help="Where to begin in each.", rich_help_panel=_EMBEDDING),
+]
+EndSec = Annotated[
+    float | None, typer.Option("--end-sec", metavar="SECONDS", help="Where to end.", rich_help_panel=_EMBEDDING)
+]
+
+# What it costs, and what is shown.
+
+Price = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--price",
+        metavar="NAME=USD",
+        help=f"In place of ours: {', '.join(f.name for f in fields(Prices))}.",
+    ),
+]
+AssumeDurationSec = Annotated[
+    float | None,
+    typer.Option("--assume-duration-sec", metavar="SECONDS", help="What media of unknown length are taken for."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Errors with their traceback.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """The options that say how to reach AWS."""
+
+    region: Region = None
+    profile: Profile = None
+    output_s3_uri: OutputS3Uri = None
+    bucket_owner: BucketOwner = None
+    endpoint_url: EndpointUrl = None
+    s3_endpoint_url: S3EndpointUrl = None
+    invoke_model_id: InvokeModelId = None
+    stage: Stage = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedding:
+    """The options that say what is embedded; their defaults are those of the loaders."""
+
+    options: Options = None
+    scopes: Scopes = "clip"
+    segmentation: SegmentationOption = None
+    fused: FusedVectors = None
+    start_sec: StartSec = None
+    end_sec: EndSec = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The same for ``MarengoClient``.
+
+        Raises:
+            InputError: A segmentation that is none.
+        """
+        return {
+            "options": names_in(self.options) if self.options else None,
+            "scopes": names_in(self.scopes),
+            "segmentation": _segmentation_of(self.segmentation) if self.segmentation else None,
+            "fused": {None: False, Fused.ALSO: True, Fused.ONLY: "only"}[self.fused],
+            "start_sec": self.start_sec,
+            "end_sec": self.end_sec,
+        }
+
+    @property
+    def typed(self) -> list[str]:
+        """The same as words of a command line, without what is left out."""
+        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", f"{value}")]
+
+
+def bundled(command: Callable[..., None]) -> Callable[..., None]:
+    """A command for typer, whose parameters of type ``Connection`` or ``Embedding`` are typed as their options."""
+    parameters = inspect.signature(command, eval_str=True).parameters.values()
+    bundles: dict[str, Any] = {p.name: p.annotation for p in parameters if is_dataclass(p.annotation)}
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        for name, bundle in bundles.items():
+            values[name] = bundle(**{f.name: values.pop(f.name) for f in fields(bundle)})
+        command(**values)
+
+    shown = (option for p in parameters for option in (_expanded(p.annotation) if p.name in bundles else [p]))
+    signature = inspect.Signature([option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in shown])
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    return run
+
+
+def connect(connection: Connection | None = None, *, model: str = "3.0", **settings: Any) -> MarengoClient:
+    """The client that the shared options mean; ``settings`` are further ones of ``MarengoClient``.
+
+    Raises:
+        bedrock_marengo.InputError: A prefix that is none.
+        bedrock_marengo.ConfigurationError: A setting that does not fit.
+    """
+    from bedrock_marengo import MarengoClient
+
+    c = connection or Connection()
+    return MarengoClient(
+        model,
+        region_name=c.region or None,
+        profile_name=c.profile or None,
+        output_s3_uri=c.output_s3_uri or None,
+        bucket_owner=c.bucket_owner or None,
+        endpoint_url=c.endpoint_url or None,
+        s3_endpoint_url=c.s3_endpoint_url or None,
+        invoke_model_id=c.invoke_model_id or None,
+        stage=c.stage or None,
+        **settings,
+    )
+
+
+def spelled(message: str) -> str:
+    """A message of the core in the words of the command line: ``region_name='us-east-1'`` is ``--region us-east-1``."""
+    return plain(_KEYWORD.sub(_as_option, message))
+
+
+def sources_of(words: Iterable[str], *, any_key: bool = False) -> list[SourceLike]:
+    """Media, folders, prefixes and lists of media as typed: on a command line a string that isn't s3:// is a path.
+
+    Args:
+        words: as typed.
+        any_key: take keys whose suffix says no kind of media, too.
+
+    Raises:
+        InputError: Nothing is there, or nobody could tell what it is.
+    """
+    return [_source_of(word, any_key) for word in words]
+
+
+def names_in(words: str) -> list[str]:
+    """``visual, audio`` -> ["visual", "audio"]."""
+    return [name for word in words.split(",") if (name := word.strip())]
+
+
+def numbers_in(words: Iterable[str], option: str) -> dict[str, float]:
+    """``["visual=0.8"]`` -> {"visual": 0.8}.
+
+    Raises:
+        InputError: Something else.
+    """
+    numbers = {}
+    for word in words:
+        name, _, number = word.partition("=")
+        try:
+            numbers[name.strip()] = float(number)
+        except ValueError:
+            raise InputError(f"{option} {word!r}: give NAME=NUMBER.") from None
+    return numbers
+
+
+def prices_of(words: Iterable[str] | None) -> Prices:
+    """The table of prices with one's own in it.
+
+    Raises:
+        InputError: No such price, or no price.
+    """
+    own, known = numbers_in(words or (), "--price"), [f.name for f in fields(Prices)]
+    for name, usd in own.items():
+        if name not in known or not 0 <= usd < float("inf"):
+            raise InputError(f"--price {name}={usd:g}: give US dollars, 0 or more, for {', '.join(known)}.")
+    return replace(Prices(), **own)
+
+
+def _as_option(keyword: re.Match[str]) -> str:
+    option = f"--{_SPELLED[keyword['name']]}"
+    value = keyword["quoted"] or _VALUES.get((keyword["name"], keyword["word"]), keyword["word"])
+    return f"{option} {value}" if value else option
+
+
+def _expanded(bundle: type[Any]) -> list[inspect.Parameter]:
+    hints = get_type_hints(bundle, include_extras=True)
+    return [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        for f in fields(bundle)
+    ]
+
+
+def _source_of(word: str, any_key: bool) -> SourceLike:
+    if word.endswith((".csv", ".csv.gz", ".json")):
+        return Manifest(word if word.startswith("s3://") else _path_of(word))
+    if not word.startswith("s3://"):
+        return _path_of(word)
+    _, key = split_s3_uri(word)
+    if not (any_key or not key or key.endswith("/") or kind_of_name(key)):
+        raise InputError(f"{word!r} has no suffix of media. For all media under it end it with '/'.")
+    return word
+
+
+def _path_of(word: str) -> Path:
+    path = Path(word)
+    if not path.exists():
+        raise InputError(f"{word!r}: no such file or folder. Media on S3 are s3://bucket/key or s3://bucket/prefix/.")
+    return path
+
+
+def _segmentation_of(word: str) -> Segmentation:
+    method, _, seconds = word.partition(":")
+    try:
+        return Segmentation(method, float(seconds))  # type: ignore[arg-type]
+    except ValueError:
+        raise InputError(f"--segmentation {word!r}: give fixed:SECONDS or dynamic:SECONDS, such as fixed:6.") from None
+
+
+_NAMED_ALIKE = (
+    *(f.name for bundle in (Connection, Embedding) for f in fields(bundle)),
+    *("model", "force", "max_cost_usd", "assume_duration_sec", "k", "fusion", "merge_gap_sec", "max_per_source"),
+)
+_SPELLED = {
+    **{name: name.replace("_", "-") for name in _NAMED_ALIKE},
+    "region_name": "region",
+    "profile_name": "profile",
+    "prices": "price",
+    "repay_expired": "force",
+}
+_VALUES = {("fused", "True"): "also", ("force", "True"): "", ("repay_expired", "True"): ""}
+_KEYWORD = re.compile(rf"\b(?P<name>{'|'.join(_SPELLED)})=(?:'(?P<quoted>[^']*)'|(?P<word>[\w./:-]*\w)?)")

@@ -1,0 +1,358 @@
+"""``marengo search``: the moments of embedded media that answer a query, by the core alone: no store."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from heapq import nlargest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import typer
+from rich.table import Column
+
+from bedrock_marengo import (
+    Done,
+    InputError,
+    Manifest,
+    MarengoClient,
+    MarengoError,
+    Media,
+    NotEmbeddedError,
+    Query,
+    SegmentEmbeddings,
+    requests,
+)
+from bedrock_marengo.found import found_in
+from bedrock_marengo.inputs import SourceLike
+from bedrock_marengo.links import clock
+from bedrock_marengo.search import (
+    Hit,
+    Moment,
+    SearchSettings,
+    cosines,
+    find_moments,
+    intent_weights,
+    shown,
+    tracks_of,
+    weights_of,
+)
+from bedrock_marengo.transcripts import Transcript
+from marengo_cli.embed import Outcome, check_failed, embedded, name_of, show_failed
+from marengo_cli.options import names_in, numbers_in, sources_of
+from marengo_cli.terminal import apart, dollars, plain, print_json, print_table, waiting
+
+__all__ = ["Page", "Search", "query_of", "run"]
+
+Vector = npt.NDArray[np.float32]
+
+INTENT = "intent"
+STAND_IN = "Found with the stand-in's vectors, not Marengo's: it shows how things work, never how well Marengo finds."
+MARK = "<!-- made by marengo search -->\n"
+"""Ends a page of ours: the next search may write over it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Where the page goes. A file that is there is kept, unless it is a page of ours or ``force`` is given.
+
+    Raises:
+        InputError: It can't go there.
+    """
+
+    path: Path
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.path.absolute().parent.is_dir() or (self.path.exists() and not self.path.is_file()):
+            raise InputError(f"--html {self.path}: give a file in a folder that is there.")
+        if self.path.exists() and not self.force and not self._is_ours():
+            raise InputError(f"--html {self.path}: something else is there. --force writes over it.")
+
+    def write(self, html: str) -> None:
+        """Whole or not at all."""
+        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        try:
+            beside.write_text(f"{html.rstrip()}\n{MARK}", "utf-8")
+            beside.replace(self.path)
+        except OSError as error:
+            raise InputError(f"--html {self.path}: {error.strerror}.") from error
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def _is_ours(self) -> bool:
+        with self.path.open("rb") as file:
+            file.seek(max(0, self.path.stat().st_size - len(MARK)))
+            return file.read() == MARK.encode()
+
+
+@dataclass(slots=True, kw_only=True)
+class Search:
+    """A query over media, and what it has seen of them so far.
+
+    Attributes:
+        client: embeds the query.
+        query: what is looked for; embedded when the first segments are there.
+        settings: how to rank. With ``intent`` its weights are the query's to decide.
+        intent: whether they are.
+        keep: whether to keep all segments, for a page's timelines.
+        hits: the best of each track.
+        media: S3 URI -> the medium as it was handed in.
+        segments: how many were searched.
+        kept: the segments, if they are kept.
+        missing: media that are not embedded.
+        failed: media that failed otherwise.
+    """
+
+    client: MarengoClient
+    query: Query
+    settings: SearchSettings
+    intent: bool = False
+    keep: bool = False
+    hits: dict[str, list[Hit]] = field(default_factory=lambda: defaultdict(list))
+    media: dict[str, Media] = field(default_factory=dict)
+    segments: int = 0
+    kept: list[SegmentEmbeddings] = field(default_factory=list)
+    missing: list[Done] = field(default_factory=list)
+    failed: list[Done] = field(default_factory=list)
+    vector: Vector | None = None
+
+    @classmethod
+    def of(cls, client: MarengoClient, query: Query, weights: str, *, keep: bool, **settings: Any) -> Search:
+        """Check all that can be checked before anything is read.
+
+        Raises:
+            InputError: An empty text, no such weights, or a setting that makes no sense.
+        """
+        if query.text is not None:
+            requests.text(client.model, query.text)
+        tracks, intent = tracks_of(client.model), weights == INTENT
+        known = dict.fromkeys(tracks, 1.0) if intent else weights_of(_weights(weights), tracks)
+        found = SearchSettings(weights=known, **settings)
+        return cls(client=client, query=query, settings=found, intent=intent, keep=keep)
+
+    def add(self, done: Done) -> None:
+        """Look at one medium."""
+        try:
+            found = done.segments
+        except MarengoError as error:
+            done, found = replace(done, error=error, read=None), None
+        if found is None:
+            (self.missing if isinstance(done.error, NotEmbeddedError) else self.failed).append(done)
+            return
+        scores = cosines(self.embedded_query(), found.vectors)
+        rows: dict[str, list[int]] = defaultdict(list)
+        for i, (track, scope) in enumerate(zip(found.option, found.scope, strict=True)):
+            if scope == self.settings.scope:
+                rows[track].append(i)
+        for track, mine in rows.items():
+            best = nlargest(self.settings.depth, mine, key=lambda i: scores[i])
+            hits = [*self.hits[track], *(Hit(found[i], float(scores[i])) for i in best)]
+            self.hits[track] = nlargest(self.settings.depth, hits, key=lambda hit: hit.score)
+        self.segments += len(found)
+        self.media[found.source] = done.media or Media.of(done.source)
+        if self.keep:
+            self.kept.append(found)
+
+    def moments(self) -> list[Moment]:
+        """The best, best first."""
+        if not self.hits:
+            return []
+        settings = self.settings
+        if self.intent:
+            weights = intent_weights(self.client, self.embedded_query(), list(self.hits))
+            settings = replace(settings, weights=weights)
+        return find_moments((hit for hits in self.hits.values() for hit in hits), settings)
+
+    def embedded_query(self) -> Vector:
+        """The query's vector; it is embedded once, and only if there is something to compare it with."""
+        if self.vector is None:
+            self.vector = self.client.embed_query(self.query)
+        return self.vector
+
+    def name(self, source: str) -> str:
+        """A medium as it was handed in: a local one by its path, not by its upload."""
+        media = self.media[source]
+        return str(media.path) if media.path else source
+
+
+def query_of(
+    words: Sequence[str], *, text: str | None, image: str | None, audio: str | None, video: str | None
+) -> tuple[Query, list[str]]:
+    """The query and the sources, as typed: the first word is the query, unless a medium is.
+
+    Raises:
+        InputError: No query, no sources, or no such medium.
+    """
+    media = {"image": image, "audio": audio, "video": video}
+    given: dict[str, Any] = {kind: _medium(word, kind) for kind, word in media.items() if word is not None}
+    if text is not None and not image:
+        raise InputError("--text goes beside --image; a text alone is the first word: marengo search 'a dog' SOURCES.")
+    rest = list(words)
+    if not given:
+        given["text"] = rest.pop(0)
+    elif text is not None:
+        given["text"] = text
+    if not rest:
+        raise InputError(
+            "Where to look? Give sources after the query: s3://bucket/videos/, s3://bucket/match.mp4, files or folders."
+        )
+    return Query(**given), rest
+
+
+def run(
+    search: Search,
+    sources: Sequence[SourceLike],
+    embedding: Mapping[str, Any],
+    *,
+    local: bool,
+    page: Page | None,
+    advice: str,
+    as_json: bool,
+) -> int:
+    """Read what is done, with ``local`` embed it first; rank, show. 1 if not all media were searched.
+
+    Args:
+        search: what is looked for.
+        sources: the media.
+        embedding: how they were embedded.
+        local: whether the client is a stand-in's.
+        page: where to write a page.
+        advice: the command that embeds them.
+        as_json: whether to print for programs.
+
+    Raises:
+        bedrock_marengo.MarengoError: The query can't be embedded, or the page not be written.
+    """
+    if local:
+        for done in embedded(search.client, sources, Outcome(), **embedding):
+            search.add(done)
+    else:
+        _read(search, sources, embedding)
+    check_failed(search.failed, len(search.media) + len(search.missing) + len(search.failed))
+    moments = search.moments()
+    words = _words(search, moments)
+    if not moments:
+        page = None
+    if page:
+        page.write(_html(search, moments, words, STAND_IN if local else ""))
+    if as_json:
+        print_json(_report(search, moments, words, local, page))
+    else:
+        _show(search, moments, words)
+        _tell(search, local, page, advice)
+    return 1 if search.missing or search.failed else 0
+
+
+def _read(search: Search, sources: Sequence[SourceLike], embedding: Mapping[str, Any]) -> None:
+    results = search.client.embed_many(sources, only_done=True, read_ahead=True, **embedding)
+    with waiting("Searching"), closing(results):
+        for done in results:
+            search.add(done)
+
+
+def _medium(word: str, kind: str) -> Media:
+    [source] = sources_of([word], any_key=True)
+    if isinstance(source, Manifest):
+        raise InputError(f"--{kind} {word}: give {kind}, not a list.")
+    return Media.of(source, kind)  # type: ignore[arg-type]
+
+
+def _weights(word: str) -> str | dict[str, float]:
+    return numbers_in(names_in(word), "--weights") if "=" in word else word
+
+
+def _words(search: Search, moments: Iterable[Moment]) -> list[str]:
+    """What is said in each moment, where captions lie beside its medium."""
+    known: dict[str, Transcript | None] = {}
+    for source in {moment.source for moment in moments}:
+        try:
+            known[source] = search.client.captions_of(search.media[source])
+        except MarengoError as error:
+            typer.echo(plain(f"{search.name(source)} goes without its captions: {error}"), err=True)
+    found = ((moment, known.get(moment.source)) for moment in moments)
+    return [captions.words(moment.start_sec, moment.end_sec) if captions else "" for moment, captions in found]
+
+
+def _html(search: Search, moments: Iterable[Moment], words: Iterable[str], note: str) -> str:
+    from marengo_view import page  # an extra
+
+    hits = [replace(hit, words=said) for hit, said in zip(found_in(moments), words, strict=True)]
+    return page(
+        hits,
+        client=search.client,
+        query=search.query,
+        segments=search.kept,
+        query_vector=search.vector,
+        note=note,
+    )
+
+
+def _show(search: Search, moments: Sequence[Moment], words: Iterable[str]) -> None:
+    names = apart([search.name(moment.source) for moment in moments])
+    rows: list[list[str]] = []
+    for rank, (name, moment, said) in enumerate(zip(names, moments, words, strict=True), start=1):
+        tracks = ", ".join(f"{track} {hit.score:.3f}" for track, hit in moment.tracks.items())
+        rows.append([f"{rank}", name, _times(moment), tracks, f"{moment.score:.4f}"])
+        rows += [["", "", "", said, ""]] if said else []
+    if rows:
+        number, score = Column("", justify="right", no_wrap=True), Column("score", justify="right", no_wrap=True)
+        columns = [Column("time", no_wrap=True), Column("cosines, and words spoken", ratio=1)]
+        print_table([number, Column("file", overflow="fold"), *columns, score], rows)
+
+
+def _tell(search: Search, local: bool, page: Page | None, advice: str) -> None:
+    """What goes beside the results: on stderr, but where the page is."""
+    if page:
+        typer.echo(f"A page with players: {page.path}")
+    usd = search.client.usage.usd
+    cost = f" The query cost {dollars(usd)} USD." if usd else ""
+    typer.echo(f"Searched {len(search.media):,} media, {search.segments:,} segments.{cost}", err=True)
+    if search.missing:
+        typer.echo(f"{len(search.missing):,} media are not embedded yet. To embed them: {advice}", err=True)
+    show_failed(search.failed)
+    if local:
+        typer.echo(STAND_IN, err=True)
+
+
+def _times(moment: Moment) -> str:
+    if moment.end_sec <= moment.start_sec:
+        return "image"
+    return f"{clock(moment.start_sec)} to {clock(moment.end_sec)}"
+
+
+def _report(
+    search: Search, moments: Iterable[Moment], words: Iterable[str], local: bool, page: Page | None
+) -> dict[str, Any]:
+    return {
+        "query": shown(search.query),
+        "model_id": search.client.model_id,
+        "stand_in": local,
+        "moments": [
+            {
+                "source": moment.source,
+                "name": search.name(moment.source),
+                "start_sec": moment.start_sec,
+                "end_sec": moment.end_sec,
+                "score": moment.score,
+                "segment": moment.best.segment.uri,
+                "tracks": {
+                    track: {"rank": hit.rank, "cosine": hit.score, "segment": hit.segment.uri}
+                    for track, hit in moment.tracks.items()
+                },
+                "words": said,
+            }
+            for moment, said in zip(moments, words, strict=True)
+        ],
+        "media": len(search.media),
+        "segments": search.segments,
+        "not_embedded": [name_of(done) for done in search.missing],
+        "failed": {name_of(done): str(done.error) for done in search.failed},
+        "usd": search.client.usage.usd,
+        "html": str(page.path) if page else None,
+    }

@@ -1,0 +1,119 @@
+"""What the terminal shows: results on stdout, progress and questions on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.status import Status
+from rich.table import Column, Table
+
+from bedrock_marengo import ConfigurationError
+
+__all__ = [
+    "agreed",
+    "apart",
+    "console",
+    "dollars",
+    "gigabytes",
+    "length",
+    "plain",
+    "print_json",
+    "print_table",
+    "waiting",
+]
+
+PIPE_WIDTH = 200
+"""Columns where nobody looks: a table in a pipe is not cut at 80."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where to print. Names come from others: none is read as markup."""
+    found = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    if not found.is_terminal and "COLUMNS" not in os.environ:
+        found.width = PIPE_WIDTH
+    return found
+
+
+def plain(text: str) -> str:
+    """A text that moves no cursor and rings no bell: what can't be printed is spelled out."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def print_table(
+    headings: Iterable[str | Column], rows: Iterable[Iterable[str]], *, title: str = "", stderr: bool = False
+) -> None:
+    """A table without headings if all of them are empty."""
+    columns = [heading if isinstance(heading, Column) else Column(heading) for heading in headings]
+    shown = Table(
+        *columns,
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_header=any(column.header for column in columns),
+        show_edge=False,
+        pad_edge=False,
+    )
+    for row in rows:
+        shown.add_row(*map(plain, row))
+    console(stderr=stderr).print(shown)
+
+
+def print_json(value: Any) -> None:
+    """One object on stdout."""
+    typer.echo(json.dumps(value, indent=2))
+
+
+def agreed(question: str, instead: str) -> bool:
+    """Ask on stderr; no answer is no.
+
+    Raises:
+        ConfigurationError: Nobody is there to ask; ``instead`` says what to give.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ConfigurationError(f"{question} There is no terminal to ask on: {instead}")
+    # Not typer's own question, which takes Ctrl-C for a no.
+    typer.echo(f"{question} [y/N]: ", nl=False, err=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def apart(names: Sequence[str]) -> list[str]:
+    """Names without the folders that all of them share."""
+    folders = [name.split("/")[:-1] for name in names]
+    shared = next((i for i, parts in enumerate(zip(*folders, strict=False)) if len(set(parts)) > 1), None)
+    if shared is None:
+        shared = min(map(len, folders), default=0)
+    return ["/".join(name.split("/")[shared:]) for name in names]
+
+
+def waiting(for_what: str) -> Status:
+    """A spinner on stderr, as long as its ``with``; nothing where there is no terminal."""
+    return console(stderr=True).status(for_what)
+
+
+def dollars(usd: float) -> str:
+    """US dollars: small sums with four decimals."""
+    return f"{usd:,.2f}" if usd == 0 or usd >= 10 else f"{usd:,.4f}"
+
+
+def gigabytes(size: int) -> str:
+    """Bytes in the unit that fits."""
+    for unit, factor in (("GB", 1024**3), ("MB", 1024**2), ("KB", 1024)):
+        if size >= factor:
+            return f"{size / factor:,.1f} {unit}"
+    return f"{size:,} bytes"
+
+
+def length(seconds: float) -> str:
+    """How long, in the unit that fits."""
+    for unit, factor in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * factor:
+            return f"{seconds / factor:,.1f} {unit}"
+    return f"{seconds:,.0f} s"

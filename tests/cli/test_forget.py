@@ -1,0 +1,94 @@
+"""`marengo forget`: what was made of media goes, once somebody has agreed."""
+
+import json
+
+import pytest
+
+from marengo_local import Fault
+
+
+@pytest.fixture
+def done(client, bucket):
+    list(client.embed_many(bucket, scopes=["clip"]))
+    return bucket
+
+
+def kept(local, prefix="marengo/"):
+    listed = local.s3.list_objects_v2(Bucket=local.bucket, Prefix=prefix).get("Contents", [])
+    return sorted(item["Key"] for item in listed)
+
+
+def test_a_dry_run_tells_what_would_go(local, marengo, done):
+    before = kept(local)
+    result = marengo("forget", done, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0].split() == ["made", "of", "outputs", "requests", "others", "size"]
+    assert "b.mp4" in result.stdout
+    assert "Would remove 9 objects." in result.stdout
+    assert kept(local) == before
+
+
+def test_what_was_made_goes_and_the_media_stay(local, marengo, done):
+    result = marengo("forget", f"{done}a.mp4", "--yes")
+    assert result.exit_code == 0, result.output
+    assert "Removed 3 objects." in result.stdout
+    assert len(kept(local)) == 6
+    assert marengo("forget", done, "--yes").exit_code == 0
+    assert kept(local) == []
+    assert len(kept(local, "videos/")) == 3
+    assert "Nothing was made of these" in marengo("forget", done, "--yes").stdout
+
+
+def test_a_medium_that_is_gone_is_forgotten_by_its_name(local, marengo, done):
+    local.s3.delete_object(Bucket=local.bucket, Key="videos/a.mp4")
+    assert "Removed 3 objects." in marengo("forget", f"{done}a.mp4", "--yes").stdout
+
+
+def test_the_upload_of_a_local_file_goes_and_the_file_stays(local, marengo, tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"a local video")
+    marengo("embed", path, "--yes")
+    said = json.loads(marengo("forget", tmp_path, "--yes", "--json").stdout)
+    [medium] = said["media"]
+    assert (medium["source"], medium["uploads"], medium["outputs"]) == (str(path), 1, 1)
+    assert len(medium["uris"]) == 4
+    assert kept(local) == []
+    assert path.exists()
+
+
+def test_nobody_to_ask_is_no(local, marengo, done):
+    result = marengo("forget", done, input="y\n")
+    assert result.exit_code == 2
+    assert "Remove 9 objects? There is no terminal to ask on: add --yes" in result.stderr
+    assert "b.mp4" in result.stderr
+    assert len(kept(local)) == 9
+
+
+def test_a_job_that_still_runs_is_told(local, marengo, client, bucket):
+    local.job_duration_sec = float("inf")
+    client.start(f"{bucket}a.mp4")
+    result = marengo("forget", bucket, "--yes")
+    assert "1 jobs have no output yet: forget again" in result.stdout
+
+
+def test_what_cannot_be_removed_is_told_and_the_rest_goes(local, marengo, done):
+    local.faults = [Fault("s3:DeleteObjects", error="AccessDenied", times=1)]
+    result = marengo("forget", done, "--yes")
+    assert result.exit_code == 1
+    assert result.stderr.count("failed: ") == 1
+    assert "AccessDenied" in result.stderr
+    assert "Removed 6 objects." in result.stdout
+    assert len(kept(local)) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere.mp4"], "no such file or folder"),
+        (["s3://bucket/a.mp4", "--output-s3-uri", ""], "--output-s3-uri s3://bucket/marengo/"),
+    ],
+)
+def test_a_mistake_is_2(marengo, words, said):
+    result = marengo("forget", *words, "--yes")
+    assert result.exit_code == 2
+    assert said in result.stderr
