@@ -50,9 +50,9 @@ def main():
 class Server:
     """The stand-in in a process of its own."""
 
-    def __init__(self, **knobs):
+    def __init__(self, script=SERVER, **knobs):
         self._process = subprocess.Popen(
-            [sys.executable, str(SERVER), json.dumps(knobs)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, str(script), json.dumps(knobs)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.options = json.loads(self._process.stdout.readline())
         self.sources = f"s3://{self.options['output_s3_uri'].split('/')[2]}/v/"
