@@ -12,7 +12,7 @@ VENV = $(PYTHON) -m venv .venv
 INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check
 endif
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint docs notebooks bench clean
 
 demo: .venv/demo  ## real video, indexed and searched without AWS
 	$(BIN)/python -m marengo_cli.demo
@@ -25,6 +25,9 @@ lint: .venv/dev  ## style, types, and who may import whom
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: .venv/dev  ## the documentation as a site, in build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -d build/docs
 
 bench: .venv/dev  ## figures as ratios of one run
 	for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
