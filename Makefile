@@ -12,7 +12,7 @@ VENV = $(PYTHON) -m venv .venv
 INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check
 endif
 
-.PHONY: demo test lint docs notebooks bench clean
+.PHONY: demo test lint docs notebooks compat audit bench clean
 
 demo: .venv/demo  ## real video, indexed and searched without AWS
 	$(BIN)/python -m marengo_cli.demo
@@ -28,6 +28,16 @@ lint: .venv/dev  ## style, types, and who may import whom
 
 docs: .venv/dev  ## the documentation as a site, in build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -d build/docs
+
+notebooks: .venv/dev  ## run all notebooks and keep what they show
+	$(BIN)/python notebooks/execute.py
+
+compat: .venv/dev  ## lowest and newest versions, each extra alone, every Python that is here
+	$(BIN)/python tests/compat/run.py
+
+audit: .venv/dev  ## known holes of what is installed, if pip-audit's service can be reached
+	$(INSTALL) pip-audit
+	$(BIN)/pip-audit --skip-editable
 
 bench: .venv/dev  ## figures as ratios of one run
 	for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

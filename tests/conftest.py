@@ -29,5 +29,6 @@ def _service_models_are_read_once():
         patch.setattr(JSONFileLoader, "load_file", lambda _, path: load_file(path))
         yield
 
+
 # For environments of their own: tests/compat/run.py.
 collect_ignore = ["compat"]

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from marengo_local.calls import Call
 from marengo_local.embedding import Embedder
 from marengo_local.errors import ServiceError
-from marengo_local.faults import Fault, Faults
+from marengo_local.faults import Faults
 from marengo_local.jobs import Job
 from marengo_local.knobs import Knobs
 from marengo_local.output import OutputRow, output_json, row_dicts

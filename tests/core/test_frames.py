@@ -45,6 +45,7 @@ def video(**settings):
     return Media.from_bytes(film(**settings), "video")
 
 
+@cache
 def begins_in(data):
     """When each of a film's frames begins, counted from its start."""
     with av.open(io.BytesIO(data)) as container:
