@@ -3,9 +3,9 @@
     python benchmarks/soak.py                  a minute
     python benchmarks/soak.py --minutes 10     what docs/reliability.md tells of
 
-The service is the stand-in in a process of its own, over real HTTP. Each medium has a fate (_soak_server.py), which says
-how many jobs it must cost and which error it must end in; on top of that every call to Bedrock and S3 may be throttled,
-refused, dropped before, after or in its reply, or slow. Ends with 1 if anything is not as it must be.
+The service is the stand-in in a process of its own, over real HTTP. Each medium has a fate (_soak_server.py), which
+says how many jobs it must cost and which error it must end in; on top of that every call to Bedrock and S3 may be
+throttled, refused, dropped before, after or in its reply, or slow. Ends with 1 if anything is not as it must be.
 """
 
 import argparse

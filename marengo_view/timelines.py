@@ -45,7 +45,8 @@ def timeline(
         expires_sec: how long these work.
 
     Raises:
-        bedrock_marengo.InputError: No clips in it, or a vector of another model.
+        bedrock_marengo.ConfigurationError: ``expires_sec`` is not 1 second to 7 days.
+        bedrock_marengo.InputError: No client, no clips, or a vector of another model.
         bedrock_marengo.ServiceError: AWS refused.
 
     Examples:
