@@ -9,6 +9,7 @@ throttled, refused, dropped before, after or in its reply, or slow. Ends with 1 
 """
 
 import argparse
+import gc
 import hashlib
 import os
 import sys
@@ -167,6 +168,8 @@ class Gauges:
             yield f"threads grew from {threads} to {more_threads}"
         if files > MOST_FILES:
             yield f"{files} open files, with all that were dropped"
+        # Connections that broke off hang in cycles of botocore's exceptions till the collector comes by.
+        gc.collect()
         if (left := open_files()) > self._before:
             yield f"{left - self._before} files left open"
 

@@ -59,10 +59,11 @@ def moment_content(
         max_frames: frames at most, in all.
         frames_per_moment: frames at most of one moment.
         width: pixels of a frame at most.
-        below: S3 prefixes; only their media are read. Give it where others can write to your store.
+        below: S3 folders and objects; only these media are read. Give it where others can write to your store.
 
     Raises:
-        bedrock_marengo.InputError: A budget that makes no sense.
+        bedrock_marengo.ConfigurationError: PyAV is not installed.
+        bedrock_marengo.InputError: A budget, a width or a prefix that makes no sense.
 
     Examples:
         ```python

@@ -1,13 +1,11 @@
 """The command line against the stand-in's real HTTP, as a user types it."""
 
 import contextlib
-import functools
 import os
 import pty
 import subprocess
 import sys
 
-import botocore.session
 import pytest
 from typer.testing import CliRunner
 
@@ -17,12 +15,10 @@ from marengo_cli.app import app
 MEDIA_SEC = 12.0
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _service_models_are_read_once():
-    """Each boto3 session reads botocore's service models anew: most of a short test's time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
-        yield
+@pytest.fixture(autouse=True)
+def _nobody_looks(monkeypatch):
+    """Tables are as wide as in a pipe, whatever terminal the suite runs in."""
+    monkeypatch.delenv("COLUMNS", raising=False)
 
 
 @pytest.fixture(autouse=True)

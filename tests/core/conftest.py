@@ -1,26 +1,14 @@
 """A client against the stand-in's real HTTP, with invented media."""
 
-import functools
 import struct
 import warnings
 import zlib
 
 import pytest
-from botocore.loaders import JSONFileLoader
 
 from bedrock_marengo import MarengoClient, invoking
 
 VIDEO_SEC = 18.0
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _service_models_are_read_once():
-    """Each boto3 session parses botocore's service models anew: most of a short test's time."""
-    with pytest.MonkeyPatch.context() as patch:
-        original = JSONFileLoader.load_file
-        load_file = functools.cache(lambda path: original(JSONFileLoader(), path))
-        patch.setattr(JSONFileLoader, "load_file", lambda _, path: load_file(path))
-        yield
 
 
 @pytest.fixture(autouse=True)

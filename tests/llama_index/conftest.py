@@ -1,20 +1,8 @@
 """Each test gets an embedding model on a clean stand-in, over real HTTP."""
 
-import functools
-
-import botocore.loaders
 import pytest
 
 from llama_index_marengo import MarengoEmbedding, MarengoReader, MarengoSegmenter
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _aws_models_are_read_once():
-    # Each test makes its own clients; S3's service model is 0.05 s of JSON each time.
-    create = botocore.loaders.create_loader
-    botocore.loaders.create_loader = functools.cache(create)
-    yield
-    botocore.loaders.create_loader = create
 
 
 @pytest.fixture
