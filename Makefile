@@ -32,8 +32,8 @@ docs: .venv/dev  ## the documentation as a site, in build/docs
 notebooks: .venv/dev  ## run all notebooks and keep what they show
 	$(BIN)/python notebooks/execute.py
 
-compat: .venv/dev  ## lowest and newest versions, each extra alone, every Python that is here
-	$(BIN)/python tests/compat/run.py
+compat: .venv/dev  ## lowest and newest versions, each extra alone, every Python that is here; QUICK=--quick for some
+	$(BIN)/python tests/compat/run.py $(QUICK)
 
 audit: .venv/dev  ## known holes of what is installed, if pip-audit's service can be reached
 	$(INSTALL) pip-audit
