@@ -65,7 +65,7 @@ PRESETS: Mapping[str, Mapping[str, float]] = {
         "audio": 0.1,
         "transcription": 0.05,
         "fused": 0.95,
-        "image": 0.8,
+        "image": 0.95,
         "visual-text": 0.4,
         "visual-image": 0.4,
     },
@@ -92,13 +92,15 @@ PRESETS: Mapping[str, Mapping[str, float]] = {
         "audio": 0.3,
         "transcription": 0.3,
         "fused": 1.0,
-        "image": 0.4,
+        "image": 1.0,
         "visual-text": 0.2,
         "visual-image": 0.2,
     },
 }
 """Weights by track. visual, audio and transcription are TwelveLabs' guidance; "visual" is its default. The rest is
-ours: a fused vector stands for all three, an image for sight, and 2.7's two visual tracks share the weight of sight."""
+ours: a fused vector stands for all three, and 2.7's two visual tracks share the weight of sight. An image has one
+vector where a clip has several to add up: where sight counts most it weighs what they weigh together, or photographs
+would come after all clips."""
 
 ANCHORS: Mapping[str, str] = {
     "visual": "What can be seen: people, objects, places, colours and actions in the picture.",

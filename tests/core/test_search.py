@@ -75,6 +75,15 @@ class TestRankFusion:
         ]
         assert [m.source[7] for m in find_moments(hits, SearchSettings(weights=EVEN))] == ["c", "s", "v"]
 
+    @pytest.mark.parametrize("preset", ["visual", "balanced"])
+    def test_the_best_photograph_is_not_behind_clips_that_add_up_more_tracks(self, preset):
+        tracks = ("visual", "audio", "transcription")
+        clips = [hit(0.05 - start / 1000, track, start=start) for track in tracks for start in range(0, 60, 6)]
+        photograph = hit(0.25, "image", end=0.0, source="z")
+        weights = weights_of(preset, (*tracks, "image"))
+        sources = [moment.source for moment in find_moments([*clips, photograph], SearchSettings(weights=weights, k=3))]
+        assert sources.index("s3://b/z.mp4") <= 1
+
     def test_the_scale_of_a_track_does_not_matter(self):
         hits = [hit(0.01), hit(0.02, start=6), hit(0.9, "audio", start=6), hit(0.95, "audio")]
         small = find_moments(hits, SearchSettings(weights=EVEN))
