@@ -9,7 +9,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from bedrock_marengo import MarengoClient, invoking
+from bedrock_marengo import MarengoClient
 from marengo_cli.app import app
 
 MEDIA_SEC = 12.0
@@ -19,12 +19,6 @@ MEDIA_SEC = 12.0
 def _nobody_looks(monkeypatch):
     """Tables are as wide as in a pipe, whatever terminal the suite runs in."""
     monkeypatch.delenv("COLUMNS", raising=False)
-
-
-@pytest.fixture(autouse=True)
-def _warn_anew():
-    """Warnings that come once a process come once a test."""
-    invoking._warned.clear()
 
 
 @pytest.fixture

@@ -2,12 +2,11 @@
 
 import os
 import shutil
-import warnings
 from functools import cache
 
 import pytest
 
-from bedrock_marengo import MarengoClient, Segment
+from bedrock_marengo import Segment
 from bedrock_marengo.found import Found
 
 from ..films import film
@@ -28,17 +27,8 @@ def local(marengo_bedrock):
 
 
 @pytest.fixture
-def client(local):
-    with MarengoClient(**local.client_options) as client:
-        yield client
-
-
-@pytest.fixture
-def old_client(local):
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "AWS ends Marengo 2.7")
-        with MarengoClient("2.7", **local.client_options) as client:
-            yield client
+def old_client(connect):
+    return connect("2.7")
 
 
 @pytest.fixture
