@@ -13,7 +13,7 @@ from bedrock_marengo.errors import InputError, MarengoWarning, ServiceError
 from bedrock_marengo.found import Found, check_below, lies_below, names_of
 from bedrock_marengo.frames import check_width
 from bedrock_marengo.inputs import Media
-from bedrock_marengo.links import clock
+from bedrock_marengo.links import span
 from bedrock_marengo.stopping import Stop, Threads
 
 if TYPE_CHECKING:
@@ -109,8 +109,7 @@ def _texts(found: Sequence[Found], max_chars: int) -> tuple[list[str], list[str]
 
 
 def _label(hit: Found, names: Mapping[str, str]) -> str:
-    name = names[hit.source]
-    return f"{name}, {clock(hit.start_sec)} to {clock(hit.end_sec)}" if hit.end_sec > hit.start_sec else name
+    return ", ".join(filter(None, (names[hit.source], span(hit.start_sec, hit.end_sec))))
 
 
 def _one_line(text: str) -> str:

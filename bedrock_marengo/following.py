@@ -49,7 +49,7 @@ class Follower:
         if thread is not None:
             thread.join()
 
-    def wait(self, arn: str, *, since: float | None, stopped: Stop | None, timeout_sec: float | None) -> bool:
+    def wait(self, arn: str, *, since: float | None, stopped: Stop, timeout_sec: float | None) -> bool:
         """Block until a job is seen to have ended; False if the time is up or the wait was called off.
 
         Args:
@@ -112,12 +112,11 @@ class Follower:
             self._job_sec = job_sec if self._job_sec is None else 0.9 * self._job_sec + 0.1 * job_sec
 
 
-def _wait(event: threading.Event, stopped: Stop | None, timeout_sec: float | None) -> bool:
+def _wait(event: threading.Event, stopped: Stop, timeout_sec: float | None) -> bool:
     until = None if timeout_sec is None else time.monotonic() + timeout_sec
     while True:
         left = float("inf") if until is None else until - time.monotonic()
-        if left <= 0 or (stopped is not None and stopped.is_set()):
+        if left <= 0 or stopped.is_set():
             return event.is_set()
-        # Without anybody to call it off one long wait would do.
-        if event.wait(min(left, 0.5 if stopped is not None else 3600.0)):
+        if event.wait(min(left, 0.5)):
             return True

@@ -162,7 +162,7 @@ class Jobs:
         repay_expired: bool = False,
         instead_of: str | None = None,
         hold: bool = False,
-        stopped: Stop | None = None,
+        stopped: Stop,
         before_start: Callable[[], None] = lambda: None,
     ) -> Job:
         """The job of this work: its output if there is one, else the running one, else a new one.
@@ -320,7 +320,7 @@ class Jobs:
         stuck = reply["status"] == "InProgress" and _passed(reply.get("submitTime"), STUCK_SEC)
         return Told(reply["status"], reply.get("failureMessage", ""), _folder(reply), settled, stuck)
 
-    def wait(self, job: Job, *, timeout_sec: float | None = None, stopped: Stop | None = None) -> str:
+    def wait(self, job: Job, *, timeout_sec: float | None = None, stopped: Stop) -> str:
         """Follow a job to its end.
 
         Returns:
@@ -500,7 +500,7 @@ class Jobs:
             arn=record.arn,
         )
 
-    def _follow(self, job: Job, timeout_sec: float | None, stopped: Stop | None, release: Callable[[], None]) -> str:
+    def _follow(self, job: Job, timeout_sec: float | None, stopped: Stop, release: Callable[[], None]) -> str:
         """The output's URI when the job is done; raises if it failed or the time is up."""
         arn = job.arn or ""
         began = time.monotonic()
@@ -514,7 +514,7 @@ class Jobs:
                 release()
             if ended and (own := self._output_in(job, f"{job.prefix}{invocation_id(arn)}/")):
                 return own
-            if stopped is not None and stopped.is_set():
+            if stopped.is_set():
                 raise JobError(
                     f"{job.source} was left; the next run joins its job.", source=job.source, arn=arn, running=True
                 )

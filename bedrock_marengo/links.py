@@ -14,7 +14,7 @@ from bedrock_marengo.segments import Segment
 if TYPE_CHECKING:
     from bedrock_marengo.aws import Aws
 
-__all__ = ["check_lifetime", "citation", "clock", "playable_url"]
+__all__ = ["check_lifetime", "citation", "clock", "fragment", "playable_url", "span"]
 
 WEEK_SEC = 7 * 24 * 3600
 
@@ -37,9 +37,12 @@ def playable_url(aws: Aws, segment: Segment, *, expires_sec: int) -> str:
         )
     except (ClientError, BotoCoreError) as error:
         raise ServiceError.of(error, "presigning GetObject", segment.source) from error
-    # The fragment's times are those of the segment's own URI; an image has none.
-    times = segment.uri.partition("#")[2].partition("&")[0]
-    return f"{url}#{times}" if segment.end_sec > segment.start_sec else url
+    return f"{url}{fragment(segment)}"
+
+
+def fragment(segment: Segment) -> str:
+    """``#t=6.5,13``, what a player is told of a segment: the times as its own URI has them. An image has none."""
+    return f"#{segment.uri.partition('#')[2].partition('&')[0]}" if segment.end_sec > segment.start_sec else ""
 
 
 def check_lifetime(expires_sec: float) -> None:
@@ -56,6 +59,11 @@ def citation(segment: Segment) -> str:
     """``match.mp4 at 00:06``: the file's name and where the segment begins."""
     name = segment.source.rpartition("/")[2]
     return f"{name} at {clock(segment.start_sec)}" if segment.end_sec > segment.start_sec else name
+
+
+def span(start_sec: float, end_sec: float) -> str:
+    """``00:06 to 00:12``: from when to when, as a person reads it; nothing for an image."""
+    return f"{clock(start_sec)} to {clock(end_sec)}" if end_sec > start_sec else ""
 
 
 def clock(seconds: float) -> str:

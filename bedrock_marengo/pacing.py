@@ -217,7 +217,7 @@ class Starts:
         what: str,
         *,
         hold: bool,
-        stopped: Stop | None = None,
+        stopped: Stop,
         attempts: int = 8,
     ) -> T:
         """Start a job when its turn comes; with ``hold`` it counts as running until ``release``.
@@ -242,11 +242,11 @@ class Starts:
                     refused += 1
                     self._full()
                     # Others may use up the account's quota: then nothing of ours ends, and only time helps.
-                    _sleep(backoff_sec(refused), stopped)
+                    stopped.wait(backoff_sec(refused))
                 elif code in THROTTLED:
                     self._throttled()
                 elif is_passing(error) and (failed := failed + 1) < attempts:
-                    _sleep(backoff_sec(failed), stopped)
+                    stopped.wait(backoff_sec(failed))
                 else:
                     raise ServiceError.of(error, "StartAsyncInvoke", what) from error
                 continue
@@ -263,11 +263,11 @@ class Starts:
                 self._ended, self._ceiling = 0, self._ceiling + 1
             self._changed.notify()
 
-    def _take(self, stopped: Stop | None, what: str) -> bool:
+    def _take(self, stopped: Stop, what: str) -> bool:
         """Wait for a place and a turn; whether it was the speed that made it wait."""
         with self._changed:
             while self._running + self._starting >= self._ceiling:
-                _check(stopped, what)
+                stopped.check(f"The start of {what}")
                 self._changed.wait(0.5)
             self._starting += 1
         try:
@@ -276,9 +276,9 @@ class Starts:
                 waited = False
                 while (lack_sec := self._draw()) > 0:
                     waited = True
-                    _check(stopped, what)
-                    _sleep(lack_sec, stopped)
-                _check(stopped, what)
+                    stopped.check(f"The start of {what}")
+                    stopped.wait(lack_sec)
+                stopped.check(f"The start of {what}")
         except BaseException:
             self._give_back(running=False)
             raise
@@ -412,16 +412,6 @@ def is_passing(error: Exception) -> bool:
 def backoff_sec(attempt: int) -> float:
     """Seconds to wait after the n-th failure: doubling from 0.1 to 5, with jitter."""
     return float(min(5.0, 0.1 * 2 ** (attempt - 1)) * random.uniform(0.7, 1.3))
-
-
-def _sleep(seconds: float, stopped: Stop | None) -> None:
-    if seconds > 0:
-        (stopped.wait if stopped is not None else time.sleep)(seconds)
-
-
-def _check(stopped: Stop | None, what: str) -> None:
-    if stopped is not None:
-        stopped.check(f"The start of {what}")
 
 
 def _first(pending: deque[Future[T]], failure: list[BaseException]) -> T:

@@ -382,12 +382,14 @@ def widening(depth: int, most: int = MOST_HITS) -> Iterator[int]:
         ask = min(4 * ask, most)
 
 
-def shown(query: Query) -> str:
-    """A query in words, for traces: its text and the names of its media.
+def shown(query: Query | str) -> str:
+    """A query in words, for traces and pages: its text and the names of its media.
 
     Raises:
         InputError: No query.
     """
+    if isinstance(query, str):
+        return query
     if not isinstance(query, Query):
         raise InputError(f"{brief(query)} is no query: give a string, or Query(text=..., image=...) and the like.")
     media = [query.image, query.audio, query.video]

@@ -11,14 +11,14 @@ from bedrock_marengo.errors import ConfigurationError, InputError
 from bedrock_marengo.inputs import split_s3_uri
 from bedrock_marengo.prices import Prices
 
-__all__ = ["check_client", "check_run"]
+__all__ = ["KMS_KEY", "check_client", "check_run"]
 
 Rule = tuple[Callable[[Any], bool], str]
 
 # From botocore's service model of StartAsyncInvoke; 40 characters of an output's URI are ours.
 _S3_PREFIX = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\x00-\x1f\x7f]*)?")
 _S3_PREFIX_CHARACTERS = 1024 - 40
-_KMS_KEY = re.compile(r"arn:aws(-[^:]+)?:kms:[a-zA-Z0-9-]*:[0-9]{12}:(key/[a-zA-Z0-9-]{36}|alias/[a-zA-Z0-9-_/]+)")
+KMS_KEY = re.compile(r"arn:aws(-[^:]+)?:kms:[a-zA-Z0-9-]*:[0-9]{12}:(key/[a-zA-Z0-9-]{36}|alias/[a-zA-Z0-9-_/]+)")
 _MODEL_ID = re.compile(r"[a-zA-Z_.\-/0-9:]{1,256}")
 _TAG = re.compile(r"[a-zA-Z0-9\s._:/=+@-]*", re.ASCII)
 _TAGS = 200
@@ -100,7 +100,7 @@ _CLIENT: Mapping[str, Rule] = {
         "give jobs a second, more than 0, or leave it out",
     ),
     "output_kms_key_id": (
-        _optional(_matches(_KMS_KEY)),
+        _optional(_matches(KMS_KEY)),
         "Bedrock takes the key's ARN, such as arn:aws:kms:us-east-1:123456789012:key/... or :alias/...",
     ),
     "tags": (

@@ -13,7 +13,18 @@ from bedrock_marengo import InputError, MarengoClient, Plan, Prices
 from bedrock_marengo.inputs import SourceLike
 from marengo_cli.terminal import dollars, gigabytes, length, print_json, print_table, waiting
 
-__all__ = ["Line", "amounts", "is_whole", "plan_lines", "plan_report", "planned", "run", "show_plan"]
+__all__ = [
+    "SOURCE",
+    "Line",
+    "amounts",
+    "is_whole",
+    "plan_lines",
+    "plan_report",
+    "planned",
+    "run",
+    "show_lines",
+    "show_plan",
+]
 
 SOURCE = "These prices were seen in public code, not on AWS's price page: check them, and give yours by --price."
 

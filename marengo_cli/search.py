@@ -30,7 +30,7 @@ from bedrock_marengo import (
 )
 from bedrock_marengo.found import found_in
 from bedrock_marengo.inputs import SourceLike
-from bedrock_marengo.links import clock
+from bedrock_marengo.links import span
 from bedrock_marengo.search import (
     Hit,
     Moment,
@@ -321,9 +321,7 @@ def _tell(search: Search, local: bool, page: Page | None, advice: str) -> None:
 
 
 def _times(moment: Moment) -> str:
-    if moment.end_sec <= moment.start_sec:
-        return "image"
-    return f"{clock(moment.start_sec)} to {clock(moment.end_sec)}"
+    return span(moment.start_sec, moment.end_sec) or "image"
 
 
 def _report(

@@ -10,7 +10,7 @@ from typing import Any
 from bedrock_marengo import InputError, MarengoClient, Media, ServiceError
 from bedrock_marengo.found import Found, check_below, found_in, lies_below, names_of
 from bedrock_marengo.frames import check_width
-from bedrock_marengo.links import check_lifetime, clock
+from bedrock_marengo.links import check_lifetime, span
 from bedrock_marengo.stopping import Stop, Threads
 from marengo_view.drawing import HasMarengo, View, client_of, draw
 
@@ -76,8 +76,7 @@ class Card:
     @property
     def times(self) -> str:
         """From when to when, as a person reads it; nothing for an image."""
-        start, end = self.found.start_sec, self.found.end_sec
-        return f"{clock(start)} to {clock(end)}" if end > start else ""
+        return span(self.found.start_sec, self.found.end_sec)
 
     @property
     def label(self) -> str:

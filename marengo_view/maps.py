@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from bedrock_marengo import InputError, Segment, SegmentEmbeddings
 from bedrock_marengo.found import names_of
-from bedrock_marengo.links import clock
+from bedrock_marengo.links import span
 from marengo_view.drawing import View, all_of, draw
 
 __all__ = ["segment_map"]
@@ -183,5 +183,4 @@ def _scaled(places: Any, count: int) -> Points:
 
 
 def _label(segment: Segment, name: str) -> str:
-    times = f", {clock(segment.start_sec)} to {clock(segment.end_sec)}" if segment.end_sec > segment.start_sec else ""
-    return f"{name}{times}, {segment.option}"
+    return ", ".join(filter(None, (name, span(segment.start_sec, segment.end_sec), segment.option)))

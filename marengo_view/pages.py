@@ -55,7 +55,7 @@ def page(
     """
     core, found = client_of(client), found_in(hits)
     cards = cards_of(found, core, width=_WIDTH, below=below)
-    text = query if isinstance(query, str) else shown(query)
+    text = shown(query)
     searched = _searched(found, segments)
     if searched and query_vector is None:
         query_vector = core.embed_query(query)

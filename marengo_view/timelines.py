@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
 from bedrock_marengo import InputError, MarengoClient, Query, Segment, SegmentEmbeddings
+from bedrock_marengo.links import fragment
 from bedrock_marengo.search import cosines, shown
 from marengo_view.drawing import HasMarengo, View, all_of, client_of, draw
 
@@ -58,11 +60,15 @@ def timeline(
     if vector is None:
         vector = core.embed_query(query)
 
-    def href(segment: Segment) -> str:
-        return core.playable_url(segment, expires_sec=expires_sec) if link else ""
+    @cache
+    def medium() -> str:
+        # All bars are of one medium, and signing is most of the work.
+        return core.playable_url(segments[0], expires_sec=expires_sec).partition("#")[0]
 
-    text = query if isinstance(query, str) else shown(query)
-    return View(draw("timeline.html", charts=[chart_of(text, segments, vector, href)]))
+    def href(segment: Segment) -> str:
+        return f"{medium()}{fragment(segment)}" if link else ""
+
+    return View(draw("timeline.html", charts=[chart_of(shown(query), segments, vector, href)]))
 
 
 @dataclass(frozen=True, slots=True)

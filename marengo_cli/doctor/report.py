@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from bedrock_marengo import ConfigurationError, Prices
 from bedrock_marengo.aws import Aws, AwsSettings
 from bedrock_marengo.inputs import split_s3_uri
 from bedrock_marengo.models import find_model
+from bedrock_marengo.settings import KMS_KEY
 from marengo_cli.doctor.context import CONFIG, Context
 from marengo_cli.doctor.findings import Finding, State
 from marengo_cli.doctor.steps import STEPS, examine
@@ -30,8 +30,6 @@ _STYLES = {
     State.SKIPPED: "dim",
     State.FAILED: "bold red",
 }
-# From botocore's model of StartAsyncInvoke.
-_KEY = re.compile(r"arn:aws(-[^:]+)?:kms:[a-zA-Z0-9-]*:\d{12}:(key/[a-zA-Z0-9-]{36}|alias/[a-zA-Z0-9-_/]+)", re.ASCII)
 
 
 def context_of(
@@ -51,7 +49,7 @@ def context_of(
     chosen, profile = find_model(model)
     for uri in (*sources, *(uri for uri in (connection.output_s3_uri, connection.stage) if uri)):
         split_s3_uri(uri)
-    if kms_key_id and not _KEY.fullmatch(kms_key_id):
+    if kms_key_id and not KMS_KEY.fullmatch(kms_key_id):
         raise ConfigurationError(
             f"--kms-key-id {kms_key_id}: give an ARN, arn:aws:kms:us-east-1:123456789012:key/... or :alias/..."
         )

@@ -10,6 +10,7 @@ import pytest
 
 from bedrock_marengo import InputError, JobError, MarengoWarning
 from bedrock_marengo.pacing import PROBE_ROUNDS, Starts
+from bedrock_marengo.stopping import Stop
 from marengo_local import Fault
 
 CONTROL = ("StartAsyncInvoke", "GetAsyncInvoke", "ListAsyncInvokes")
@@ -111,7 +112,7 @@ class TestQuotas:
     def test_the_ceiling_is_what_runs_when_the_quota_says_no_and_rises_slowly(self):
         starts = Starts(max_per_sec=1e9)
         for _ in range(5):
-            starts.call(lambda: None, "a medium", hold=True)
+            starts.call(lambda: None, "a medium", hold=True, stopped=Stop())
         starts._full()
         assert starts._ceiling == 5
         for _ in range(PROBE_ROUNDS * 5 - 1):
