@@ -5,6 +5,7 @@ import os
 import struct
 import warnings
 import zlib
+from types import SimpleNamespace
 
 import pytest
 from botocore.loaders import JSONFileLoader
@@ -79,6 +80,13 @@ def client(connect):
 def video(local):
     """The URI of a video on S3."""
     return local.put(b"a video", "match.mp4")
+
+
+@pytest.fixture
+def held(local):
+    """Jobs run until ``held.set()``."""
+    local.job_duration_sec = 3600.0
+    return SimpleNamespace(set=lambda: setattr(local, "job_duration_sec", 0.0))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import threading
 import time
 
 import pytest
@@ -276,17 +277,24 @@ def test_a_warning_is_a_line(local, marengo, bucket):
     assert "MarengoWarning" not in result.stderr
 
 
-def test_ctrl_c_is_one_line_and_the_next_run_finds_the_jobs(local, bucket, shell, marengo):
-    local.job_duration_sec = 2.0
+def test_ctrl_c_is_one_line_and_the_next_run_finds_the_jobs(local, bucket, shell, marengo, held):
     process = shell("embed", bucket, *ASSUME)
     while starts(local) < 3:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=15)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert out == ""
     assert "Stopped. Jobs that were started go on." in err
     assert "Traceback" not in err
+
+    def end_when_asked():
+        while local.calls["GetAsyncInvoke"] < 3:
+            time.sleep(0.02)
+        held.set()
+
+    local.calls.reset()
+    threading.Thread(target=end_when_asked, daemon=True).start()
     result = marengo("embed", bucket, "--json")
     assert json.loads(result.stdout)["counts"] == {"joined": 3}
-    assert starts(local) == 3
+    assert starts(local) == 0 and len(local.jobs) == 3

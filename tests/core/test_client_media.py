@@ -45,15 +45,6 @@ def edit_request(local, **changes):
     return record
 
 
-@pytest.fixture
-def held(local):
-    """Jobs run until this event is set."""
-    released = threading.Event()
-    local.mutate_output = lambda rows: rows if released.wait(30) else None
-    yield released
-    released.set()
-
-
 # What comes back.
 
 

@@ -209,12 +209,12 @@ def test_2_7_warns_of_its_end_once(local):
 
 @pytest.mark.parametrize("limit", [1, 4])
 def test_max_concurrency_is_the_most_in_flight(connect, local, limit):
-    local.latency_sec = 0.1
+    local.latency_sec = 0.3
     connect(max_concurrency=limit).embed_texts(map(str, range(3 * limit)))
     at = sorted(call.at for call in local.calls.of("InvokeModel"))
-    # The stand-in holds each reply for 0.1 s: one call more in flight would have come before that.
-    assert all(later - earlier >= 0.099 for earlier, later in zip(at, at[limit:], strict=False))
-    assert at[limit - 1] - at[0] < 0.1
+    # The stand-in holds each reply for 0.3 s: one call more in flight would have come before that.
+    assert all(later - earlier >= 0.299 for earlier, later in zip(at, at[limit:], strict=False))
+    assert at[limit - 1] - at[0] < 0.3
 
 
 async def test_300_awaitables_share_the_bound(connect, local):
@@ -250,11 +250,12 @@ async def test_the_loop_ticks_and_its_executor_is_idle(client, local, image):
 
 
 async def test_cancelling_one_awaitable_leaves_the_others(client, local):
-    local.latency_sec = 0.1
+    local.latency_sec = 1.0
     tasks = [asyncio.create_task(client.aembed_text(f"text {i}")) for i in range(40)]
     await asyncio.sleep(0.05)
     for task in tasks[::2]:
         task.cancel()
+    local.latency_sec = 0.0
     done = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(result, asyncio.CancelledError) for result in done[::2])
     assert all(result.shape == (512,) for result in done[1::2])

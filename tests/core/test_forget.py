@@ -77,11 +77,11 @@ def test_copies_in_the_stage(connect, local, video):
     assert receipt.copies == 1 and keys(local) == ["match.mp4", "stage/another/0123.mp4"]
 
 
-def test_jobs_that_still_run(client, local, video):
-    local.job_duration_sec = 0.3
+def test_jobs_that_still_run(client, local, video, held):
     job = client.start(video)
     receipt = client.forget(video)
     assert receipt.unfinished == 1 and "1 jobs have no output yet" in str(receipt)
+    held.set()
     while job.status() == "InProgress":
         pass
     client.forget(video)

@@ -120,12 +120,12 @@ def test_a_job_collected_by_another_removes_the_copy(connect, local, elsewhere):
     assert len(other.collect(other.job(job.arn))) == 12 and staged(local) == []
 
 
-def test_a_wait_that_ends_early_leaves_the_copy_to_the_job_that_reads_it(connect, local, elsewhere):
-    local.job_duration_sec = 1.0
+def test_a_wait_that_ends_early_leaves_the_copy_to_the_job_that_reads_it(connect, local, elsewhere, held):
     client = connect(stage=f"s3://{local.bucket}/stage/")
     with pytest.raises(JobError, match="still runs") as caught:
         client.embed_media(elsewhere.uri, timeout_sec=0.1)
     assert caught.value.running and len(staged(local)) == 1
+    held.set()
     assert len(client.embed_media(elsewhere.uri)) == 12 and staged(local) == []
 
 

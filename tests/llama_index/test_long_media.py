@@ -28,7 +28,7 @@ def test_6000_segments_are_indexed_and_removed_in_seconds(embed_model, long):
     index.delete_ref_doc(long[0].id_, delete_from_docstore=True)
     assert index.docstore.docs == {}
     # SimpleDocumentStore takes over half a minute for each of the two.
-    assert time.monotonic() - began < 25
+    assert time.monotonic() - began < 50
 
 
 def kept(store):

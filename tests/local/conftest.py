@@ -48,7 +48,7 @@ class Bedrock:
     def s3_source(self, uri):
         return {"s3Location": {"uri": uri, "bucketOwner": self.local.account_id}}
 
-    def end_of(self, arn, limit_sec=10.0):
+    def end_of(self, arn, limit_sec=60.0):
         until = time.monotonic() + limit_sec
         while time.monotonic() < until:
             job = self.client.get_async_invoke(invocationArn=arn)

@@ -88,7 +88,7 @@ def test_closing_does_not_wait_for_a_slow_reply(connect):
             time.sleep(0.01)
         began = time.monotonic()
     asking.join()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
 
 
 def test_unknown_knobs_and_regions_are_refused():

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import boto3
 import numpy as np
@@ -17,13 +16,6 @@ def bucket(local):
     for i in range(8):
         local.put(bytes([i]), f"v/{i}.mp4")
     return f"s3://{local.bucket}/v/"
-
-
-@pytest.fixture
-def held(local):
-    """Jobs run until ``held.set()``."""
-    local.job_duration_sec = 3600.0
-    return SimpleNamespace(set=lambda: setattr(local, "job_duration_sec", 0.0))
 
 
 @pytest.fixture(scope="session")

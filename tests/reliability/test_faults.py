@@ -138,7 +138,7 @@ def test_a_slow_body_is_read_to_its_end(client, local, video, truth, same, op):
 @pytest.mark.parametrize("op", ["InvokeModel", "StartAsyncInvoke", "s3:GetObject"])
 def test_a_body_that_never_comes_is_asked_for_again(connect, local, video, truth, same, op):
     wanted = truth(video)
-    client = connect(config=Config(read_timeout=0.2))
+    client = connect(config=Config(read_timeout=1.0))
     # The first is done and never told of.
     local.faults = [Fault(op, body_sec=60.0, times=1)]
     assert same(client.embed_media(video), wanted) and client.embed_text("a").shape == (512,)
@@ -161,11 +161,10 @@ class TestCredentialsThatExpire:
             for uri in two:
                 client.start(uri)
             local.faults = expired((*CONTROL, *S3))
-        began = time.monotonic()
         errors = [done.error for done in client.embed_many(two)]
         assert all("refresh them and run again; finished work is kept" in str(error) for error in errors)
-        # What no wait can cure is not waited for.
-        assert time.monotonic() - began < 3
+        # What no wait can cure is not tried again.
+        assert sum(fault.hits for fault in local.faults) <= 2
         assert len(local.jobs) == (0 if stands == "before the start" else 2)
         local.faults = []
         held.set()

@@ -267,7 +267,7 @@ class TestAReplacedSource:
         assert isinstance(errors["a.mp4"], InputError)
 
 
-def wait_for(what, seconds=10):
+def wait_for(what, seconds=60):
     until = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < until, "it never came"

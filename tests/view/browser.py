@@ -104,7 +104,7 @@ class Tab:
             raise RuntimeError(f"{script}: {result['exceptionDetails']}")
         return result["result"].get("value")
 
-    def until(self, script, seconds=10.0):
+    def until(self, script, seconds=60.0):
         """Wait for an expression to be true."""
         end = time.monotonic() + seconds
         while not self.run(script):

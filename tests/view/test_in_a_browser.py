@@ -219,8 +219,8 @@ class TestInANotebook:
                 assert tab.run(f"{video}.duration") == pytest.approx(12.0, abs=0.1)
             tab.run(f"{player(2.5)}.play()")
             tab.until(f"{player(2.5)}.paused")
-            # Chromium looks four times a second.
-            assert 3.0 <= tab.run(f"{player(2.5)}.currentTime") < 4.0
+            # Chromium looks four times a second, more seldom when the machine is busy.
+            assert 3.0 <= tab.run(f"{player(2.5)}.currentTime") < 6.0
 
     def test_the_colours_of_a_clip_are_the_sources(self, browser, client, local, hit, tmp_path):
         picture = np.full((96, 160, 3), (200, 60, 40), np.uint8)
