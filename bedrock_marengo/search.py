@@ -122,7 +122,10 @@ _ALONE = ("fused", "image")
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One segment that a search found: cosine ``score``, and ``rank`` from 1 within its track once it is ranked."""
+    """One segment that a search found: cosine ``score``, and ``rank`` from 1 within its track once it is ranked.
+
+    Equal cosines share a rank, the last one's.
+    """
 
     segment: Segment
     score: float
@@ -304,9 +307,10 @@ def find_moments(hits: Iterable[Hit], settings: SearchSettings) -> list[Moment]:
 
 
 def rank(hits: Iterable[Hit]) -> list[Hit]:
-    """Hits with their ranks, from 1 within each track and scope, by cosine; equal ones by source and time.
+    """Hits with their ranks within each track and scope, best first: a rank says how many are at least as good.
 
-    A segment that was found twice, or a clip that two jobs embedded, counts once, by its best score.
+    So equal cosines share a rank, and a track that can't tell clips apart, such as a silent one, reorders nothing. A
+    segment that was found twice, or a clip that two jobs embedded, counts once, by its best score.
     """
     lists: defaultdict[tuple[str, str], list[Hit]] = defaultdict(list)
     for hit in hits:
@@ -317,7 +321,9 @@ def rank(hits: Iterable[Hit]) -> list[Hit]:
         once: dict[_Clip, Hit] = {}
         for hit in found:
             once.setdefault(_clip(hit.segment), hit)
-        ranked += [Hit(hit.segment, hit.score, rank=i) for i, hit in enumerate(once.values(), start=1)]
+        # The last of equal ones counts.
+        places = {hit.score: place for place, hit in enumerate(once.values(), start=1)}
+        ranked += [Hit(hit.segment, hit.score, places[hit.score]) for hit in once.values()]
     return ranked
 
 

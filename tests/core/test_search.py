@@ -51,9 +51,10 @@ class TestRank:
         ranked = rank([hit(0.2), hit(0.3, job="f" * 16), hit(0.1, start=6)])
         assert [(h.score, h.rank) for h in ranked] == [(0.3, 1), (0.1, 2)]
 
-    def test_equal_scores_keep_one_order(self):
-        hits = [hit(0.5, start=start) for start in (12, 0, 6)]
+    def test_equal_scores_keep_one_order_and_share_the_last_ones_rank(self):
+        hits = [hit(0.5, start=start) for start in (12, 0, 6)] + [hit(0.9, start=18)]
         assert rank(hits) == rank(hits[::-1])
+        assert [(h.segment.start_sec, h.rank) for h in rank(hits)] == [(18.0, 1), (0.0, 4), (6.0, 4), (12.0, 4)]
 
 
 class TestRankFusion:
@@ -83,6 +84,12 @@ class TestRankFusion:
         weights = weights_of(preset, (*tracks, "image"))
         sources = [moment.source for moment in find_moments([*clips, photograph], SearchSettings(weights=weights, k=3))]
         assert sources.index("s3://b/z.mp4") <= 1
+
+    def test_a_track_that_tells_clips_not_apart_reorders_nothing(self):
+        seen = [hit(0.9 - start / 100, start=start) for start in (24, 6, 18, 0, 12)]
+        silent = [hit(0.2, "audio", start=start) for start in (0, 6, 12, 18, 24)]
+        settings = SearchSettings(weights=EVEN)
+        assert spans(find_moments(seen + silent, settings)) == spans(find_moments(seen, settings))
 
     def test_the_scale_of_a_track_does_not_matter(self):
         hits = [hit(0.01), hit(0.02, start=6), hit(0.9, "audio", start=6), hit(0.95, "audio")]
