@@ -11,7 +11,7 @@ import pytest
 from botocore.loaders import JSONFileLoader
 from hypothesis import HealthCheck, settings
 
-# Before numpy is imported: with a worker on each core, BLAS threads that spin cost five times the work.
+# Before numpy is imported: with workers on all cores, BLAS threads that spin cost five times the work.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from bedrock_marengo import MarengoClient, invoking
@@ -29,6 +29,11 @@ settings.load_profile("suite")
 # boto3 must not look for credentials or a region outside: a test that needs them sets them.
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+
+
+def pytest_xdist_auto_num_workers():
+    """Two more than cores: tests wait for jobs, replies and processes a quarter of their time."""
+    return (os.cpu_count() or 1) + 2
 
 
 @pytest.fixture(scope="session", autouse=True)
