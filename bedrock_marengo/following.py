@@ -45,7 +45,9 @@ class Follower:
 
     def close(self) -> None:
         """Wait for the thread, which ends with the last that waits."""
-        thread = self._thread
+        with self._changed:
+            # Under the lock, under which it is started, too.
+            thread = self._thread
         if thread is not None:
             thread.join()
 

@@ -21,6 +21,8 @@ import numpy as np
 import pytest
 
 from bedrock_marengo import ClosedError, JobError, MarengoClient
+from bedrock_marengo.following import Follower
+from bedrock_marengo.stopping import Stop
 from langchain_marengo import MarengoEmbeddings
 from llama_index_marengo import MarengoEmbedding
 from marengo_local import Fault
@@ -274,6 +276,25 @@ class TestClosing:
         assert len(client.embed_media(video)) == 12
         assert [done.error for done in client.embed_many(few)] == [None, None]
         assert len(local.jobs) == 3
+
+    def test_while_the_thread_that_follows_jobs_is_being_started(self, monkeypatch):
+        starting, thread = threading.Event(), threading.Thread
+
+        class Slow(thread):
+            def start(self):
+                starting.set()
+                time.sleep(0.2)
+                super().start()
+
+        before = set(threading.enumerate())
+        follower = Follower(lambda arns, oldest_sec: set())
+        waiting = thread(target=lambda: follower.wait("a job", since=None, stopped=Stop(), timeout_sec=None))
+        monkeypatch.setattr(threading, "Thread", Slow)
+        waiting.start()
+        starting.wait()
+        follower.close()
+        waiting.join()
+        assert own_threads(before) == []
 
     async def test_what_tasks_wait_for_is_called_off(self, client, video, held):
         job = client.start(video)
