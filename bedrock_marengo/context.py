@@ -12,7 +12,6 @@ from bedrock_marengo.checks import brief, is_whole
 from bedrock_marengo.errors import InputError, MarengoWarning, ServiceError
 from bedrock_marengo.found import Found, check_below, lies_below, names_of
 from bedrock_marengo.frames import check_width
-from bedrock_marengo.inputs import Media
 from bedrock_marengo.links import span
 from bedrock_marengo.stopping import Stop, Threads
 
@@ -186,7 +185,7 @@ def _frames(client: MarengoClient, found: Sequence[Found], counts: Sequence[int]
 
 def _sampled(client: MarengoClient, hit: Found, times: list[float], width: int) -> list[bytes]:
     try:
-        return client.frames(Media.from_s3(hit.source, kind=hit.media_type), times, width=width)
+        return client.frames(hit.media, times, width=width)
     except (InputError, ServiceError) as error:
         warn(f"No picture of {hit.source}: {error}", MarengoWarning, stacklevel=1)
         return []

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from bedrock_marengo.checks import is_number, many
 from bedrock_marengo.errors import InputError
-from bedrock_marengo.inputs import kind_of_name, split_s3_uri
+from bedrock_marengo.inputs import Media, kind_of_name, split_s3_uri
 from bedrock_marengo.models import Kind
 from bedrock_marengo.search import Hit, Moment
 from bedrock_marengo.segments import MAX_SEC, Segment, is_label
@@ -48,6 +48,11 @@ class Found:
     def name(self) -> str:
         """The file's name."""
         return self.source.rpartition("/")[2]
+
+    @property
+    def media(self) -> Media:
+        """The medium, of the kind that the search knows whatever its suffix says."""
+        return Media.from_s3(self.source, kind=self.media_type)
 
 
 def found_in(hits: Iterable[Any]) -> list[Found]:

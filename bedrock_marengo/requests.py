@@ -15,7 +15,7 @@ from bedrock_marengo.errors import InputError
 from bedrock_marengo.inputs import Segmentation, split_s3_uri
 from bedrock_marengo.models import Kind, Model
 
-__all__ = ["MediaRequest", "encode", "image", "inline", "multi_input", "s3_location", "text", "text_image"]
+__all__ = ["BUCKET", "MediaRequest", "encode", "image", "inline", "multi_input", "s3_location", "text", "text_image"]
 
 BODY_BYTES = 25_000_000
 """The whole body of InvokeModel, from botocore's service model and AWS's user guide."""
@@ -23,7 +23,7 @@ BODY_BYTES = 25_000_000
 Location = dict[str, Any]
 Body = dict[str, Any]
 
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
+BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 """From botocore's service model of StartAsyncInvoke."""
 _PLACEHOLDER = re.compile(r"<@([^<>]*)>")
 
@@ -255,7 +255,7 @@ def s3_location(uri: str, bucket_owner: str) -> Location:
         InputError: A bucket whose name Bedrock does not take, or a URI that names no object.
     """
     bucket, key = split_s3_uri(uri)
-    if not _BUCKET.fullmatch(bucket) or not key:
+    if not BUCKET.fullmatch(bucket) or not key:
         raise InputError(
             f"{brief(uri)}: Bedrock takes s3://bucket/key, with a bucket of 3 to 63 lower-case letters, digits, dots "
             "and hyphens. Copy media out of older buckets."

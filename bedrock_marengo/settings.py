@@ -10,13 +10,14 @@ from bedrock_marengo.checks import brief, is_number, is_whole
 from bedrock_marengo.errors import ConfigurationError, InputError
 from bedrock_marengo.inputs import split_s3_uri
 from bedrock_marengo.prices import Prices
+from bedrock_marengo.requests import BUCKET
 
 __all__ = ["KMS_KEY", "check_client", "check_run"]
 
 Rule = tuple[Callable[[Any], bool], str]
 
 # From botocore's service model of StartAsyncInvoke; 40 characters of an output's URI are ours.
-_S3_PREFIX = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\x00-\x1f\x7f]*)?")
+_S3_PREFIX = re.compile(rf"s3://{BUCKET.pattern}(/[^\x00-\x1f\x7f]*)?")
 _S3_PREFIX_CHARACTERS = 1024 - 40
 KMS_KEY = re.compile(r"arn:aws(-[^:]+)?:kms:[a-zA-Z0-9-]*:[0-9]{12}:(key/[a-zA-Z0-9-]{36}|alias/[a-zA-Z0-9-_/]+)")
 _MODEL_ID = re.compile(r"[a-zA-Z_.\-/0-9:]{1,256}")

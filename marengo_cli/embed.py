@@ -222,7 +222,7 @@ class _Bar:
         if not self._console.is_terminal and time.monotonic() - self._said >= LINE_SEC:
             self._said = time.monotonic()
             total = f" of {self._total:,}" if self._total is not None else ""
-            typer.echo(f"{sum(self._outcome.counts.values()):,}{total} media  {said}", err=True)
+            typer.echo(f"{self._outcome.counts.total():,}{total} media  {said}", err=True)
 
 
 def _show_planned(client: MarengoClient, plan: Plan, limits: Limits, as_json: bool) -> None:
@@ -255,16 +255,17 @@ def _total(plan: Plan) -> int:
 def _show_outcome(client: MarengoClient, outcome: Outcome) -> None:
     counts, usage = outcome.counts, client.usage
     unknown = f", and {usage.unknown:,} jobs of unknown length" if usage.unknown else ""
-    rows = (
-        ("embedded", f"{counts['started']:,}" * bool(counts["started"])),
-        ("joined", f"{counts['joined']:,}" * bool(counts["joined"])),
-        ("done before", f"{counts['reused']:,}" * bool(counts["reused"])),
-        ("left", f"{counts['left']:,}" * bool(counts["left"])),
-        ("failed", f"{counts['failed']:,}" * bool(counts["failed"])),
-        ("new segments", f"{outcome.segments:,}" * bool(outcome.segments)),
-        ("cost", f"{dollars(usage.usd)} USD for {length(usage.media_sec)} of media, {usage.images:,} images{unknown}"),
-    )
-    print_table(["", ""], [row for row in rows if row[1]])
+    told = {
+        "embedded": counts["started"],
+        "joined": counts["joined"],
+        "done before": counts["reused"],
+        "left": counts["left"],
+        "failed": counts["failed"],
+        "new segments": outcome.segments,
+    }
+    rows = [(what, f"{count:,}") for what, count in told.items() if count]
+    cost = f"{dollars(usage.usd)} USD for {length(usage.media_sec)} of media, {usage.images:,} images{unknown}"
+    print_table(["", ""], [*rows, ("cost", cost)])
 
 
 def _report(client: MarengoClient, plan: Plan, outcome: Outcome) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bedrock_marengo import InputError, MarengoClient, Media, ServiceError
+from bedrock_marengo import InputError, MarengoClient, ServiceError
 from bedrock_marengo.found import Found, check_below, found_in, lies_below, names_of
 from bedrock_marengo.frames import check_width
 from bedrock_marengo.links import check_lifetime, span
@@ -128,7 +128,7 @@ def _playable(client: MarengoClient, hit: Found, width: int, expires_sec: int | 
         return ""
     if expires_sec is None:
         end = min(hit.end_sec, hit.start_sec + CLIP_SEC)
-        return _data(f"{hit.media_type}/mp4", client.clip(_media(hit), hit.start_sec, end, width=width))
+        return _data(f"{hit.media_type}/mp4", client.clip(hit.media, hit.start_sec, end, width=width))
     # The moment's times, which may reach over several segments.
     moment = replace(hit.segment, start_sec=hit.start_sec, end_sec=hit.end_sec)
     return client.playable_url(moment, expires_sec=expires_sec)
@@ -138,12 +138,8 @@ def _poster(client: MarengoClient, hit: Found, width: int) -> str:
     if hit.media_type == "audio":
         return ""
     # Twice the pixels, for screens that have them.
-    [jpeg] = client.frames(_media(hit), [(hit.start_sec + hit.end_sec) / 2], width=min(2 * width, 4096))
+    [jpeg] = client.frames(hit.media, [(hit.start_sec + hit.end_sec) / 2], width=min(2 * width, 4096))
     return _data("image/jpeg", jpeg)
-
-
-def _media(hit: Found) -> Media:
-    return Media.from_s3(hit.source, kind=hit.media_type)
 
 
 def _data(mime_type: str, data: bytes) -> str:

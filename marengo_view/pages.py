@@ -81,11 +81,10 @@ def page(
 def _searched(
     found: Sequence[Found], segments: SegmentEmbeddings | Iterable[SegmentEmbeddings]
 ) -> list[SegmentEmbeddings]:
-    """What timelines are drawn of: clips of the sources of the best hits, in their order."""
+    """What timelines are drawn of: the sources of the best hits that have clips, in their order."""
     best = list(dict.fromkeys(hit.source for hit in found))[:CHARTS]
     drawn = (some for some in all_of(segments) if some.source in best and some.media_type != "image")
-    clips = [some.select(scope="clip") for some in drawn]
-    return sorted(filter(len, clips), key=lambda some: best.index(some.source))
+    return sorted((some for some in drawn if "clip" in some.scope), key=lambda some: best.index(some.source))
 
 
 def _holds(hit: Found, segment: Segment) -> bool:

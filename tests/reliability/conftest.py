@@ -98,6 +98,19 @@ def same():
 
 
 @pytest.fixture
+def wait_for():
+    """Waits until something is so, for a minute at most."""
+
+    def wait_for(what):
+        until = time.monotonic() + 60
+        while not what():
+            assert time.monotonic() < until, "it never came"
+            time.sleep(0.02)
+
+    return wait_for
+
+
+@pytest.fixture
 def child(local):
     """Starts code in a process of its own, where ``client`` is a client and ``argv`` what is given.
 

@@ -184,7 +184,7 @@ class TestLostInBetween:
 class TestAReplacedSource:
     """Whatever Bedrock read, no vector comes back under bytes that it may not be of."""
 
-    def test_of_a_job_that_goes_on(self, connect, local, video, truth, same, held):
+    def test_of_a_job_that_goes_on(self, connect, local, video, truth, same, held, wait_for):
         found = []
         thread = threading.Thread(target=lambda: found.append(connect().embed_media(video)))
         thread.start()
@@ -195,7 +195,7 @@ class TestAReplacedSource:
         assert same(found[0], truth(video)) and len(local.jobs) == 2
 
     @pytest.mark.parametrize("by", ["a pickle of it", "its output"])
-    def test_of_a_job_that_another_process_collects(self, connect, local, video, truth, same, keys, by):
+    def test_of_a_job_that_another_process_collects(self, connect, local, video, truth, same, keys, by, wait_for):
         old = truth(video)
         job = connect().start(video)
         wait_for(lambda: keys("output.json"))
@@ -265,10 +265,3 @@ class TestAReplacedSource:
         errors = {done.source.path.name: done.error for done in client.embed_many(media)}
         assert errors["b.mp4"] is None and "can't be read: No such file" in str(errors["a.mp4"])
         assert isinstance(errors["a.mp4"], InputError)
-
-
-def wait_for(what, seconds=60):
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until, "it never came"
-        time.sleep(0.02)

@@ -43,15 +43,10 @@ print(json.dumps([done.uri for done in client.embed_many(argv[0]) if done.error 
 """
 
 
-def wait_for(what, seconds=60):
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until, "it never came"
-        time.sleep(0.02)
-
-
 class TestCtrlC:
-    def test_it_comes_back_at_once_and_the_same_client_goes_on_without_paying_again(self, local, bucket, child, held):
+    def test_it_comes_back_at_once_and_the_same_client_goes_on_without_paying_again(
+        self, local, bucket, child, held, wait_for
+    ):
         process = child(INTERRUPTED, bucket)
         for media in (1, 8):
             # All jobs run.
@@ -67,7 +62,7 @@ class TestCtrlC:
         assert len(set(json.loads(out.splitlines()[-1]))) == 8, err
         assert len(local.jobs) == 8
 
-    def test_a_script_ends_with_what_python_says(self, local, bucket, child, held, connect):
+    def test_a_script_ends_with_what_python_says(self, local, bucket, child, held, connect, wait_for):
         process = child(MANY, bucket)
         wait_for(lambda: len(local.jobs) == 8)
         process.send_signal(signal.SIGINT)
@@ -76,7 +71,7 @@ class TestCtrlC:
         held.set()
         assert [done.error for done in connect().embed_many(bucket)] == [None] * 8 and len(local.jobs) == 8
 
-    def test_a_store_of_s3_that_fails_is_not_tried_to_the_end(self, local, bucket, child):
+    def test_a_store_of_s3_that_fails_is_not_tried_to_the_end(self, local, bucket, child, wait_for):
         local.faults = [Fault("s3:PutObject", error="SlowDown")]
         process = child(MANY, bucket)
         wait_for(lambda: local.calls["s3:PutObject"] >= 12)
@@ -88,7 +83,7 @@ class TestCtrlC:
 
 class TestEnded:
     @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "kill -9"])
-    def test_while_its_jobs_run(self, local, bucket, child, held, connect, truths, same, how):
+    def test_while_its_jobs_run(self, local, bucket, child, held, connect, truths, same, how, wait_for):
         process = child(MANY, bucket)
         wait_for(lambda: len(local.jobs) == 8)
         process.send_signal(how)
@@ -100,7 +95,7 @@ class TestEnded:
         wanted = truths(list(done))
         assert all(same(done[uri], wanted[uri]) for uri in done)
 
-    def test_while_the_replies_to_its_starts_are_lost(self, local, bucket, child, connect):
+    def test_while_the_replies_to_its_starts_are_lost(self, local, bucket, child, connect, wait_for):
         local.faults = [Fault("StartAsyncInvoke", drop="after")]
         process = child(MANY, bucket)
         # It has never heard of one, so it has noted none.
@@ -110,7 +105,7 @@ class TestEnded:
         local.faults = []
         assert [done.error for done in connect().embed_many(bucket)] == [None] * 8 and len(local.jobs) == 8
 
-    def test_while_it_reads_an_output(self, local, video, child, connect, truth, same):
+    def test_while_it_reads_an_output(self, local, video, child, connect, truth, same, wait_for):
         wanted = truth(video)
         local.faults = [Fault("s3:GetObject", body_sec=60.0, times=1)]
         process = child(MANY, video)
@@ -119,7 +114,7 @@ class TestEnded:
         process.communicate()
         assert same(connect().embed_media(video), wanted) and len(local.jobs) == 1
 
-    def test_while_it_uploads(self, local, child, connect, tmp_path, keys):
+    def test_while_it_uploads(self, local, child, connect, tmp_path, keys, wait_for):
         (tmp_path / "a.mp4").write_bytes(b"a local video")
         local.faults = [Fault("s3:PutObject", drop="before", delay_sec=2.0)]
         process = child("from pathlib import Path\nclient.embed_media(Path(argv[0]))", tmp_path / "a.mp4")
