@@ -1,7 +1,12 @@
 """TwelveLabs Marengo on Amazon Bedrock: the shared core. Unofficial; not by AWS or TwelveLabs."""
 
-from bedrock_marengo.bulk import Done
 from bedrock_marengo.client import MarengoClient
+from bedrock_marengo.contract.inputs import Manifest, Media, Query, Segmentation
+from bedrock_marengo.contract.segments import Segment, SegmentEmbeddings
+from bedrock_marengo.embedding.batch import MediaResult
+from bedrock_marengo.embedding.pipeline import Progress
+from bedrock_marengo.embedding.plan import Plan
+from bedrock_marengo.embedding.pricing import Prices, Usage
 from bedrock_marengo.errors import (
     BudgetError,
     ClosedError,
@@ -17,19 +22,16 @@ from bedrock_marengo.errors import (
     SegmentNotFoundError,
     ServiceError,
 )
-from bedrock_marengo.forgetting import Receipt
-from bedrock_marengo.inputs import Manifest, Media, Query, Segmentation
-from bedrock_marengo.jobs import Job
-from bedrock_marengo.media import Progress
-from bedrock_marengo.plan import Plan
-from bedrock_marengo.prices import Prices, Usage
-from bedrock_marengo.segments import Segment, SegmentEmbeddings
+from bedrock_marengo.jobs.cleanup import DeletionReport
+from bedrock_marengo.jobs.job import Job
+from bedrock_marengo.search.citations import citation
+from bedrock_marengo.words.captions import Transcript
 
 __all__ = [
     "BudgetError",
     "ClosedError",
     "ConfigurationError",
-    "Done",
+    "DeletionReport",
     "InputError",
     "Job",
     "JobError",
@@ -40,17 +42,19 @@ __all__ = [
     "Media",
     "MediaFailedError",
     "MediaNotFoundError",
+    "MediaResult",
     "NotEmbeddedError",
     "OutputError",
     "Plan",
     "Prices",
     "Progress",
     "Query",
-    "Receipt",
     "Segment",
     "SegmentEmbeddings",
     "SegmentNotFoundError",
     "Segmentation",
     "ServiceError",
+    "Transcript",
     "Usage",
+    "citation",
 ]

@@ -15,37 +15,41 @@ from weakref import WeakSet
 import numpy as np
 import numpy.typing as npt
 
-from bedrock_marengo import requests
-from bedrock_marengo.aws import AWS_FIELDS, Aws, AwsSettings
-from bedrock_marengo.bulk import Done, embed_all
-from bedrock_marengo.checks import brief, check_known, many
-from bedrock_marengo.checksums import Identity
-from bedrock_marengo.durations import Durations
-from bedrock_marengo.errors import ConfigurationError, InputError, SegmentNotFoundError
-from bedrock_marengo.forgetting import Forgetter, Receipt
-from bedrock_marengo.forking import renew_in_children
-from bedrock_marengo.frames import clip_of, frames_of
-from bedrock_marengo.identity import SourceIdentity
-from bedrock_marengo.inputs import Media, MediaLike, Query, Segmentation, Sources, check_images
-from bedrock_marengo.invoking import Invoker, warn_once
-from bedrock_marengo.jobs import Job, Jobs
-from bedrock_marengo.links import playable_url
-from bedrock_marengo.media import Progress, Worker
-from bedrock_marengo.models import Kind, Model, find_model
-from bedrock_marengo.outlays import Outlay
-from bedrock_marengo.pacing import Gate, Starts, in_order
-from bedrock_marengo.plan import JOB_SEC, JOBS_ALLOWED, Plan, Planner
-from bedrock_marengo.prices import Budget, Prices, Usage
-from bedrock_marengo.recall import Recall
-from bedrock_marengo.rejoining import take_up
-from bedrock_marengo.requests import MediaRequest
-from bedrock_marengo.segments import Segment, SegmentEmbeddings
+from bedrock_marengo.aws.cancellation import CancellableExecutor, CancelToken, cancel_scope
+from bedrock_marengo.aws.fork_safety import renew_in_children
+from bedrock_marengo.aws.parallel import in_order
+from bedrock_marengo.aws.retries import RetryLimiter
+from bedrock_marengo.aws.session import AWS_FIELDS, Aws, AwsSettings
+from bedrock_marengo.aws.start_rate import StartLimiter
+from bedrock_marengo.contract import payloads
+from bedrock_marengo.contract.inputs import Media, MediaLike, Query, Segmentation, Sources, check_images
+from bedrock_marengo.contract.models import Kind, Model, find_model
+from bedrock_marengo.contract.payloads import MediaRequest
+from bedrock_marengo.contract.segments import Segment, SegmentEmbeddings
+from bedrock_marengo.embedding.batch import MediaResult, embed_all
+from bedrock_marengo.embedding.invoke import Invoker
+from bedrock_marengo.embedding.job_costs import JobCosts
+from bedrock_marengo.embedding.pipeline import MediaEmbedder, Progress
+from bedrock_marengo.embedding.plan import JOB_SEC, JOBS_ALLOWED, Plan, Planner
+from bedrock_marengo.embedding.pricing import Budget, Prices, Usage
+from bedrock_marengo.embedding.vector_cache import VectorCache
+from bedrock_marengo.errors import ConfigurationError, InputError, SegmentNotFoundError, warn_once
+from bedrock_marengo.jobs.cleanup import Cleanup, DeletionReport
+from bedrock_marengo.jobs.index import JobIndex
+from bedrock_marengo.jobs.job import Job
+from bedrock_marengo.jobs.resume import resume_job
+from bedrock_marengo.jobs.runner import Jobs
+from bedrock_marengo.media.clips import clip_of
+from bedrock_marengo.media.durations import Durations
+from bedrock_marengo.media.frames import frames_of
+from bedrock_marengo.s3.cross_region import CrossRegionCopies
+from bedrock_marengo.s3.listing import MediaListing, object_tags
+from bedrock_marengo.s3.object_version import Identity, SourceIdentity
+from bedrock_marengo.s3.presign import playable_url
+from bedrock_marengo.s3.sidecars import captions_beside
 from bedrock_marengo.settings import check_client, check_run
-from bedrock_marengo.sources import MediaListing, object_tags
-from bedrock_marengo.staging import Stage
-from bedrock_marengo.stopping import Stop, Threads, under
-from bedrock_marengo.transcripts import Transcript, captions_beside
-from bedrock_marengo.works import WorkIndex
+from bedrock_marengo.validation import reject_unknown, require_many, short_repr
+from bedrock_marengo.words.captions import Transcript
 
 if TYPE_CHECKING:
     import boto3
@@ -83,8 +87,8 @@ class MarengoClient:
         token_counter: text -> tokens, in place of our estimate.
         tags: for the jobs, on the AWS bill.
         output_kms_key_id: the key that Bedrock encrypts outputs with.
-        stage: an S3 prefix in the model's region, such as "s3://bucket/stage/", that media in buckets of other regions
-            are copied to, on S3's side, while their jobs run. Left out, such media are refused.
+        staging_s3_uri: an S3 prefix in the model's region, such as "s3://bucket/stage/", that files in
+            buckets of other regions are copied to, within S3, while their jobs run. Without it they are refused.
         identity: what tells one version of an object from another, beside key and size: "etag" (a listing gives it),
             "checksum" (S3's own, by one HEAD for each object: what is copied in place is not paid for again), or a
             callable from ``SourceIdentity`` to a string.
@@ -101,7 +105,7 @@ class MarengoClient:
         (512,)
     """
 
-    _made: tuple[Jobs, Worker] | None
+    _made: tuple[Jobs, MediaEmbedder] | None
 
     def __init__(
         self,
@@ -127,7 +131,7 @@ class MarengoClient:
         token_counter: Callable[[str], int] | None = None,
         tags: Mapping[str, str] | None = None,
         output_kms_key_id: str | None = None,
-        stage: str | None = None,
+        staging_s3_uri: str | None = None,
         identity: Identity = "etag",
         prices: Prices | None = None,
         max_starts_per_sec: float | None = None,
@@ -167,7 +171,7 @@ class MarengoClient:
             InputError: As ``embed_text``, naming the text by its place.
             ServiceError: AWS refused.
         """
-        texts = list(many(texts, "embed_texts", "texts"))
+        texts = list(require_many(texts, "embed_texts", "texts"))
         return self._embed_texts(texts, range(len(texts)), len(texts))
 
     def iter_embed_texts(self, texts: Iterable[str]) -> Iterator[Vector]:
@@ -180,7 +184,9 @@ class MarengoClient:
             InputError: As ``embed_text``, naming the text by its place.
             ServiceError: AWS refused.
         """
-        return self._invoker.each(self._pool("calls"), many(texts, "iter_embed_texts", "texts"), ahead=self._ahead)
+        return self._invoker.each(
+            self._pool("calls"), require_many(texts, "iter_embed_texts", "texts"), ahead=self._ahead
+        )
 
     def embed_image(self, image: MediaLike) -> Vector:
         """One image as float32 ``(dimension,)``. A local image goes inside the request.
@@ -195,7 +201,7 @@ class MarengoClient:
         """
         media = Media.of(image, "image")
         return self._invoker.vector(
-            requests.encode(requests.image(self._model, self._invoker.location(media))), media.name, kind="image"
+            payloads.encode(payloads.image(self._model, self._invoker.location(media))), media.name, kind="image"
         )
 
     def embed_images(self, images: Iterable[MediaLike]) -> npt.NDArray[np.float32]:
@@ -203,7 +209,7 @@ class MarengoClient:
 
         The first failure stops the rest. Raises as ``embed_image``.
         """
-        images = many(images, "embed_images", "images")
+        images = require_many(images, "embed_images", "images")
         vectors = list(in_order(self._pool("calls"), self.embed_image, images, ahead=self._ahead))
         return np.stack(vectors) if vectors else np.empty((0, self.dimension), np.float32)
 
@@ -215,9 +221,9 @@ class MarengoClient:
             ServiceError: AWS refused.
         """
         media = Media.of(image, "image")
-        body = requests.text_image(self._model, text, self._invoker.location(media))
+        body = payloads.text_image(self._model, text, self._invoker.location(media))
         self._invoker.check_length(text)
-        return self._invoker.vector(requests.encode(body), f"a text with {media.name}", kind="image")
+        return self._invoker.vector(payloads.encode(body), f"a text with {media.name}", kind="image")
 
     def embed_multi_input(self, text: str | None, images: Mapping[str, MediaLike] | Sequence[MediaLike]) -> Vector:
         """Up to 10 images as one vector, placed in a text by ``<@name>`` if there is one. Marengo 3.0.
@@ -239,12 +245,12 @@ class MarengoClient:
             return self._invoker.location(Media.of(image, "image"))
 
         if isinstance(images, Mapping):
-            body = requests.multi_input(self._model, text, {name: find(image) for name, image in images.items()})
+            body = payloads.multi_input(self._model, text, {name: find(image) for name, image in images.items()})
         else:
-            body = requests.multi_input(self._model, text, [find(image) for image in images])
+            body = payloads.multi_input(self._model, text, [find(image) for image in images])
         if text is not None:
             self._invoker.check_length(text)
-        return self._invoker.vector(requests.encode(body), f"{len(images)} images", kind="image")
+        return self._invoker.vector(payloads.encode(body), f"{len(images)} images", kind="image")
 
     def embed_query(self, query: Query | str) -> Vector:
         """A query as float32 ``(dimension,)``, whatever it is made of.
@@ -259,7 +265,9 @@ class MarengoClient:
         if isinstance(query, str):
             return self.embed_text(query)
         if not isinstance(query, Query):
-            raise InputError(f"{brief(query)} is no query: give a string, or Query(text=..., image=...) and the like.")
+            raise InputError(
+                f"{short_repr(query)} is no query: give a string, or Query(text=..., image=...) and the like."
+            )
         if query.images is not None:
             return self.embed_multi_input(query.text, query.images)
         if query.image is not None:
@@ -347,7 +355,7 @@ class MarengoClient:
         jobs_at_once: int = JOBS_AT_ONCE,
         read_ahead: bool = False,
         **settings: Any,
-    ) -> Generator[Done, None, None]:
+    ) -> Generator[MediaResult, None, None]:
         """Many media, each handed on as it finishes. One that fails does not stop the others: it has ``.error``.
 
         What was done before costs one listing of the output prefix for all of it, and is read when its ``.segments``
@@ -361,13 +369,13 @@ class MarengoClient:
             settings: as for ``embed_media``; and ``max_cost_usd``, which stops before the start that would pass it,
                 with ``durations`` (source URI -> seconds) and ``assume_duration_sec`` for media of unknown length;
                 ``only_done``, with which nothing is uploaded, started or waited for: what was not embedded with these
-                options before has a ``NotEmbeddedError``; and ``vet``, called with each medium's S3 URI before
+                options before has a ``NotEmbeddedError``; and ``validate``, called with each medium's S3 URI before
                 anything is started for it: a ``MarengoError`` that it raises is that medium's.
 
         Raises:
             InputError: A setting that fits neither video nor audio.
         """
-        return self._embed_all(sources, jobs_at_once, read_ahead, settings, Stop(self._gate.stop))
+        return self._embed_all(sources, jobs_at_once, read_ahead, settings, CancelToken(self._gate.stop))
 
     def start(
         self,
@@ -412,7 +420,7 @@ class MarengoClient:
             OutputError: Its output can't be used, or the medium was replaced before anyone had read it.
         """
         if not isinstance(job, Job):
-            raise InputError(f"{brief(job)} is no job: give what start() or job() gave.")
+            raise InputError(f"{short_repr(job)} is no job: give what start() or job() gave.")
         check_run(timeout_sec=timeout_sec)
         found = self._worker.collect(job, timeout_sec=timeout_sec)
         self._recall.remember(found)
@@ -431,7 +439,7 @@ class MarengoClient:
             ConfigurationError: It is a job of another model.
             ServiceError: AWS refused.
         """
-        return take_up(self._jobs, self._model, name)
+        return resume_job(self._jobs, self._model, name)
 
     def plan(
         self,
@@ -480,8 +488,8 @@ class MarengoClient:
             request=request,
             check_size=self._invoker.check_size,
             output_s3_uri=self.output_s3_uri,
-            index=WorkIndex.load(self._aws, self.output_s3_uri),
-            staged=self._settings["stage"] is not None,
+            index=JobIndex.load(self._aws, self.output_s3_uri),
+            staged=self._settings["staging_s3_uri"] is not None,
             identity=self._settings["identity"],
             prices=self._prices,
             durations=durations,
@@ -494,7 +502,9 @@ class MarengoClient:
             listing, self._pool("calls"), ahead=self._ahead, jobs_at_once=jobs_at_once, mean_job_sec=mean_job_sec
         )
 
-    def forget(self, source: MediaLike, *, dry_run: bool = False, store: Callable[[str], Any] | None = None) -> Receipt:
+    def forget(
+        self, source: MediaLike, *, dry_run: bool = False, store: Callable[[str], Any] | None = None
+    ) -> DeletionReport:
         """Remove all that was made of a source: outputs, request files, uploads, copies; never the source itself.
 
         The object may be gone already. Whoever embeds the source again pays again.
@@ -509,7 +519,7 @@ class MarengoClient:
             InputError: No source, or a local file that is gone: give its upload's URI.
             ServiceError: AWS refused; what is left is removed by the next call.
         """
-        receipt = Forgetter(self._aws, self.output_s3_uri, self._stage).forget(source, dry_run=dry_run, store=store)
+        receipt = Cleanup(self._aws, self.output_s3_uri, self._stage).forget(source, dry_run=dry_run, store=store)
         if not dry_run:
             for uri in receipt.sources:
                 self._recall.forget(uri)
@@ -545,7 +555,7 @@ class MarengoClient:
             modified_after=modified_after,
             limit=limit,
             output_s3_uri=self._settings["output_s3_uri"],
-            staged=self._settings["stage"] is not None,
+            staged=self._settings["staging_s3_uri"] is not None,
         )
 
     def object_tags(self, source: str) -> dict[str, str]:
@@ -637,7 +647,9 @@ class MarengoClient:
             SegmentNotFoundError: No job of ours holds the segment.
             ServiceError: AWS refused.
         """
-        return self._recall.vectors([Segment.of(segment) for segment in many(segments, "segment_vectors", "segments")])
+        return self._recall.vectors(
+            [Segment.of(segment) for segment in require_many(segments, "segment_vectors", "segments")]
+        )
 
     def vectors_of(self, inputs: Sequence[str | Segment]) -> list[Vector]:
         """Texts and segments in any mixture, each float32 ``(dimension,)``: a text is embedded, a segment has its own.
@@ -717,9 +729,9 @@ class MarengoClient:
         jobs_at_once: int = JOBS_AT_ONCE,
         read_ahead: bool = False,
         **settings: Any,
-    ) -> AsyncIterator[Done]:
+    ) -> AsyncIterator[MediaResult]:
         """``embed_many`` for asyncio: ``async for done in client.aembed_many(...)``."""
-        left = Stop(self._gate.stop)
+        left = CancelToken(self._gate.stop)
         results = self._embed_all(sources, jobs_at_once, read_ahead, settings, left)
         step: asyncio.Future[Any] | None = None
         try:
@@ -735,7 +747,7 @@ class MarengoClient:
                 await asyncio.wait([step])
                 # Looked at, or asyncio would complain; nobody wants it any more.
                 _ = step.cancelled() or step.exception()
-            await self._submit("async", Stop(), results.close)
+            await self._submit("async", CancelToken(), results.close)
 
     async def astart(self, source: MediaLike, **settings: Any) -> Job:
         """``start`` for asyncio."""
@@ -755,7 +767,7 @@ class MarengoClient:
 
     async def aforget(
         self, source: MediaLike, *, dry_run: bool = False, store: Callable[[str], Any] | None = None
-    ) -> Receipt:
+    ) -> DeletionReport:
         """``forget`` for asyncio."""
         return await self.run_async(self.forget, source, dry_run=dry_run, store=store)
 
@@ -858,31 +870,33 @@ class MarengoClient:
     def _set_up(self) -> None:
         self._made = None
         self._aws = Aws(self._aws_settings)
-        self._gate = Gate(self._aws_settings.max_concurrency)
-        self._starts = Starts(max_per_sec=self._settings["max_starts_per_sec"])
+        self._gate = RetryLimiter(self._aws_settings.max_concurrency)
+        self._starts = StartLimiter(max_per_sec=self._settings["max_starts_per_sec"])
         settings = {name: self._settings[name] for name in ("invoke_model_id", "truncate", "token_counter")}
         self._prices = self._settings["prices"] or Prices()
         self._usage = Usage(self._prices)
-        self._stage = Stage(self._aws, self._settings["stage"]) if self._settings["stage"] else None
+        self._stage = (
+            CrossRegionCopies(self._aws, self._settings["staging_s3_uri"]) if self._settings["staging_s3_uri"] else None
+        )
         self._invoker = Invoker(self._aws, self._gate, self._model, usage=self._usage, **settings)
-        self._recall = Recall(self._read_job)
+        self._recall = VectorCache(self._read_job)
         renew_in_children(self)
 
     def renew(self) -> None:
         """No threads: they don't survive a fork."""
         self._lock = threading.RLock()
-        self._pools: dict[str, Threads] = {}
-        self._threads: WeakSet[Threads] = WeakSet()
+        self._pools: dict[str, CancellableExecutor] = {}
+        self._threads: WeakSet[CancellableExecutor] = WeakSet()
 
     @property
     def _jobs(self) -> Jobs:
         return self._jobs_and_worker()[0]
 
     @property
-    def _worker(self) -> Worker:
+    def _worker(self) -> MediaEmbedder:
         return self._jobs_and_worker()[1]
 
-    def _jobs_and_worker(self) -> tuple[Jobs, Worker]:
+    def _jobs_and_worker(self) -> tuple[Jobs, MediaEmbedder]:
         with self._lock:
             if self._made is None:
                 if self._settings["invoke_model_id"] is None:
@@ -890,12 +904,14 @@ class MarengoClient:
                 settings = {name: self._settings[name] for name in ("tags", "output_kms_key_id")}
                 jobs = Jobs(self._aws, self._gate, self._starts, self._model, self.output_s3_uri, **settings)
                 how = {"outlay": self._outlay(), "identity": self._settings["identity"]}
-                worker = Worker(self._aws, self._gate, self._model, self._invoker, jobs, self.output_s3_uri, **how)
+                worker = MediaEmbedder(
+                    self._aws, self._gate, self._model, self._invoker, jobs, self.output_s3_uri, **how
+                )
                 self._made = jobs, worker
             return self._made
 
-    def _outlay(self, budget: Budget | None = None, durations: Durations | None = None) -> Outlay:
-        return Outlay(aws=self._aws, usage=self._usage, stage=self._stage, budget=budget, durations=durations)
+    def _outlay(self, budget: Budget | None = None, durations: Durations | None = None) -> JobCosts:
+        return JobCosts(aws=self._aws, usage=self._usage, stage=self._stage, budget=budget, durations=durations)
 
     @property
     def _ahead(self) -> int:
@@ -903,7 +919,7 @@ class MarengoClient:
         return 8 * self._aws_settings.max_concurrency
 
     async def _run(self, pool: Literal["async", "jobs"], call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        stop = Stop(self._gate.stop)
+        stop = CancelToken(self._gate.stop)
         try:
             return await self._submit(pool, stop, call, *args, **kwargs)
         except asyncio.CancelledError:
@@ -911,21 +927,21 @@ class MarengoClient:
             raise
 
     def _submit(
-        self, pool: Literal["async", "jobs"], stop: Stop, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+        self, pool: Literal["async", "jobs"], stop: CancelToken, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> asyncio.Future[T]:
-        with under(stop):
+        with cancel_scope(stop):
             bound = functools.partial(contextvars.copy_context().run, call, *args, **kwargs)
             return asyncio.get_running_loop().run_in_executor(self._pool(pool), bound)
 
-    def _pool(self, name: Literal["calls", "async", "jobs"]) -> Threads:
+    def _pool(self, name: Literal["calls", "async", "jobs"]) -> CancellableExecutor:
         with self._lock:
             if name not in self._pools:
                 self._pools[name] = self._open_threads(name, self._sizes[name], self._gate.stop)
             return self._pools[name]
 
-    def _open_threads(self, name: str, size: int, stop: Stop) -> Threads:
+    def _open_threads(self, name: str, size: int, stop: CancelToken) -> CancellableExecutor:
         with self._lock:
-            threads = Threads(size, f"marengo-{name}", stop)
+            threads = CancellableExecutor(size, f"marengo-{name}", stop)
             self._threads.add(threads)
             return threads
 
@@ -942,9 +958,9 @@ class MarengoClient:
         jobs_at_once: int,
         read_ahead: bool,
         settings: dict[str, Any],
-        stopped: Stop,
-    ) -> Generator[Done, None, None]:
-        check_known(settings, (*_REQUEST_SETTINGS, *_RUN_SETTINGS), "embed_many")
+        stopped: CancelToken,
+    ) -> Generator[MediaResult, None, None]:
+        reject_unknown(settings, (*_REQUEST_SETTINGS, *_RUN_SETTINGS), "embed_many")
         how = {name: settings.pop(name) for name in _RUN_SETTINGS if name in settings}
         check_run(jobs_at_once=jobs_at_once, **how)
         how["outlay"] = self._outlay(self._budget(how), how.pop("durations", None))
@@ -965,7 +981,7 @@ class MarengoClient:
             # What is to be paid again is not done.
             fingerprint=lambda m: None if how.get("force") else self._worker.job_id(m, request(m.kind)),
             is_done=lambda m: self._worker.is_done(m, request(m.kind)),
-            load_index=lambda: WorkIndex.load(self._aws, self.output_s3_uri),
+            load_index=lambda: JobIndex.load(self._aws, self.output_s3_uri),
             threads=functools.partial(self._open_threads, "media", jobs_at_once, stopped),
             at_once=jobs_at_once,
             read_ahead=read_ahead,
@@ -996,7 +1012,7 @@ class MarengoClient:
 
     def _requests(self, where: str, settings: Mapping[str, Any]) -> Callable[[Kind], MediaRequest]:
         """The request for each kind. What fits no kind is refused at once; of what fits one, the other's media tell."""
-        check_known(settings, _REQUEST_SETTINGS, where)
+        reject_unknown(settings, _REQUEST_SETTINGS, where)
         request = functools.cache(functools.partial(self._request_of, **settings))
         try:
             request("video")
@@ -1022,7 +1038,7 @@ _RUN_SETTINGS = (
     "max_cost_usd",
     "assume_duration_sec",
     "only_done",
-    "vet",
+    "validate",
 )
 _OWN_FIELDS = (
     "model",
@@ -1032,7 +1048,7 @@ _OWN_FIELDS = (
     "token_counter",
     "tags",
     "output_kms_key_id",
-    "stage",
+    "staging_s3_uri",
     "identity",
     "prices",
     "max_starts_per_sec",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ __all__ = [
     "OutputError",
     "SegmentNotFoundError",
     "ServiceError",
+    "warn_once",
 ]
 
 
@@ -67,7 +69,7 @@ class MediaFailedError(MarengoError):
     """Several of many media failed; the others are done.
 
     Attributes:
-        failed: the ``Done`` of each, with ``.source`` and ``.error``.
+        failed: the ``MediaResult`` of each, with ``.source`` and ``.error``.
     """
 
     def __init__(self, failed: Sequence[Any]) -> None:
@@ -93,17 +95,17 @@ class JobError(MarengoError):
     Attributes:
         source: URI of the medium.
         arn: ARN of the invocation, if one was ever started.
-        passing: whether the failure reads as one that a new attempt may cure.
+        transient: whether the failure reads as one that a new attempt may cure.
         running: whether the job goes on, and only the wait for it ended.
     """
 
     def __init__(
-        self, message: str, *, source: str, arn: str | None, passing: bool = False, running: bool = False
+        self, message: str, *, source: str, arn: str | None, transient: bool = False, running: bool = False
     ) -> None:
         super().__init__(message)
         self.source = source
         self.arn = arn
-        self.passing = passing
+        self.transient = transient
         self.running = running
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -217,3 +219,13 @@ _ADVICE: tuple[tuple[tuple[str, ...], str, str], ...] = (
         " | Nothing answers there: check region_name, endpoint_url and the network.",
     ),
 )
+
+
+def warn_once(key: str, message: str, *, stacklevel: int = 5) -> None:
+    """Warn, the first time in this process that ``key`` comes up, at the line that called the client."""
+    if key not in _warned:
+        _warned.add(key)
+        warnings.warn(message, MarengoWarning, stacklevel=stacklevel)
+
+
+_warned: set[str] = set()

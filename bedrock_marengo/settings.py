@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bedrock_marengo.checks import brief, is_number, is_whole
+from bedrock_marengo.contract.inputs import split_s3_uri
+from bedrock_marengo.contract.payloads import BUCKET
+from bedrock_marengo.embedding.pricing import Prices
 from bedrock_marengo.errors import ConfigurationError, InputError
-from bedrock_marengo.inputs import split_s3_uri
-from bedrock_marengo.prices import Prices
-from bedrock_marengo.requests import BUCKET
+from bedrock_marengo.validation import is_int, is_number, short_repr
 
 __all__ = ["KMS_KEY", "check_client", "check_run"]
 
@@ -33,13 +33,13 @@ def check_client(settings: Mapping[str, Any]) -> None:
         InputError: An S3 prefix that is none.
         ConfigurationError: Any other.
     """
-    for name in ("output_s3_uri", "stage"):
+    for name in ("output_s3_uri", "staging_s3_uri"):
         if (prefix := settings[name]) is not None:
             split_s3_uri(prefix)
             if not _S3_PREFIX.fullmatch(prefix) or len(prefix) > _S3_PREFIX_CHARACTERS:
                 raise InputError(
-                    f"{name}={brief(prefix)}: Bedrock takes s3://bucket/prefix/ with a bucket of 3 to 63 lower-case "
-                    f"letters, digits, dots and hyphens; at most {_S3_PREFIX_CHARACTERS} characters, none of control."
+                    f"{name}={short_repr(prefix)}: Bedrock takes s3://bucket/prefix/ with a bucket of 3 to 63 "
+                    f"lower-case letters, digits, dots and hyphens, at most {_S3_PREFIX_CHARACTERS} characters."
                 )
     _check(_CLIENT, settings)
 
@@ -56,7 +56,7 @@ def check_run(**settings: Any) -> None:
 def _check(rules: Mapping[str, Rule], settings: Mapping[str, Any]) -> None:
     for name, (fits, advice) in rules.items():
         if name in settings and not fits(settings[name]):
-            raise ConfigurationError(f"{name}={brief(settings[name])}: {advice}.")
+            raise ConfigurationError(f"{name}={short_repr(settings[name])}: {advice}.")
 
 
 def _optional(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -118,8 +118,8 @@ _RUN: Mapping[str, Rule] = {
         "give seconds, 0 or more, or leave it out to wait for the end",
     ),
     "on_progress": (_optional(callable), "give a callable that takes Progress"),
-    "vet": (callable, "give a callable that takes a source's URI"),
-    "jobs_at_once": (is_whole, "give a whole number from 1"),
+    "validate": (callable, "give a callable that takes a source's URI"),
+    "jobs_at_once": (is_int, "give a whole number from 1"),
     "mean_job_sec": (lambda value: is_number(value) and value > 0, "give seconds, more than 0"),
     "assume_duration_sec": (_optional(lambda value: is_number(value) and value > 0), "give seconds, more than 0"),
     "max_cost_usd": (_optional(lambda value: is_number(value) and value >= 0), "give US dollars, 0 or more"),

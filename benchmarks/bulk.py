@@ -18,7 +18,7 @@ import tracemalloc
 from pathlib import Path
 
 from bedrock_marengo import MarengoClient
-from bedrock_marengo.identity import work_prefix
+from bedrock_marengo.jobs.fingerprint import work_prefix
 
 SERVER = Path(__file__).with_name("_bulk_server.py")
 QUOTA = 20

@@ -15,7 +15,8 @@ from statistics import median
 
 import numpy as np
 
-from bedrock_marengo import MarengoClient, replies
+from bedrock_marengo import MarengoClient
+from bedrock_marengo.contract import responses
 
 ROWS = 14_400
 DIMENSION = 512
@@ -28,7 +29,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "output.json")
         write(path)
-        parsers = ["msgspec", *(["simdjson"] if replies.simdjson else [])]
+        parsers = ["msgspec", *(["simdjson"] if responses.simdjson else [])]
         runs = [{name: child(name, path) for name in [*parsers, "json"]} for _ in range(PAIRS)]
         size = path.stat().st_size
         through_s3 = median(s3_pairs(path))
@@ -90,7 +91,7 @@ def child(name, path):
 def ours(path):
     with path.open("rb") as file:
         chunks = iter(lambda: file.read(1 << 20), b"")
-        found = replies.read_output(
+        found = responses.read_output(
             chunks, dimension=DIMENSION, source="s3://b/k", job="0" * 16, model_id="m", media_type="video"
         )
     assert found.vectors.shape == (ROWS, DIMENSION)
@@ -103,7 +104,7 @@ def theirs(path):
 
 
 def plain(path):
-    replies.simdjson = None
+    responses.simdjson = None
     ours(path)
 
 

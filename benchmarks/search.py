@@ -17,7 +17,8 @@ from langchain_chroma import Chroma
 from langchain_core.vectorstores import InMemoryVectorStore
 
 import marengo_local
-from bedrock_marengo.search import SearchSettings, weights_of
+from bedrock_marengo.search.fusion import SearchSettings
+from bedrock_marengo.search.weights import weights_of
 from langchain_marengo import MarengoEmbeddings, MarengoLoader, MarengoRetriever, Media, Query, Segment, add_segments
 from langchain_marengo.known_stores import find_known_store
 from marengo_local import reel

@@ -10,8 +10,8 @@ from typing import Any
 from langchain_core.documents import Document
 from langchain_core.messages.content import ImageContentBlock, TextContentBlock
 
-from bedrock_marengo.context import MAX_CHARS, MAX_FRAMES, moment_parts, moment_text
-from bedrock_marengo.found import found_in
+from bedrock_marengo.search.prompt import MAX_CHARS, MAX_FRAMES, moment_parts, moment_text
+from bedrock_marengo.search.results import results_from
 from langchain_marengo.embeddings import MarengoEmbeddings
 
 __all__ = ["amoment_content", "format_moments", "moment_content"]
@@ -34,7 +34,7 @@ def format_moments(documents: Iterable[Document], *, max_chars: int = MAX_CHARS)
         chain = {"context": retriever | format_moments, "question": RunnablePassthrough()} | prompt | llm
         ```
     """
-    return moment_text(found_in(documents), max_chars=max_chars)
+    return moment_text(results_from(documents), max_chars=max_chars)
 
 
 def moment_content(
@@ -45,7 +45,7 @@ def moment_content(
     max_frames: int = MAX_FRAMES,
     frames_per_moment: int = 1,
     width: int = 512,
-    below: Sequence[str] | None = None,
+    allowed_prefixes: Sequence[str] | None = None,
 ) -> list[TextContentBlock | ImageContentBlock]:
     """The same with key frames: a message's content for a chat model that sees, each text followed by its frames.
 
@@ -59,7 +59,7 @@ def moment_content(
         max_frames: frames at most, in all.
         frames_per_moment: frames at most of one moment.
         width: pixels of a frame at most.
-        below: S3 folders and objects; only these media are read. Give it where others can write to your store.
+        allowed_prefixes: S3 prefixes and objects; only these are read. Set it if others can write to your store.
 
     Raises:
         bedrock_marengo.ConfigurationError: PyAV is not installed.
@@ -72,13 +72,13 @@ def moment_content(
         ```
     """
     parts = moment_parts(
-        embeddings.marengo,
-        found_in(documents),
+        embeddings.core,
+        results_from(documents),
         max_chars=max_chars,
         max_frames=max_frames,
         frames_per_moment=frames_per_moment,
         width=width,
-        below=below,
+        allowed_prefixes=allowed_prefixes,
     )
     return [_block(part) for part in parts]
 
@@ -88,7 +88,7 @@ async def amoment_content(
 ) -> list[TextContentBlock | ImageContentBlock]:
     """``moment_content`` for asyncio."""
     call = functools.partial(moment_content, embeddings=embeddings, **settings)
-    return await embeddings.marengo.run_async(call, documents)
+    return await embeddings.core.run_async(call, documents)
 
 
 def _block(part: str | bytes) -> TextContentBlock | ImageContentBlock:

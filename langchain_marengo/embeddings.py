@@ -25,9 +25,9 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from bedrock_marengo import ConfigurationError, InputError, MarengoClient, MarengoWarning, Media, Query, Segment
-from bedrock_marengo.checks import brief, check_known, is_number, many
-from bedrock_marengo.forking import Lock
-from bedrock_marengo.inputs import ImageLike, check_images, open_image
+from bedrock_marengo.aws.fork_safety import Lock
+from bedrock_marengo.contract.inputs import ImageLike, check_images, open_image
+from bedrock_marengo.validation import is_number, reject_unknown, require_many, short_repr
 
 __all__ = ["MarengoEmbeddings"]
 
@@ -58,7 +58,7 @@ _CLIENT = {
     "tags": "tags",
     "output_kms_key_id": "output_kms_key_id",
     "role_arn": "role_arn",
-    "stage": "stage",
+    "staging_s3_uri": "staging_s3_uri",
     "identity": "identity",
 }
 
@@ -116,7 +116,7 @@ class MarengoEmbeddings(BaseModel, Embeddings):
     """The key that Bedrock encrypts outputs with."""
     role_arn: str | None = None
     """A role to work in, whose credentials are fetched anew before they run out."""
-    stage: str | None = None
+    staging_s3_uri: str | None = None
     """An S3 prefix in the model's region that media of other regions are copied to while their jobs run."""
     identity: Literal["etag", "checksum"] | Callable[..., str] = Field(default="etag", repr=False)
     """What tells one version of an object from another: see ``MarengoClient``."""
@@ -149,15 +149,15 @@ class MarengoEmbeddings(BaseModel, Embeddings):
     @model_validator(mode="after")
     def _settings_fit(self) -> MarengoEmbeddings:
         # Makes no client and no call: finds a wrong model, owner or prefix when it is typed.
-        dimension = self.marengo.dimension
+        dimension = self.core.dimension
         if self.dimensions not in (None, dimension):
-            raise ValueError(f"dimensions={self.dimensions}: {self.marengo.model_id} has {dimension}, always.")
+            raise ValueError(f"dimensions={self.dimensions}: {self.core.model_id} has {dimension}, always.")
         return self
 
     @model_validator(mode="wrap")
     @classmethod
     def _told(cls, values: Any, handler: ModelWrapValidatorHandler[MarengoEmbeddings]) -> MarengoEmbeddings:
-        return told(cls, values, handler)
+        return validate_without_secrets(cls, values, handler)
 
     # LangChain's Embeddings.
 
@@ -169,11 +169,11 @@ class MarengoEmbeddings(BaseModel, Embeddings):
             bedrock_marengo.InputError: An empty text.
             bedrock_marengo.ServiceError: AWS refused.
         """
-        texts = list(many(texts, "embed_documents", "texts"))
+        texts = list(require_many(texts, "embed_documents", "texts"))
         if texts == ["dummy_text"]:
             # Qdrant's constructor asks for this to learn the dimension: not worth a billed call.
-            return [[self.marengo.dimension**-0.5] * self.marengo.dimension]
-        vectors = self.marengo.vectors_of([Segment.find(text) or text for text in texts])
+            return [[self.core.dimension**-0.5] * self.core.dimension]
+        vectors = self.core.vectors_of([Segment.find(text) or text for text in texts])
         return [self._floats(vector) for vector in vectors]
 
     def embed_query(self, text: str) -> Vector:
@@ -188,22 +188,22 @@ class MarengoEmbeddings(BaseModel, Embeddings):
         if isinstance(query, list):
             return query
         if query is not None:
-            vector = self._floats(self.marengo.embed_query(query))
+            vector = self._floats(self.core.embed_query(query))
             self._keep(text, vector)
             return vector
         if is_handle:
             warnings.warn(
                 "A query handle of another process or long ago: embedded as text.", MarengoWarning, stacklevel=2
             )
-        return self._floats(self.marengo.embed_text(text))
+        return self._floats(self.core.embed_text(text))
 
     async def aembed_documents(self, texts: list[str]) -> list[Vector]:
         """``embed_documents`` for asyncio."""
-        return await self.marengo.run_async(self.embed_documents, texts)
+        return await self.core.run_async(self.embed_documents, texts)
 
     async def aembed_query(self, text: str) -> Vector:
         """``embed_query`` for asyncio."""
-        return await self.marengo.run_async(self.embed_query, text)
+        return await self.core.run_async(self.embed_query, text)
 
     # What Marengo has beyond text.
 
@@ -215,7 +215,7 @@ class MarengoEmbeddings(BaseModel, Embeddings):
         """
         if not isinstance(query, Query) and not self._is_vector(query):
             raise InputError(
-                f"{brief(query)} is no query: give Query(...), or a vector: a list of {self.marengo.dimension} numbers."
+                f"{short_repr(query)} is not a query: pass Query(...) or a list of {self.core.dimension} numbers."
             )
         handle = f"{_HANDLE}{uuid.uuid4()}"
         self._keep(handle, query)
@@ -244,12 +244,12 @@ class MarengoEmbeddings(BaseModel, Embeddings):
         if uris is not None:
             return self.embed_images(uris)
         assert image is not None  # noqa: S101
-        return self._floats(self.marengo.embed_image(self._image(image)))
+        return self._floats(self.core.embed_image(self._image(image)))
 
     def embed_images(self, images: Iterable[ImageLike]) -> list[Vector]:
         """One vector for each image, in order, many calls at once. Raises as ``embed_image``."""
-        images = many(images, "embed_images", "images")
-        return [self._floats(vector) for vector in self.marengo.embed_images(map(self._image, images))]
+        images = require_many(images, "embed_images", "images")
+        return [self._floats(vector) for vector in self.core.embed_images(map(self._image, images))]
 
     def embed_text_image(self, text: str, image: ImageLike) -> Vector:
         """A text and an image as one vector. Marengo 3.0.
@@ -258,7 +258,7 @@ class MarengoEmbeddings(BaseModel, Embeddings):
             bedrock_marengo.InputError: The model has no such input, or one of the two can't be used.
             bedrock_marengo.ServiceError: AWS refused.
         """
-        return self._floats(self.marengo.embed_text_image(text, self._image(image)))
+        return self._floats(self.core.embed_text_image(text, self._image(image)))
 
     def embed_multi_input(self, text: str | None, images: Mapping[str, ImageLike] | Sequence[ImageLike]) -> Vector:
         """Up to 10 images as one vector, placed in the text by ``<@name>``. Marengo 3.0.
@@ -272,30 +272,30 @@ class MarengoEmbeddings(BaseModel, Embeddings):
             found: Any = {name: self._image(image) for name, image in images.items()}
         else:
             found = [self._image(image) for image in images]
-        return self._floats(self.marengo.embed_multi_input(text, found))
+        return self._floats(self.core.embed_multi_input(text, found))
 
     async def aembed_image(self, image: ImageLike | None = None, *, uris: Sequence[ImageLike] | None = None) -> Any:
         """``embed_image`` for asyncio."""
         if uris is not None:
             return await self.aembed_images(uris)
-        return await self.marengo.run_async(self.embed_image, image)  # type: ignore[arg-type]
+        return await self.core.run_async(self.embed_image, image)  # type: ignore[arg-type]
 
     async def aembed_images(self, images: Sequence[ImageLike]) -> list[Vector]:
         """``embed_images`` for asyncio."""
-        return await self.marengo.run_async(self.embed_images, images)
+        return await self.core.run_async(self.embed_images, images)
 
     async def aembed_text_image(self, text: str, image: ImageLike) -> Vector:
         """``embed_text_image`` for asyncio."""
-        return await self.marengo.run_async(self.embed_text_image, text, image)
+        return await self.core.run_async(self.embed_text_image, text, image)
 
     async def aembed_multi_input(
         self, text: str | None, images: Mapping[str, ImageLike] | Sequence[ImageLike]
     ) -> Vector:
         """``embed_multi_input`` for asyncio."""
-        return await self.marengo.run_async(self.embed_multi_input, text, images)
+        return await self.core.run_async(self.embed_multi_input, text, images)
 
     @property
-    def marengo(self) -> MarengoClient:
+    def core(self) -> MarengoClient:
         """The core's client behind these embeddings, made at first use."""
         settings = {name: _open(getattr(self, field)) for field, name in _CLIENT.items()}
         with self._lock:
@@ -308,7 +308,7 @@ class MarengoEmbeddings(BaseModel, Embeddings):
         return open_image(image, local_files=self.local_files, local_root=self.local_root)
 
     def _is_vector(self, given: Any) -> bool:
-        return isinstance(given, list) and len(given) == self.marengo.dimension and all(map(is_number, given))
+        return isinstance(given, list) and len(given) == self.core.dimension and all(map(is_number, given))
 
     def _floats(self, vector: Any) -> Vector:
         if self.normalize:
@@ -343,7 +343,7 @@ class MarengoEmbeddings(BaseModel, Embeddings):
         return self.__copy__()
 
 
-def told(cls: type[Model], values: Any, handler: ModelWrapValidatorHandler[Model]) -> Model:
+def validate_without_secrets(cls: type[Model], values: Any, handler: ModelWrapValidatorHandler[Model]) -> Model:
     """Make a component of its settings, with errors that name them and never hold what was handed in: it may be secret.
 
     Raises:
@@ -352,7 +352,7 @@ def told(cls: type[Model], values: Any, handler: ModelWrapValidatorHandler[Model
     said: list[tuple[str, str, tuple[int | str, ...]]]
     try:
         if isinstance(values, dict):
-            check_known(values, cls.model_fields, cls.__name__)
+            reject_unknown(values, cls.model_fields, cls.__name__)
         return handler(values)
     except InputError as error:
         said = [("value_error", f"Value error, {error}", ())]

@@ -11,8 +11,8 @@ from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
 
 from bedrock_marengo import ConfigurationError
-from bedrock_marengo.checks import brief
-from bedrock_marengo.search import Place
+from bedrock_marengo.search.fusion import SearchTarget
+from bedrock_marengo.validation import short_repr
 
 __all__ = ["KNOWN_STORES", "Found", "KnownStore", "Row", "find_known_store"]
 
@@ -35,7 +35,7 @@ class KnownStore:
         max_k: most hits a search may ask for.
     """
 
-    search: Callable[[Any, list[float], int, Place, Any], list[Found]]
+    search: Callable[[Any, list[float], int, SearchTarget, Any], list[Found]]
     rows: Callable[[Any, str | None], Iterable[Row]]
     make_room: Callable[[Any, Sequence[str]], None] | None = None
     max_k: int | None = None
@@ -53,10 +53,12 @@ def find_known_store(store: VectorStore) -> KnownStore | None:
 # InMemoryVectorStore
 
 
-def _in_memory_search(store: Any, vector: list[float], k: int, place: Place, own: Any) -> list[Found]:
+def _in_memory_search(store: Any, vector: list[float], k: int, place: SearchTarget, own: Any) -> list[Found]:
     holds = _holds(place)
     if own is not None and not callable(own):
-        raise ConfigurationError(f"filter={brief(own)}: InMemoryVectorStore takes a callable from a Document to bool.")
+        raise ConfigurationError(
+            f"filter={short_repr(own)}: InMemoryVectorStore takes a callable from a Document to bool."
+        )
     found: list[Found] = store.similarity_search_with_score_by_vector(
         vector, k, filter=lambda document: holds(document.metadata) and (own is None or own(document))
     )
@@ -70,7 +72,7 @@ def _in_memory_rows(store: Any, source: str | None) -> Iterator[Row]:
 # Chroma
 
 
-def _chroma_search(store: Any, vector: list[float], k: int, place: Place, own: Any) -> list[Found]:
+def _chroma_search(store: Any, vector: list[float], k: int, place: SearchTarget, own: Any) -> list[Found]:
     found = store.similarity_search_by_vector_with_relevance_scores(vector, k, filter=_dict_filter(place, own))
     settings = store._collection.configuration_json or {}
     space = next((settings[name]["space"] for name in ("hnsw", "spann") if settings.get(name)), None)
@@ -91,7 +93,7 @@ def _chroma_rows(store: Any, source: str | None) -> Iterator[Row]:
 # Qdrant
 
 
-def _qdrant_search(store: Any, vector: list[float], k: int, place: Place, own: Any) -> list[Found]:
+def _qdrant_search(store: Any, vector: list[float], k: int, place: SearchTarget, own: Any) -> list[Found]:
     from qdrant_client import models
 
     def field(name: str, **how: Any) -> Any:
@@ -137,7 +139,7 @@ def _qdrant_rows(store: Any, source: str | None) -> Iterator[Row]:
 # FAISS
 
 
-def _faiss_search(store: Any, vector: list[float], k: int, place: Place, own: Any) -> list[Found]:
+def _faiss_search(store: Any, vector: list[float], k: int, place: SearchTarget, own: Any) -> list[Found]:
     holds = _holds(place)
     if own is not None and not callable(own):
         own = store._create_filter_func(own)
@@ -166,7 +168,7 @@ def _faiss_make_room(store: Any, ids: Sequence[str]) -> None:
 # PGVector and PGVectorStore (langchain-postgres)
 
 
-def _pgvector_search(store: Any, vector: list[float], k: int, place: Place, own: Any) -> list[Found]:
+def _pgvector_search(store: Any, vector: list[float], k: int, place: SearchTarget, own: Any) -> list[Found]:
     found = store.similarity_search_with_score_by_vector(vector, k, filter=_dict_filter(place, own))
     return _similar(found, "cosine" in str(store._distance_strategy).lower())
 
@@ -193,7 +195,7 @@ def _pgvector_make_room(store: Any, ids: Sequence[str]) -> None:
             )
 
 
-def _pgvectorstore_search(store: Any, vector: list[float], k: int, place: Place, own: Any) -> list[Found]:
+def _pgvectorstore_search(store: Any, vector: list[float], k: int, place: SearchTarget, own: Any) -> list[Found]:
     found = store.similarity_search_with_score_by_vector(vector, k, filter=_dict_filter(place, own))
     strategy = store._PGVectorStore__vs.distance_strategy
     return _similar(found, "cosine" in str(strategy).lower())
@@ -209,7 +211,7 @@ def _pgvectorstore_rows(store: Any, source: str | None) -> Iterator[Row]:
 # LanceDB (langchain-community)
 
 
-def _lancedb_search(store: Any, vector: list[float], k: int, place: Place, own: Any) -> list[Found]:
+def _lancedb_search(store: Any, vector: list[float], k: int, place: SearchTarget, own: Any) -> list[Found]:
     table = store.get_table()
     if table is None:
         return []
@@ -243,7 +245,7 @@ def _lancedb_make_room(store: Any, ids: Sequence[str]) -> None:
 # LanceDB (langchain-lancedb): metadata are one JSON text, so only the track can be asked for, by the URI.
 
 
-def _partner_lancedb_search(store: Any, vector: list[float], k: int, place: Place, own: Any) -> list[Found]:
+def _partner_lancedb_search(store: Any, vector: list[float], k: int, place: SearchTarget, own: Any) -> list[Found]:
     table, _ = store._get_or_create_table()
     if table is None:
         return []
@@ -273,7 +275,7 @@ def _partner_lancedb_make_room(store: Any, ids: Sequence[str]) -> None:
 # Milvus
 
 
-def _milvus_search(store: Any, vector: list[float], k: int, place: Place, own: Any) -> list[Found]:
+def _milvus_search(store: Any, vector: list[float], k: int, place: SearchTarget, own: Any) -> list[Found]:
     if not store.client.has_collection(store.collection_name):
         return []
     where = _sql_filter(place, own, str, _milvus_text)
@@ -308,7 +310,7 @@ def _milvus_make_room(store: Any, ids: Sequence[str]) -> None:
 # Amazon S3 Vectors (langchain-aws)
 
 
-def _s3_vectors_search(store: Any, vector: list[float], k: int, place: Place, own: Any) -> list[Found]:
+def _s3_vectors_search(store: Any, vector: list[float], k: int, place: SearchTarget, own: Any) -> list[Found]:
     # Its own search by vector leaves the distance out.
     reply = store.client.query_vectors(
         vectorBucketName=store.vector_bucket_name,
@@ -334,7 +336,7 @@ def _s3_vectors_rows(store: Any, source: str | None) -> Iterator[Row]:
 # OpenSearch
 
 
-def _opensearch_search(store: Any, vector: list[float], k: int, place: Place, own: Any) -> list[Found]:
+def _opensearch_search(store: Any, vector: list[float], k: int, place: SearchTarget, own: Any) -> list[Found]:
     terms: list[Any] = [
         {"term": {"metadata.embedding_option.keyword": place.track}},
         {"term": {"metadata.embedding_scope.keyword": place.scope}},
@@ -379,7 +381,7 @@ KNOWN_STORES: Mapping[str, KnownStore] = {
 """Limits: S3 Vectors' pages say 100 a query, OpenSearch's 10,000, Milvus' 16,384."""
 
 
-def _holds(place: Place) -> Callable[[Mapping[str, Any]], bool]:
+def _holds(place: SearchTarget) -> Callable[[Mapping[str, Any]], bool]:
     """``Place.holds`` for metadata, for stores that filter by a function."""
     sources = _exact_sources(place)
 
@@ -395,7 +397,7 @@ def _holds(place: Place) -> Callable[[Mapping[str, Any]], bool]:
     return holds
 
 
-def _dict_filter(place: Place, own: Any) -> dict[str, Any]:
+def _dict_filter(place: SearchTarget, own: Any) -> dict[str, Any]:
     """The dialect that Chroma, both PGVectors and S3 Vectors share."""
     terms: list[Any] = [
         {"embedding_option": {"$eq": place.track}},
@@ -411,7 +413,7 @@ def _dict_filter(place: Place, own: Any) -> dict[str, Any]:
     return {"$and": [*terms, own] if own else terms}
 
 
-def _sql_filter(place: Place, own: Any, name: Callable[[str], str], text: Callable[[str], str]) -> str:
+def _sql_filter(place: SearchTarget, own: Any, name: Callable[[str], str], text: Callable[[str], str]) -> str:
     """The dialect that LanceDB and Milvus share, but for names and quotes."""
     equals = "==" if text is _milvus_text else "="
     terms = [
@@ -436,7 +438,7 @@ def _milvus_text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _exact_sources(place: Place) -> list[str]:
+def _exact_sources(place: SearchTarget) -> list[str]:
     # A prefix is no equality: then what comes back is sifted after the search.
     return [] if any(source.endswith("/") for source in place.sources) else list(place.sources)
 

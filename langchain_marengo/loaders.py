@@ -13,12 +13,12 @@ from langchain_core.document_loaders import BaseLoader
 from langchain_core.documents import Document
 from tqdm import TqdmWarning
 
-from bedrock_marengo import ConfigurationError, Done, MarengoError, Segmentation
-from bedrock_marengo.checks import brief, many
-from bedrock_marengo.inputs import Sources
-from bedrock_marengo.media import Progress
-from bedrock_marengo.prices import Usage
-from bedrock_marengo.rows import Failures, OnError, Transcripts, check_transcripts, own_fields, rows_of
+from bedrock_marengo import ConfigurationError, MarengoError, MediaResult, Segmentation
+from bedrock_marengo.contract.inputs import Sources
+from bedrock_marengo.embedding.pipeline import Progress
+from bedrock_marengo.embedding.pricing import Usage
+from bedrock_marengo.search.records import Failures, OnError, Transcripts, check_transcripts, records_of, user_fields
+from bedrock_marengo.validation import require_many, short_repr
 from langchain_marengo.embeddings import MarengoEmbeddings
 
 with warnings.catch_warnings():
@@ -93,12 +93,12 @@ class MarengoLoader(BaseLoader):
             raise ConfigurationError(f"embeddings is {type(embeddings).__name__}: give MarengoEmbeddings(...).")
         if metadata is not None and not callable(metadata):
             raise ConfigurationError(
-                f"metadata={brief(metadata)}: give a callable from a source's URI to a flat dict, such as "
+                f"metadata={short_repr(metadata)}: give a callable from a source's URI to a flat dict, such as "
                 "lambda source: {'tenant': 'acme'}."
             )
         check_transcripts(transcripts)
         Failures(on_error)
-        self._client = embeddings.marengo
+        self._client = embeddings.core
         self._listing = self._client.list_media(
             source, suffixes=suffixes, exclude=exclude, modified_after=modified_after, limit=limit
         )
@@ -115,7 +115,7 @@ class MarengoLoader(BaseLoader):
         }
         self._transcripts = transcripts
         self._metadata = metadata
-        self._object_tags = tuple(many(object_tags, "object_tags", "names"))
+        self._object_tags = tuple(require_many(object_tags, "object_tags", "names"))
         self._on_error = on_error
         self._show_progress = show_progress
 
@@ -132,7 +132,7 @@ class MarengoLoader(BaseLoader):
         """
         failures, own = Failures(self._on_error), _OwnFields(self._own_fields)
         with self._bar() as bar:
-            settings = {"on_progress": bar.tell, "vet": own.read, **self._settings}
+            settings = {"on_progress": bar.tell, "validate": own.read, **self._settings}
             for done in self._client.embed_many(self._listing, **settings):
                 bar.count()
                 yield from self._documents(done, own, failures)
@@ -142,18 +142,18 @@ class MarengoLoader(BaseLoader):
         """``lazy_load`` for asyncio."""
         failures, own = Failures(self._on_error), _OwnFields(self._own_fields)
         with self._bar() as bar:
-            settings = {"on_progress": bar.tell, "vet": own.read, **self._settings}
+            settings = {"on_progress": bar.tell, "validate": own.read, **self._settings}
             async for done in self._client.aembed_many(self._listing, **settings):
                 bar.count()
                 for document in await self._client.run_async(self._documents, done, own, failures):
                     yield document
         failures.raise_noted()
 
-    def _documents(self, done: Done, own: _OwnFields, failures: Failures) -> list[Document]:
+    def _documents(self, done: MediaResult, own: _OwnFields, failures: Failures) -> list[Document]:
         try:
             if done.segments is None:
                 raise done.error or AssertionError("a medium has segments or an error")
-            rows = rows_of(
+            rows = records_of(
                 self._client,
                 done.segments,
                 source=done.media or done.source,
@@ -169,7 +169,7 @@ class MarengoLoader(BaseLoader):
         return _Bar(self._show_progress, self._listing.known_total, self._client.usage)
 
     def _own_fields(self, source: str) -> dict[str, Any]:
-        return own_fields(self._client, source, metadata=self._metadata, object_tags=self._object_tags)
+        return user_fields(self._client, source, metadata=self._metadata, object_tags=self._object_tags)
 
 
 class _OwnFields:

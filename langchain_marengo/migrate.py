@@ -10,10 +10,10 @@ from typing import Any, Literal
 from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
 
-from bedrock_marengo import ConfigurationError, Done, MarengoError, MediaFailedError
-from bedrock_marengo.checks import brief
-from bedrock_marengo.inputs import MediaLike
-from bedrock_marengo.migration import Inventory, Plan, missing, plan_migration, take_inventory
+from bedrock_marengo import ConfigurationError, MarengoError, MediaFailedError, MediaResult
+from bedrock_marengo.contract.inputs import MediaLike
+from bedrock_marengo.search.migration import Inventory, Plan, missing, plan_migration, take_inventory
+from bedrock_marengo.validation import short_repr
 from langchain_marengo.embeddings import MarengoEmbeddings
 from langchain_marengo.known_stores import KNOWN_STORES, find_known_store
 from langchain_marengo.loaders import MarengoLoader
@@ -88,11 +88,11 @@ def migrate(
     if not isinstance(embeddings, MarengoEmbeddings):
         raise ConfigurationError(f"embeddings is {type(embeddings).__name__}: give MarengoEmbeddings(...).")
     if on_error not in ("raise", "skip"):
-        raise ConfigurationError(f"on_error={brief(on_error)}: give 'raise' or 'skip'.")
+        raise ConfigurationError(f"on_error={short_repr(on_error)}: give 'raise' or 'skip'.")
     for name, call in (("cost", cost), ("switch", switch)):
         if call is not None and not callable(call):
-            raise ConfigurationError(f"{name}={brief(call)}: give a callable.")
-    model_id = embeddings.marengo.model_id
+            raise ConfigurationError(f"{name}={short_repr(call)}: give a callable.")
+    model_id = embeddings.core.model_id
     held = inventory(new)
     if old is new or held.models.keys() - {model_id}:
         raise ConfigurationError(
@@ -106,7 +106,9 @@ def migrate(
     wrong = missing(added, inventory(new), model_id)
     done = not failed and not wrong
     if on_error == "raise" and not done:
-        raise MediaFailedError([Done(source, source, error=error) for source, error in _errors(failed, wrong).items()])
+        raise MediaFailedError(
+            [MediaResult(source, source, error=error) for source, error in _errors(failed, wrong).items()]
+        )
     if done and switch is not None:
         switch(new)
     return Migration(plan, added, failed, wrong, switched=done and switch is not None)
@@ -114,7 +116,7 @@ def migrate(
 
 async def amigrate(old: VectorStore, new: VectorStore, *, embeddings: MarengoEmbeddings, **settings: Any) -> Migration:
     """``migrate`` for asyncio, on the embeddings' own threads."""
-    return await embeddings.marengo.run_async(migrate, old, new, embeddings=embeddings, **settings)
+    return await embeddings.core.run_async(migrate, old, new, embeddings=embeddings, **settings)
 
 
 def _embed(

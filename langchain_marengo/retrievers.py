@@ -15,27 +15,29 @@ from langchain_core.vectorstores import VectorStore
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, model_validator
 
 from bedrock_marengo import Query, Segment
-from bedrock_marengo.checks import check_known
-from bedrock_marengo.search import (
-    ALPHA,
+from bedrock_marengo.search.fusion import (
     MOST_HITS,
     Fusion,
     Hit,
     Moment,
-    Place,
     SearchSettings,
-    check_alpha,
+    SearchTarget,
     check_models,
+    describe_query,
+    find_moments,
+    growing_limits,
+)
+from bedrock_marengo.search.weights import (
+    ALPHA,
+    check_alpha,
     check_tracks,
     cosines,
-    find_moments,
     intent_weights,
-    shown,
     tracks_of,
     weights_of,
-    widening,
 )
-from langchain_marengo.embeddings import MarengoEmbeddings, told
+from bedrock_marengo.validation import reject_unknown
+from langchain_marengo.embeddings import MarengoEmbeddings, validate_without_secrets
 from langchain_marengo.known_stores import Found, KnownStore, find_known_store
 
 __all__ = ["MarengoRetriever"]
@@ -117,14 +119,14 @@ class MarengoRetriever(BaseRetriever):
         if (self.vectorstore is None) == (not self.vectorstores):
             raise ValueError("MarengoRetriever takes vectorstore=, or vectorstores={track: store}.")
         # Finds a wrong track, preset or number when it is typed.
-        check_tracks(self._tracks, self.embeddings.marengo.model)
+        check_tracks(self._tracks, self.embeddings.core.model)
         self._check({})
         return self
 
     @model_validator(mode="wrap")
     @classmethod
     def _told(cls, values: Any, handler: ModelWrapValidatorHandler[MarengoRetriever]) -> MarengoRetriever:
-        return told(cls, values, handler)
+        return validate_without_secrets(cls, values, handler)
 
     def invoke(self, input: str | Query, config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:  # noqa: A002
         """The moments that answer a query, best first.
@@ -147,7 +149,7 @@ class MarengoRetriever(BaseRetriever):
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **given: Any
     ) -> list[Document]:
-        return await self.embeddings.marengo.run_async(self._search, query, given, run_manager.metadata)
+        return await self.embeddings.core.run_async(self._search, query, given, run_manager.metadata)
 
     def _get_ls_params(self, **given: Any) -> LangSmithRetrieverParams:
         weights = given.get("weights", self.weights)
@@ -155,7 +157,7 @@ class MarengoRetriever(BaseRetriever):
             **super()._get_ls_params(**given),
             "ls_vector_store_provider": ", ".join(sorted({type(store).__name__ for store in self._stores.values()})),
             "ls_embedding_provider": "MarengoEmbeddings",
-            "ls_embedding_model": self.embeddings.marengo.model_id,
+            "ls_embedding_model": self.embeddings.core.model_id,
             "marengo_tracks": list(weights) if isinstance(weights, Mapping) else list(self._tracks),
             "marengo_weights": dict(weights) if isinstance(weights, Mapping) else weights,
             "marengo_fusion": given.get("fusion", self.fusion),
@@ -165,7 +167,7 @@ class MarengoRetriever(BaseRetriever):
     @property
     def _stores(self) -> dict[str, VectorStore]:
         if self.vectorstore is not None:
-            return dict.fromkeys(tracks_of(self.embeddings.marengo.model), self.vectorstore)
+            return dict.fromkeys(tracks_of(self.embeddings.core.model), self.vectorstore)
         return self.vectorstores or {}
 
     @property
@@ -177,7 +179,7 @@ class MarengoRetriever(BaseRetriever):
 
     def _search(self, query: str, given: dict[str, Any], run_metadata: dict[str, Any]) -> list[Document]:
         # A filter that is misspelt must not be passed over, nor a query be paid for that can't be answered.
-        check_known(set(given) - {"verbose"}, _IN_INVOKE, "MarengoRetriever")
+        reject_unknown(set(given) - {"verbose"}, _IN_INVOKE, "MarengoRetriever")
         self._check(given)
         if isinstance(query, _Asked):
             query = self.embeddings.query_handle(query.query)
@@ -198,7 +200,7 @@ class MarengoRetriever(BaseRetriever):
         weights = given.get("weights", self.weights)
         if weights == "intent":
             query = np.asarray(vector, np.float32)
-            return intent_weights(self.embeddings.marengo, query, self._tracks, given.get("alpha", self.alpha))
+            return intent_weights(self.embeddings.core, query, self._tracks, given.get("alpha", self.alpha))
         return weights_of(weights, self._tracks)
 
     def _hits(
@@ -210,7 +212,7 @@ class MarengoRetriever(BaseRetriever):
                 documents[segment], scores[segment] = document, score
         if blank := [segment for segment, score in scores.items() if score is None]:
             # A distance, or nothing: the segment's own vector knows.
-            vectors = np.stack(self.embeddings.marengo.segment_vectors(blank))
+            vectors = np.stack(self.embeddings.core.segment_vectors(blank))
             scores.update(zip(blank, cosines(np.asarray(vector, np.float32), vectors).tolist(), strict=True))
         return [Hit(segment, score) for segment, score in scores.items() if score is not None]
 
@@ -224,7 +226,7 @@ class _Asked(str):
 def _asked(query: str | Query) -> str:
     if isinstance(query, str):
         return query
-    asked = _Asked(shown(query))
+    asked = _Asked(describe_query(query))
     asked.query = query
     return asked
 
@@ -233,7 +235,9 @@ def _preset(weights: str | Mapping[str, float]) -> str | Mapping[str, float]:
     return "balanced" if weights == "intent" else weights
 
 
-def _by_store(stores: Mapping[str, VectorStore], places: Sequence[Place]) -> Iterator[tuple[VectorStore, list[Place]]]:
+def _by_store(
+    stores: Mapping[str, VectorStore], places: Sequence[SearchTarget]
+) -> Iterator[tuple[VectorStore, list[SearchTarget]]]:
     one_of_each = {id(stores[place.track]): stores[place.track] for place in places}
     for store in one_of_each.values():
         yield store, [place for place in places if stores[place.track] is store]
@@ -243,12 +247,12 @@ def _found(
     store: VectorStore,
     embeddings: MarengoEmbeddings,
     vector: list[float],
-    places: Sequence[Place],
+    places: Sequence[SearchTarget],
     depth: int,
     own: Any,
 ) -> list[_Held]:
     """At least ``depth`` hits of each place, if the store holds so many."""
-    known, model_id, name = find_known_store(store), embeddings.marengo.model_id, f"This {type(store).__name__}"
+    known, model_id, name = find_known_store(store), embeddings.core.model_id, f"This {type(store).__name__}"
     try:
         if known is None:
             held = _sifted(store, embeddings, vector, places, depth, own)
@@ -265,10 +269,10 @@ def _found(
 
 
 def _of_place(
-    known: KnownStore, store: VectorStore, vector: list[float], place: Place, depth: int, own: Any
+    known: KnownStore, store: VectorStore, vector: list[float], place: SearchTarget, depth: int, own: Any
 ) -> list[_Held]:
     held: list[_Held] = []
-    for ask in widening(depth, known.max_k or MOST_HITS):
+    for ask in growing_limits(depth, known.max_k or MOST_HITS):
         found = known.search(store, vector, ask, place, own)
         held = _held(found, [place])[0]
         # More is asked for only where the store could not filter for all of the place.
@@ -281,14 +285,14 @@ def _sifted(
     store: VectorStore,
     embeddings: MarengoEmbeddings,
     vector: list[float],
-    places: Sequence[Place],
+    places: Sequence[SearchTarget],
     depth: int,
     own: Any,
 ) -> list[_Held]:
     """Of a store that nothing is known of: ever more of its nearest, till each place has enough."""
     settings = {} if own is None else {"filter": own}
     held: list[list[_Held]] = []
-    for ask in widening(depth * len(places)):
+    for ask in growing_limits(depth * len(places)):
         try:
             documents = store.similarity_search_by_vector(vector, k=ask, **settings)
         except NotImplementedError:
@@ -301,7 +305,7 @@ def _sifted(
     return [hit for hits in held for hit in hits[:depth]]
 
 
-def _held(found: Iterable[Found], places: Sequence[Place]) -> list[list[_Held]]:
+def _held(found: Iterable[Found], places: Sequence[SearchTarget]) -> list[list[_Held]]:
     """For each place the hits that lie there, by the segment that the text names."""
     held: list[list[_Held]] = [[] for _ in places]
     for document, score in found:

@@ -8,8 +8,8 @@ from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
 
 from bedrock_marengo import ConfigurationError, InputError, MarengoError, Segment
-from bedrock_marengo.checks import brief, is_whole, many
-from bedrock_marengo.inputs import split_s3_uri
+from bedrock_marengo.contract.inputs import split_s3_uri
+from bedrock_marengo.validation import is_int, require_many, short_repr
 from langchain_marengo.embeddings import MarengoEmbeddings
 from langchain_marengo.known_stores import KNOWN_STORES, KnownStore, find_known_store
 
@@ -44,7 +44,7 @@ def add_segments(
     _check_embeddings(store)
     _check_size(chunk_size)
     added: dict[str, str] = {}
-    for chunk in _chunks(many(documents, "add_segments", "Documents"), chunk_size):
+    for chunk in _chunks(require_many(documents, "add_segments", "Documents"), chunk_size):
         new = {key: document for key, document in chunk.items() if key not in added}
         added.update({key: _segment(document).source for key, document in new.items()})
         if known is not None and known.make_room is not None:
@@ -63,7 +63,7 @@ async def aadd_segments(
     embeddings = _check_embeddings(store)
     if embeddings is None:
         raise ConfigurationError(f"{type(store).__name__} does not tell its embeddings: use add_segments in a thread.")
-    return await embeddings.marengo.run_async(add_segments, store, documents, replace=replace, chunk_size=chunk_size)
+    return await embeddings.core.run_async(add_segments, store, documents, replace=replace, chunk_size=chunk_size)
 
 
 def delete_segments(store: VectorStore, source: str, *, chunk_size: int = CHUNK) -> int:
@@ -93,17 +93,17 @@ async def adelete_segments(store: VectorStore, source: str, *, chunk_size: int =
         raise ConfigurationError(
             f"{type(store).__name__} does not tell its embeddings: use delete_segments in a thread."
         )
-    return await embeddings.marengo.run_async(delete_segments, store, source, chunk_size=chunk_size)
+    return await embeddings.core.run_async(delete_segments, store, source, chunk_size=chunk_size)
 
 
 def _check_store(store: VectorStore) -> None:
     if not isinstance(store, VectorStore):
-        raise ConfigurationError(f"{brief(store)} is no VectorStore of LangChain's: give the store first.")
+        raise ConfigurationError(f"{short_repr(store)} is no VectorStore of LangChain's: give the store first.")
 
 
 def _check_size(chunk_size: int) -> None:
-    if not is_whole(chunk_size):
-        raise ConfigurationError(f"chunk_size={brief(chunk_size)}: give a whole number of rows from 1.")
+    if not is_int(chunk_size):
+        raise ConfigurationError(f"chunk_size={short_repr(chunk_size)}: give a whole number of rows from 1.")
 
 
 def _check_embeddings(store: VectorStore) -> MarengoEmbeddings | None:
@@ -136,11 +136,13 @@ def _chunks(documents: Iterable[Document], size: int) -> Iterator[dict[str, Docu
 
 def _segment(document: Document) -> Segment:
     if not isinstance(document, Document):
-        raise InputError(f"{brief(document)} is no Document: add_segments takes a list of what MarengoLoader loads.")
+        raise InputError(
+            f"{short_repr(document)} is no Document: add_segments takes a list of what MarengoLoader loads."
+        )
     segment = Segment.find(document.page_content)
     if segment is None:
         raise InputError(
-            f"{brief(document.page_content)} is no segment's text: add_segments takes what MarengoLoader loads; "
+            f"{short_repr(document.page_content)} is no segment's text: add_segments takes what MarengoLoader loads; "
             "add other Documents by store.add_documents."
         )
     return segment

@@ -9,8 +9,8 @@ from typing import Any
 from llama_index.core.llms import ImageBlock, TextBlock
 from llama_index.core.schema import BaseNode, NodeWithScore
 
-from bedrock_marengo.context import MAX_CHARS, MAX_FRAMES, moment_parts, moment_text
-from bedrock_marengo.found import found_in
+from bedrock_marengo.search.prompt import MAX_CHARS, MAX_FRAMES, moment_parts, moment_text
+from bedrock_marengo.search.results import results_from
 from llama_index_marengo.embeddings import MarengoEmbedding
 
 __all__ = ["amoment_blocks", "format_moments", "moment_blocks"]
@@ -34,7 +34,7 @@ def format_moments(nodes: Iterable[NodeWithScore | BaseNode], *, max_chars: int 
         llm.complete(f"Answer the question from these moments. {moments} Question: {question}")
         ```
     """
-    return moment_text(found_in(nodes), max_chars=max_chars)
+    return moment_text(results_from(nodes), max_chars=max_chars)
 
 
 def moment_blocks(
@@ -45,7 +45,7 @@ def moment_blocks(
     max_frames: int = MAX_FRAMES,
     frames_per_moment: int = 1,
     width: int = 512,
-    below: Sequence[str] | None = None,
+    allowed_prefixes: Sequence[str] | None = None,
 ) -> list[TextBlock | ImageBlock]:
     """The same with key frames: a message's blocks for a chat model that sees, each text followed by its frames.
 
@@ -59,7 +59,7 @@ def moment_blocks(
         max_frames: frames at most, in all.
         frames_per_moment: frames at most of one moment.
         width: pixels of a frame at most.
-        below: S3 folders and objects; only these media are read. Give it where others can write to your store.
+        allowed_prefixes: S3 prefixes and objects; only these are read. Set it if others can write to your store.
 
     Raises:
         bedrock_marengo.ConfigurationError: PyAV is not installed.
@@ -72,13 +72,13 @@ def moment_blocks(
         ```
     """
     parts = moment_parts(
-        embed_model.marengo,
-        found_in(nodes),
+        embed_model.core,
+        results_from(nodes),
         max_chars=max_chars,
         max_frames=max_frames,
         frames_per_moment=frames_per_moment,
         width=width,
-        below=below,
+        allowed_prefixes=allowed_prefixes,
     )
     return [_block(part) for part in parts]
 
@@ -88,7 +88,7 @@ async def amoment_blocks(
 ) -> list[TextBlock | ImageBlock]:
     """``moment_blocks`` for asyncio."""
     call = functools.partial(moment_blocks, embed_model=embed_model, **settings)
-    return await embed_model.marengo.run_async(call, nodes)
+    return await embed_model.core.run_async(call, nodes)
 
 
 def _block(part: str | bytes) -> TextBlock | ImageBlock:

@@ -25,9 +25,9 @@ from pydantic import ModelWrapValidatorHandler
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from bedrock_marengo import ConfigurationError, InputError, MarengoClient, Media, Query, Segment
-from bedrock_marengo.checks import brief, check_known, many
-from bedrock_marengo.forking import Lock
-from bedrock_marengo.inputs import ImageLike, check_images, open_image
+from bedrock_marengo.aws.fork_safety import Lock
+from bedrock_marengo.contract.inputs import ImageLike, check_images, open_image
+from bedrock_marengo.validation import reject_unknown, require_many, short_repr
 
 __all__ = ["MarengoEmbedding", "check_nodes", "made_with_embed_model"]
 
@@ -57,7 +57,7 @@ _CLIENT = {
     "tags": "tags",
     "output_kms_key_id": "output_kms_key_id",
     "role_arn": "role_arn",
-    "stage": "stage",
+    "staging_s3_uri": "staging_s3_uri",
     "identity": "identity",
 }
 # What LlamaIndex puts before a node's text begins so: "key: value".
@@ -120,7 +120,7 @@ class MarengoEmbedding(MultiModalEmbedding):
     """The key that Bedrock encrypts outputs with."""
     role_arn: str | None = None
     """A role to work in, whose credentials are fetched anew before they run out."""
-    stage: str | None = None
+    staging_s3_uri: str | None = None
     """An S3 prefix in the model's region that media of other regions are copied to while their jobs run."""
     identity: Literal["etag", "checksum"] | Callable[..., str] = Field(default="etag", repr=False)
     """What tells one version of an object from another: see ``MarengoClient``."""
@@ -137,13 +137,13 @@ class MarengoEmbedding(MultiModalEmbedding):
     @model_validator(mode="after")
     def _settings_fit(self) -> MarengoEmbedding:
         # Makes no client and no call: finds a wrong model, owner or prefix when it is typed.
-        _ = self.marengo
+        _ = self.core
         return self
 
     @model_validator(mode="wrap")
     @classmethod
     def _made(cls, values: Any, handler: ModelWrapValidatorHandler[MarengoEmbedding]) -> MarengoEmbedding:
-        return made(cls, values, handler)
+        return validate_without_secrets(cls, values, handler)
 
     @classmethod
     def class_name(cls) -> str:
@@ -154,7 +154,7 @@ class MarengoEmbedding(MultiModalEmbedding):
         """What changes results, and so the key of an IngestionCache: not where, how fast or by whom we are called."""
         return {
             "class_name": self.class_name(),
-            "model_name": self.marengo.model_id,
+            "model_name": self.core.model_id,
             "truncate": self.truncate,
             "normalize": self.normalize,
         }
@@ -163,46 +163,46 @@ class MarengoEmbedding(MultiModalEmbedding):
 
     def _get_query_embedding(self, query: str) -> Vector:
         # A pasted citation is text, too.
-        return self.floats(self.marengo.embed_text(query))
+        return self.floats(self.core.embed_text(query))
 
     async def _aget_query_embedding(self, query: str) -> Vector:
-        return await self.marengo.run_async(self._get_query_embedding, query)
+        return await self.core.run_async(self._get_query_embedding, query)
 
     def _get_text_embedding(self, text: str) -> Vector:
         return self._get_text_embeddings([text])[0]
 
     async def _aget_text_embedding(self, text: str) -> Vector:
-        return await self.marengo.run_async(self._get_text_embedding, text)
+        return await self.core.run_async(self._get_text_embedding, text)
 
     def _get_text_embeddings(self, texts: list[str]) -> list[Vector]:
-        vectors = self.marengo.vectors_of([find_segment(text) or text for text in texts])
+        vectors = self.core.vectors_of([find_segment(text) or text for text in texts])
         return [self.floats(vector) for vector in vectors]
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[Vector]:
-        return await self.marengo.run_async(self._get_text_embeddings, texts)
+        return await self.core.run_async(self._get_text_embeddings, texts)
 
     def _get_image_embedding(self, img_file_path: Image) -> Vector:
-        return self.floats(self.marengo.embed_image(self._image(img_file_path)))
+        return self.floats(self.core.embed_image(self._image(img_file_path)))
 
     async def _aget_image_embedding(self, img_file_path: Image) -> Vector:
-        return await self.marengo.run_async(self._get_image_embedding, img_file_path)
+        return await self.core.run_async(self._get_image_embedding, img_file_path)
 
     def _get_image_embeddings(self, img_file_paths: Sequence[Image]) -> list[Vector]:
-        return [self.floats(vector) for vector in self.marengo.embed_images(map(self._image, img_file_paths))]
+        return [self.floats(vector) for vector in self.core.embed_images(map(self._image, img_file_paths))]
 
     async def _aget_image_embeddings(self, img_file_paths: Sequence[Image]) -> list[Vector]:
-        return await self.marengo.run_async(self._get_image_embeddings, img_file_paths)
+        return await self.core.run_async(self._get_image_embeddings, img_file_paths)
 
     def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Vector]:
         """LlamaIndex's own, but for a string in place of a list, whose letters would be paid for."""
-        texts = list(many(texts, "get_text_embedding_batch", "texts"))
+        texts = list(require_many(texts, "get_text_embedding_batch", "texts"))
         return super().get_text_embedding_batch(texts, show_progress, **kwargs)
 
     async def aget_text_embedding_batch(
         self, texts: list[str], show_progress: bool = False, **kwargs: Any
     ) -> list[Vector]:
         """``get_text_embedding_batch`` for asyncio."""
-        texts = list(many(texts, "aget_text_embedding_batch", "texts"))
+        texts = list(require_many(texts, "aget_text_embedding_batch", "texts"))
         return await super().aget_text_embedding_batch(texts, show_progress, **kwargs)
 
     def get_agg_embedding_from_queries(self, queries: list[str], agg_fn: Any = None) -> Vector:
@@ -255,16 +255,16 @@ class MarengoEmbedding(MultiModalEmbedding):
 
     async def aget_text_image_embedding(self, text: str, image: Image) -> Vector:
         """``get_text_image_embedding`` for asyncio."""
-        return await self.marengo.run_async(self.get_text_image_embedding, text, image)
+        return await self.core.run_async(self.get_text_image_embedding, text, image)
 
     async def aget_multi_input_embedding(
         self, text: str | None, images: Mapping[str, Image] | Sequence[Image]
     ) -> Vector:
         """``get_multi_input_embedding`` for asyncio."""
-        return await self.marengo.run_async(self.get_multi_input_embedding, text, images)
+        return await self.core.run_async(self.get_multi_input_embedding, text, images)
 
     @property
-    def marengo(self) -> MarengoClient:
+    def core(self) -> MarengoClient:
         """The core's client behind this model, made at first use."""
         settings = {name: _open(getattr(self, field)) for field, name in _CLIENT.items()}
         with self._lock:
@@ -288,7 +288,7 @@ class MarengoEmbedding(MultiModalEmbedding):
         with self.callback_manager.event(
             CBEventType.EMBEDDING, payload={EventPayload.SERIALIZED: self.to_dict()}
         ) as event:
-            vector = self.floats(self.marengo.embed_query(query))
+            vector = self.floats(self.core.embed_query(query))
             event.on_end(payload={EventPayload.CHUNKS: [query.text or ""], EventPayload.EMBEDDINGS: [vector]})
         return vector
 
@@ -330,12 +330,14 @@ def check_nodes(nodes: Any, where: str) -> None:
     Raises:
         InputError: As said.
     """
-    for node in many(nodes, where, "nodes"):
+    for node in require_many(nodes, where, "nodes"):
         if not isinstance(node, BaseNode):
-            raise InputError(f"{brief(node)} is no node: {where} takes a list of LlamaIndex's nodes or Documents.")
+            raise InputError(f"{short_repr(node)} is no node: {where} takes a list of LlamaIndex's nodes or Documents.")
 
 
-def made(cls: type[Model], values: Any, handler: Callable[[Any], Model], known: Iterable[str] = ()) -> Model:
+def validate_without_secrets(
+    cls: type[Model], values: Any, handler: Callable[[Any], Model], known: Iterable[str] = ()
+) -> Model:
     """Make a component of its settings, with errors that name them and never hold what was handed in: it may be secret.
 
     Raises:
@@ -344,7 +346,7 @@ def made(cls: type[Model], values: Any, handler: Callable[[Any], Model], known: 
     said: list[tuple[str, str, tuple[int | str, ...]]]
     try:
         if isinstance(values, dict):
-            check_known(values, dict.fromkeys([*cls.model_fields, *known]), cls.__name__)
+            reject_unknown(values, dict.fromkeys([*cls.model_fields, *known]), cls.__name__)
         return handler(values)
     except (ConfigurationError, InputError) as error:
         said = [("value_error", f"Value error, {error}", ())]
@@ -373,12 +375,14 @@ def with_embed_model(values: Any) -> Any:
 
 
 def made_with_embed_model(cls: type[Model], values: Any, handler: ModelWrapValidatorHandler[Model]) -> Model:
-    """``made`` for a component that has an ``embed_model``, or takes its settings in its place."""
-    return made(cls, values, lambda given: handler(with_embed_model(given)), MarengoEmbedding.model_fields)
+    """``validate_without_secrets`` for a component that has an ``embed_model``, or takes its settings in its place."""
+    return validate_without_secrets(
+        cls, values, lambda given: handler(with_embed_model(given)), MarengoEmbedding.model_fields
+    )
 
 
 def _queries(queries: list[str]) -> list[str]:
-    found = list(many(queries, "get_agg_embedding_from_queries", "queries"))
+    found = list(require_many(queries, "get_agg_embedding_from_queries", "queries"))
     if not found:
         raise InputError("An empty query has no vector: give at least one word, or a Query.")
     return found

@@ -11,9 +11,10 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from pydantic import ModelWrapValidatorHandler
 
 from bedrock_marengo import InputError, Segment
-from bedrock_marengo.checks import brief, many
-from bedrock_marengo.found import check_below, lies_below
-from bedrock_marengo.links import check_lifetime, citation
+from bedrock_marengo.s3.presign import check_lifetime
+from bedrock_marengo.search.citations import citation
+from bedrock_marengo.search.results import check_allowed_prefixes, is_allowed
+from bedrock_marengo.validation import require_many, short_repr
 from llama_index_marengo.embeddings import MarengoEmbedding, made_with_embed_model
 
 __all__ = ["MarengoLinks"]
@@ -39,7 +40,7 @@ class MarengoLinks(BaseNodePostprocessor):
     """Whose S3 settings and credentials sign; or its settings as plain keywords."""
     expires_sec: int = 3600
     """How long the URL works, at most 7 days and the credentials' own life."""
-    below: Sequence[str] | None = None
+    allowed_prefixes: Sequence[str] | None = None
     """S3 folders and objects; only these media get a URL. Give it where others can write to your store, for a segment
     that they make up could name any object your credentials can read.
     """
@@ -47,7 +48,7 @@ class MarengoLinks(BaseNodePostprocessor):
     @model_validator(mode="after")
     def _settings_fit(self) -> MarengoLinks:
         check_lifetime(self.expires_sec)
-        check_below(self.below)
+        check_allowed_prefixes(self.allowed_prefixes)
         return self
 
     @model_validator(mode="wrap")
@@ -63,22 +64,22 @@ class MarengoLinks(BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        return [self._linked(node) for node in many(nodes, "MarengoLinks", "nodes")]
+        return [self._linked(node) for node in require_many(nodes, "MarengoLinks", "nodes")]
 
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        return await self.embed_model.marengo.run_async(self._postprocess_nodes, nodes, query_bundle)
+        return await self.embed_model.core.run_async(self._postprocess_nodes, nodes, query_bundle)
 
     def _linked(self, found: NodeWithScore) -> NodeWithScore:
         if not isinstance(found, NodeWithScore):
-            raise InputError(f"{brief(found)} is no NodeWithScore: MarengoLinks takes what a retriever found.")
+            raise InputError(f"{short_repr(found)} is no NodeWithScore: MarengoLinks takes what a retriever found.")
         segment = Segment.find(found.node.get_content(MetadataMode.NONE))
         if segment is None:
             return found
         own = {"citation": citation(segment)}
-        if lies_below(segment.source, self.below):
-            own["url"] = self.embed_model.marengo.playable_url(segment, expires_sec=self.expires_sec)
+        if is_allowed(segment.source, self.allowed_prefixes):
+            own["url"] = self.embed_model.core.playable_url(segment, expires_sec=self.expires_sec)
         node = found.node.model_copy()
         node.metadata = {**node.metadata, **own}
         node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, *own]

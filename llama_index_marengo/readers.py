@@ -14,11 +14,11 @@ from llama_index.core.readers.base import BasePydanticReader, ResourcesReaderMix
 from llama_index.core.schema import Document
 from pydantic import ModelWrapValidatorHandler
 
-from bedrock_marengo import Done, InputError, MarengoError, MarengoWarning, Media
-from bedrock_marengo.checks import brief
-from bedrock_marengo.inputs import Sources
-from bedrock_marengo.rows import Failures, OnError, own_fields
-from bedrock_marengo.sources import MediaListing
+from bedrock_marengo import InputError, MarengoError, MarengoWarning, Media, MediaResult
+from bedrock_marengo.contract.inputs import Sources
+from bedrock_marengo.s3.listing import MediaListing
+from bedrock_marengo.search.records import Failures, OnError, user_fields
+from bedrock_marengo.validation import short_repr
 from llama_index_marengo.embeddings import MarengoEmbedding, made_with_embed_model
 
 __all__ = ["DOCUMENT_KEYS", "MarengoReader"]
@@ -99,7 +99,7 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
                     raise media
                 document = self._document(media)
             except MarengoError as error:
-                failures.note(Done(given, None, error=error))
+                failures.note(MediaResult(given, None, error=error))
             else:
                 yield document
         failures.raise_noted()
@@ -110,7 +110,7 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
 
     async def aload_data(self, *args: Any, **load_kwargs: Any) -> list[Document]:
         """``load_data`` for asyncio."""
-        return await self.embed_model.marengo.run_async(self.load_data)
+        return await self.embed_model.core.run_async(self.load_data)
 
     def list_resources(self, *args: Any, **kwargs: Any) -> list[str]:
         """The media, as ``s3://bucket/key`` or local path."""
@@ -131,18 +131,18 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
 
     async def alist_resources(self, *args: Any, **kwargs: Any) -> list[str]:
         """``list_resources`` for asyncio."""
-        return await self.embed_model.marengo.run_async(self.list_resources)
+        return await self.embed_model.core.run_async(self.list_resources)
 
     async def aget_resource_info(self, resource_id: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """``get_resource_info`` for asyncio."""
-        return await self.embed_model.marengo.run_async(self.get_resource_info, resource_id)
+        return await self.embed_model.core.run_async(self.get_resource_info, resource_id)
 
     async def aload_resource(self, resource_id: str, *args: Any, **kwargs: Any) -> list[Document]:
         """``load_resource`` for asyncio."""
-        return await self.embed_model.marengo.run_async(self.load_resource, resource_id)
+        return await self.embed_model.core.run_async(self.load_resource, resource_id)
 
     def _listing(self) -> MediaListing:
-        listing = self.embed_model.marengo.list_media(
+        listing = self.embed_model.core.list_media(
             self.source,
             suffixes=self.suffixes,
             exclude=self.exclude,
@@ -154,7 +154,7 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
 
     def _resource(self, resource_id: str) -> Media:
         if not isinstance(resource_id, str):
-            raise InputError(f"{brief(resource_id)} is no resource: see list_resources().")
+            raise InputError(f"{short_repr(resource_id)} is no resource: see list_resources().")
         if resource_id.startswith("s3://"):
             return Media.from_s3(resource_id)
         # A string opens no file but one that the user pointed at.
@@ -164,13 +164,13 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
         return media
 
     def _info(self, media: Media) -> dict[str, Any]:
-        found = self.embed_model.marengo.locate(media)
+        found = self.embed_model.core.locate(media)
         return {"source": found.uri, "media_type": media.kind, "size": found.size, "etag": found.etag}
 
     def _document(self, media: Media) -> Document:
         info = self._info(media)
         uri = info["source"]
-        own = own_fields(self.embed_model.marengo, uri, metadata=self.metadata, object_tags=self.object_tags)
+        own = user_fields(self.embed_model.core, uri, metadata=self.metadata, object_tags=self.object_tags)
         if taken := set(own) & set(DOCUMENT_KEYS):
             raise InputError(f"metadata for {uri!r} sets {', '.join(sorted(taken))}, which is the Document's own.")
         metadata = {**info, **own}
@@ -189,7 +189,7 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
         if not isinstance(media.path, os.PathLike):
             return None
         try:
-            transcript = self.embed_model.marengo.captions_of(media)
+            transcript = self.embed_model.core.captions_of(media)
         except MarengoError as error:
             warnings.warn(f"{media.name} goes without its captions: {error}", MarengoWarning, stacklevel=2)
             return None

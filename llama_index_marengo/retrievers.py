@@ -18,25 +18,27 @@ from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.dispatcher import active_instrument_tags, instrument_tags
 
 from bedrock_marengo import ConfigurationError, InputError, Query, Segment
-from bedrock_marengo.checks import brief
-from bedrock_marengo.search import (
-    ALPHA,
+from bedrock_marengo.search.fusion import (
     Fusion,
     Hit,
     Moment,
-    Place,
     SearchSettings,
-    check_alpha,
+    SearchTarget,
     check_models,
+    describe_query,
+    find_moments,
+    growing_limits,
+)
+from bedrock_marengo.search.weights import (
+    ALPHA,
+    check_alpha,
     check_tracks,
     cosines,
-    find_moments,
     intent_weights,
-    shown,
     tracks_of,
     weights_of,
-    widening,
 )
+from bedrock_marengo.validation import short_repr
 from llama_index_marengo.embeddings import MarengoEmbedding
 
 __all__ = ["MarengoRetriever"]
@@ -109,12 +111,12 @@ class MarengoRetriever(BaseRetriever):
             raise ConfigurationError("MarengoRetriever takes index=, or indices={track: index}.")
         for given in [index] if index is not None else (indices or {}).values():
             if not isinstance(given, VectorStoreIndex):
-                raise ConfigurationError(f"{brief(given)} is no index: give a VectorStoreIndex.")
+                raise ConfigurationError(f"{short_repr(given)} is no index: give a VectorStoreIndex.")
         if filters is not None and not isinstance(filters, MetadataFilters):
-            raise ConfigurationError(f"filters={brief(filters)}: give LlamaIndex's MetadataFilters.")
+            raise ConfigurationError(f"filters={short_repr(filters)}: give LlamaIndex's MetadataFilters.")
         first = index if index is not None else next(iter((indices or {}).values()))
         self._embed_model = _marengo(embed_model if embed_model is not None else first._embed_model)
-        tracks = tracks_of(self._embed_model.marengo.model)
+        tracks = tracks_of(self._embed_model.core.model)
         self._indices = dict.fromkeys(tracks, first) if index is not None else dict(indices or {})
         self._weights = dict(weights) if isinstance(weights, Mapping) else weights
         self._alpha = alpha
@@ -133,7 +135,7 @@ class MarengoRetriever(BaseRetriever):
             "fetch_k": fetch_k,
         }
         # Finds a wrong track, preset or number when it is typed.
-        check_tracks(self._indices, self._embed_model.marengo.model)
+        check_tracks(self._indices, self._embed_model.core.model)
         check_alpha(alpha)
         typed = "balanced" if weights == "intent" else weights
         SearchSettings(weights=weights_of(typed, tuple(self._indices)), **self._settings)
@@ -163,7 +165,7 @@ class MarengoRetriever(BaseRetriever):
 
     @dispatcher.span
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        client = self._embed_model.marengo
+        client = self._embed_model.core
         if not any(_is_only_async(index.vector_store) for index in self._indices.values()):
             # Many stores' asynchronous searches run on the loop itself, or want a second client.
             return await client.run_async(self._retrieve, query_bundle)
@@ -179,7 +181,7 @@ class MarengoRetriever(BaseRetriever):
         return instrument_tags(
             {
                 **active_instrument_tags.get(),
-                "marengo_model": self._embed_model.marengo.model_id,
+                "marengo_model": self._embed_model.core.model_id,
                 "marengo_tracks": list(told or self._indices),
                 "marengo_weights": told or self._weights,
                 "marengo_fusion": self._settings["fusion"],
@@ -188,7 +190,7 @@ class MarengoRetriever(BaseRetriever):
 
     def _vector(self, query: QueryBundle) -> list[float]:
         if isinstance(query, _Asked) and query.query is not None:
-            return self._embed_model.floats(self._embed_model.marengo.embed_query(query.query))
+            return self._embed_model.floats(self._embed_model.core.embed_query(query.query))
         if query.embedding is not None:
             return query.embedding
         if query.image_path is not None:
@@ -201,14 +203,14 @@ class MarengoRetriever(BaseRetriever):
         tracks = tuple(self._indices)
         if self._weights == "intent":
             query = np.asarray(vector, np.float32)
-            weights = intent_weights(self._embed_model.marengo, query, tracks, self._alpha)
+            weights = intent_weights(self._embed_model.core, query, tracks, self._alpha)
         else:
             weights = weights_of(self._weights, tracks)
         return SearchSettings(weights=weights, **self._settings)
 
-    def _found(self, place: Place, vector: list[float], depth: int) -> list[NodeWithScore]:
+    def _found(self, place: SearchTarget, vector: list[float], depth: int) -> list[NodeWithScore]:
         held: list[NodeWithScore] = []
-        for ask in widening(depth):
+        for ask in growing_limits(depth):
             try:
                 found = self._retriever(place, ask).retrieve(QueryBundle("", embedding=vector))
             except Warning:
@@ -223,23 +225,23 @@ class MarengoRetriever(BaseRetriever):
                 break
         return held
 
-    async def _afound(self, place: Place, vector: list[float], depth: int) -> list[NodeWithScore]:
+    async def _afound(self, place: SearchTarget, vector: list[float], depth: int) -> list[NodeWithScore]:
         held: list[NodeWithScore] = []
-        for ask in widening(depth):
+        for ask in growing_limits(depth):
             found = await self._retriever(place, ask).aretrieve(QueryBundle("", embedding=vector))
             held = [node for node in found if _is_held(node, place)]
             if len(held) >= depth or len(found) < ask:
                 break
         return held
 
-    def _retriever(self, place: Place, ask: int) -> BaseRetriever:
+    def _retriever(self, place: SearchTarget, ask: int) -> BaseRetriever:
         return self._indices[place.track].as_retriever(
             similarity_top_k=ask,
             filters=_filters(place, self._filters),
             embed_model=self._embed_model,
         )
 
-    def _check_held(self, place: Place) -> None:
+    def _check_held(self, place: SearchTarget) -> None:
         # Vectors of another model have another dimension, which each store refuses in its own words.
         index = self._indices[place.track]
         nodes: Iterable[BaseNode] = index.docstore.docs.values()
@@ -249,9 +251,7 @@ class MarengoRetriever(BaseRetriever):
         self._check_models(nodes)
 
     def _check_models(self, nodes: Iterable[BaseNode]) -> None:
-        check_models(
-            (node.metadata.get("model_id") for node in nodes), self._embed_model.marengo.model_id, "This index"
-        )
+        check_models((node.metadata.get("model_id") for node in nodes), self._embed_model.core.model_id, "This index")
 
     def _moments(
         self, found: Sequence[Sequence[NodeWithScore]], vector: list[float], settings: SearchSettings
@@ -267,7 +267,7 @@ class MarengoRetriever(BaseRetriever):
                     scores[segment] = None if hit.score is None or similar is None else similar(hit.score)
         if blank := [segment for segment, score in scores.items() if score is None]:
             # A distance, or nothing: the segment's own vector knows.
-            vectors = np.stack(self._embed_model.marengo.segment_vectors(blank))
+            vectors = np.stack(self._embed_model.core.segment_vectors(blank))
             scores.update(zip(blank, cosines(np.asarray(vector, np.float32), vectors).tolist(), strict=True))
         hits_ = [Hit(segment, score) for segment, score in scores.items() if score is not None]
         return [_node(moment, nodes) for moment in find_moments(hits_, settings)]
@@ -282,8 +282,10 @@ class _Asked(QueryBundle):
 
 def _asked(query: QueryType | Query) -> QueryType:
     if not isinstance(query, Query | str | QueryBundle):
-        raise InputError(f"{brief(query)} is no query: give a string, a QueryBundle, or Query(text=..., image=...).")
-    return _Asked(shown(query), query=query) if isinstance(query, Query) else query
+        raise InputError(
+            f"{short_repr(query)} is no query: give a string, a QueryBundle, or Query(text=..., image=...)."
+        )
+    return _Asked(describe_query(query), query=query) if isinstance(query, Query) else query
 
 
 def _marengo(embed_model: Any) -> MarengoEmbedding:
@@ -294,7 +296,7 @@ def _marengo(embed_model: Any) -> MarengoEmbedding:
     )
 
 
-def _filters(place: Place, own: MetadataFilters | None) -> MetadataFilters:
+def _filters(place: SearchTarget, own: MetadataFilters | None) -> MetadataFilters:
     filters: list[MetadataFilter | MetadataFilters] = [
         MetadataFilter(key="embedding_option", value=place.track),
         MetadataFilter(key="embedding_scope", value=place.scope),
@@ -321,7 +323,7 @@ def _is_only_async(store: Any) -> bool:
     return getattr(store, "_client", store) is None
 
 
-def _is_held(hit: NodeWithScore, place: Place) -> bool:
+def _is_held(hit: NodeWithScore, place: SearchTarget) -> bool:
     segment = _segment(hit.node)
     return segment is not None and place.holds(segment)
 

@@ -20,9 +20,9 @@ from llama_index.core.schema import (
 from pydantic import ModelWrapValidatorHandler
 from tqdm import TqdmWarning
 
-from bedrock_marengo import Done, MarengoError, Media, Segmentation
-from bedrock_marengo.rows import Failures, OnError, Row, Transcripts, check_transcripts, rows_of
-from bedrock_marengo.segments import checked_metadata
+from bedrock_marengo import MarengoError, Media, MediaResult, Segmentation
+from bedrock_marengo.contract.segments import checked_metadata
+from bedrock_marengo.search.records import Failures, OnError, SegmentRecord, Transcripts, check_transcripts, records_of
 from llama_index_marengo.embeddings import MarengoEmbedding, check_nodes, made_with_embed_model
 from llama_index_marengo.readers import DOCUMENT_KEYS
 
@@ -114,13 +114,13 @@ class MarengoSegmenter(TransformComponent):
         """
         work = _Work(self, nodes)
         with work.bar:
-            for done in self.embed_model.marengo.embed_many(work.media, **work.settings):
+            for done in self.embed_model.core.embed_many(work.media, **work.settings):
                 work.take(done)
         return work.result()
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """``__call__`` for asyncio."""
-        work, client = _Work(self, nodes), self.embed_model.marengo
+        work, client = _Work(self, nodes), self.embed_model.core
         with work.bar:
             async for done in client.aembed_many(work.media, **work.settings):
                 await client.run_async(work.take, done)
@@ -150,11 +150,11 @@ class _Work:
         self.bar = tqdm(desc="media", unit="medium", total=len(self.media), disable=not shown)
         names = ("options", "scopes", "segmentation", "start_sec", "end_sec", "fused", "force", "jobs_at_once")
         self.settings: dict[str, Any] = {name: getattr(segmenter, name) for name in names}
-        self.settings |= {"read_ahead": True, "vet": self._own_fields}
-        usage = segmenter.embed_model.marengo.usage
+        self.settings |= {"read_ahead": True, "validate": self._own_fields}
+        usage = segmenter.embed_model.core.usage
         self.settings["on_progress"] = lambda progress: self.bar.set_postfix_str(f"{progress}; {usage}")
 
-    def take(self, done: Done) -> None:
+    def take(self, done: MediaResult) -> None:
         """A medium is done, well or not."""
         self.bar.update()
         try:
@@ -162,8 +162,8 @@ class _Work:
                 raise done.error or AssertionError("a medium has segments or an error")
             document = self._documents[done.segments.source]
             captions, transcripts = document.metadata.get("captions"), self._segmenter.transcripts
-            rows = rows_of(
-                self._segmenter.embed_model.marengo,
+            rows = records_of(
+                self._segmenter.embed_model.core,
                 done.segments,
                 source=done.segments.source,
                 transcripts=(lambda uri: captions) if captions and transcripts is True else transcripts,
@@ -191,7 +191,7 @@ def _is_medium(node: BaseNode) -> bool:
     return isinstance(node, Document) and {"source", "media_type", "etag"} <= set(node.metadata)
 
 
-def _nodes(rows: Sequence[Row], document: BaseNode, embed_model: MarengoEmbedding) -> list[TextNode]:
+def _nodes(rows: Sequence[SegmentRecord], document: BaseNode, embed_model: MarengoEmbedding) -> list[TextNode]:
     # Without the Document's metadata, which each of thousands of nodes would repeat.
     source = RelatedNodeInfo(node_id=document.node_id, node_type=ObjectType.DOCUMENT, hash=document.hash)
     nodes = [

@@ -322,7 +322,7 @@ def migrate(
             bucket_owner=connection.bucket_owner,
             output_s3_uri=connection.output_s3_uri,
             invoke_model_id=connection.invoke_model_id,
-            stage=connection.stage,
+            staging_s3_uri=connection.staging_s3_uri,
         )
         move = module.Move.open(chroma, collection, into, embeddings)
         raise typer.Exit(module.run(move, dry_run=dry_run, yes=yes, as_json=as_json))

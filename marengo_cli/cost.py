@@ -10,7 +10,7 @@ import typer
 from rich.table import Column
 
 from bedrock_marengo import InputError, MarengoClient, Plan, Prices
-from bedrock_marengo.inputs import SourceLike
+from bedrock_marengo.contract.inputs import SourceLike
 from marengo_cli.terminal import dollars, gigabytes, length, print_json, print_table, waiting
 
 __all__ = [

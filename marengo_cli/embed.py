@@ -12,9 +12,9 @@ from typing import Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bedrock_marengo import BudgetError, ConfigurationError, Done, InputError, MarengoClient, Plan, Usage
+from bedrock_marengo import BudgetError, ConfigurationError, InputError, MarengoClient, MediaResult, Plan, Usage
 from bedrock_marengo import Progress as Step
-from bedrock_marengo.inputs import SourceLike
+from bedrock_marengo.contract.inputs import SourceLike
 from bedrock_marengo.settings import check_run
 from marengo_cli.cost import SOURCE, is_whole, plan_lines, plan_report, planned, show_lines, show_plan
 from marengo_cli.options import spelled
@@ -73,7 +73,7 @@ class Outcome:
     keep: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     segments: int = 0
-    failed: list[Done] = field(default_factory=list)
+    failed: list[MediaResult] = field(default_factory=list)
     media: list[dict[str, Any]] = field(default_factory=list)
     _steps: dict[str, str] = field(default_factory=dict)
 
@@ -82,7 +82,7 @@ class Outcome:
         if step.stage in ("started", "joined", "reused"):
             self._steps[step.name] = step.stage
 
-    def note(self, done: Done) -> None:
+    def note(self, done: MediaResult) -> None:
         """A medium has ended, well or not."""
         name = name_of(done)
         became = self._steps.pop(name, "reused")
@@ -139,7 +139,7 @@ def run(
 
 def embedded(
     client: MarengoClient, sources: Sequence[SourceLike], outcome: Outcome, *, total: int | None = None, **settings: Any
-) -> Iterator[Done]:
+) -> Iterator[MediaResult]:
     """Embed under a bar on stderr, each medium noted in ``outcome`` and handed on as it ends."""
     results = client.embed_many(sources, on_progress=outcome.tell, **settings)
     with _Bar(total, client.usage, outcome) as bar, closing(results):
@@ -149,7 +149,7 @@ def embedded(
             yield done
 
 
-def check_failed(failed: Sequence[Done], ended: int) -> None:
+def check_failed(failed: Sequence[MediaResult], ended: int) -> None:
     """A setting that fits no medium is one mistake, not a failure of each.
 
     Args:
@@ -164,7 +164,7 @@ def check_failed(failed: Sequence[Done], ended: int) -> None:
         raise errors[0]
 
 
-def show_failed(failed: Sequence[Done]) -> None:
+def show_failed(failed: Sequence[MediaResult]) -> None:
     """Media that failed, with their reasons, on stderr; equal reasons once."""
     left, reasons = [], defaultdict[str, list[str]](list)
     for done in failed:
@@ -181,7 +181,7 @@ def show_failed(failed: Sequence[Done]) -> None:
         typer.echo(f"{len(left):,} media were left. The first: {spelled(str(left[0].error))}", err=True)
 
 
-def name_of(done: Done) -> str:
+def name_of(done: MediaResult) -> str:
     """What a medium is called: as it was listed, or as it was handed in."""
     return done.media.name if done.media else str(done.source)
 
@@ -244,7 +244,7 @@ def _question(plan: Plan, limits: Limits) -> str:
     return f"Start {started:,} media, for about {dollars(plan.total_usd)} USD?"
 
 
-def _is_left(done: Done) -> bool:
+def _is_left(done: MediaResult) -> bool:
     return isinstance(done.error, BudgetError) and done.error.exhausted
 
 

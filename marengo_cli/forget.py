@@ -11,8 +11,8 @@ from typing import Any
 import typer
 from rich.table import Column
 
-from bedrock_marengo import MarengoClient, MarengoError, Media, Receipt
-from bedrock_marengo.inputs import MediaLike, SourceLike
+from bedrock_marengo import DeletionReport, MarengoClient, MarengoError, Media
+from bedrock_marengo.contract.inputs import MediaLike, SourceLike
 from marengo_cli.terminal import agreed, apart, gigabytes, plain, print_json, print_table, waiting
 
 __all__ = ["run"]
@@ -26,7 +26,7 @@ class _Told:
     """What became of one medium."""
 
     name: str
-    receipt: Receipt | None = None
+    receipt: DeletionReport | None = None
     error: MarengoError | None = None
 
 
@@ -65,7 +65,7 @@ def _media(client: MarengoClient, sources: Iterable[SourceLike]) -> Iterator[Med
             yield source  # type: ignore[misc]
 
 
-def _each(forget: Callable[[MediaLike], Receipt], media: Iterable[MediaLike]) -> list[_Told]:
+def _each(forget: Callable[[MediaLike], DeletionReport], media: Iterable[MediaLike]) -> list[_Told]:
     def one(medium: MediaLike) -> _Told:
         name = medium.name if isinstance(medium, Media) else str(medium)
         try:
@@ -117,7 +117,7 @@ def _report(told: Iterable[_Told], dry_run: bool) -> dict[str, Any]:
     }
 
 
-def _fields(receipt: Receipt | None) -> dict[str, Any]:
+def _fields(receipt: DeletionReport | None) -> dict[str, Any]:
     if receipt is None:
         return {}
     return {name: value for name, value in asdict(receipt).items() if name not in ("dry_run", "segments")}

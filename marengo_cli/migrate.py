@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bedrock_marengo import ConfigurationError
-from bedrock_marengo.migration import Inventory, plan_migration
-from bedrock_marengo.migration import Plan as Todo
-from bedrock_marengo.plan import Plan
+from bedrock_marengo.embedding.plan import Plan
+from bedrock_marengo.search.migration import Inventory, plan_migration
+from bedrock_marengo.search.migration import Plan as Todo
 from langchain_marengo import MarengoEmbeddings
 from langchain_marengo.migrate import Migration, inventory
 from langchain_marengo.migrate import migrate as move_store
@@ -117,7 +117,7 @@ def run(move: Move, *, dry_run: bool, yes: bool, as_json: bool) -> int:
     held = inventory(move.old)
     if not as_json:
         show_held(held, move.old._collection_name)
-    todo = plan_migration(held, move.held(), move.embeddings.marengo.model_id)
+    todo = plan_migration(held, move.held(), move.embeddings.core.model_id)
     plan, as_held = price(move, todo)
     left = sorted(held.of(todo.model_id).keys() - todo.todo.keys())
     if left:
@@ -149,7 +149,7 @@ def price(move: Move, todo: Todo) -> tuple[Plan, Plan]:
 
     The second is another only where a length could not be read: then the last old segments' ends stand for all.
     """
-    client = move.embeddings.marengo
+    client = move.embeddings.core
     plan = client.plan(list(todo.todo), scopes=SCOPES)
     if not plan.unknown:
         return plan, plan
@@ -222,7 +222,7 @@ def report(move: Move, held: Inventory, plan: Plan, as_held: Plan, moved: Migrat
         },
         "other_rows": held.other,
         "plan": {
-            "model_id": move.embeddings.marengo.model_id,
+            "model_id": move.embeddings.core.model_id,
             "started": dict(plan.started),
             "joined": plan.joined,
             "reused": plan.reused,

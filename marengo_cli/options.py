@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from bedrock_marengo import InputError, Manifest, Prices, Segmentation
-from bedrock_marengo.inputs import SourceLike, kind_of_name, split_s3_uri
+from bedrock_marengo.contract.inputs import SourceLike, kind_of_name, split_s3_uri
 from marengo_cli.terminal import plain
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ InvokeModelId = Annotated[
 Stage = Annotated[
     str | None,
     typer.Option(
-        "--stage",
+        "--staging-s3-uri",
         metavar="S3_URI",
         help="S3 prefix in the model's region that media of other regions are copied to while their jobs run.",
         rich_help_panel=_AWS,
@@ -197,7 +197,7 @@ class Connection:
     endpoint_url: EndpointUrl = None
     s3_endpoint_url: S3EndpointUrl = None
     invoke_model_id: InvokeModelId = None
-    stage: Stage = None
+    staging_s3_uri: Stage = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,7 +270,7 @@ def connect(connection: Connection | None = None, *, model: str = "3.0", **setti
         endpoint_url=c.endpoint_url or None,
         s3_endpoint_url=c.s3_endpoint_url or None,
         invoke_model_id=c.invoke_model_id or None,
-        stage=c.stage or None,
+        staging_s3_uri=c.staging_s3_uri or None,
         **settings,
     )
 

@@ -17,32 +17,23 @@ import typer
 from rich.table import Column
 
 from bedrock_marengo import (
-    Done,
     InputError,
     Manifest,
     MarengoClient,
     MarengoError,
     Media,
+    MediaResult,
     NotEmbeddedError,
     Query,
     SegmentEmbeddings,
-    requests,
 )
-from bedrock_marengo.found import found_in
-from bedrock_marengo.inputs import SourceLike
-from bedrock_marengo.links import span
-from bedrock_marengo.search import (
-    Hit,
-    Moment,
-    SearchSettings,
-    cosines,
-    find_moments,
-    intent_weights,
-    shown,
-    tracks_of,
-    weights_of,
-)
-from bedrock_marengo.transcripts import Transcript
+from bedrock_marengo.contract import payloads
+from bedrock_marengo.contract.inputs import SourceLike
+from bedrock_marengo.search.citations import span
+from bedrock_marengo.search.fusion import Hit, Moment, SearchSettings, describe_query, find_moments
+from bedrock_marengo.search.results import results_from
+from bedrock_marengo.search.weights import cosines, intent_weights, tracks_of, weights_of
+from bedrock_marengo.words.captions import Transcript
 from marengo_cli.embed import Outcome, check_failed, embedded, name_of, show_failed
 from marengo_cli.options import names_in, numbers_in, sources_of
 from marengo_cli.terminal import apart, dollars, plain, print_json, print_table, waiting
@@ -118,8 +109,8 @@ class Search:
     media: dict[str, Media] = field(default_factory=dict)
     segments: int = 0
     kept: list[SegmentEmbeddings] = field(default_factory=list)
-    missing: list[Done] = field(default_factory=list)
-    failed: list[Done] = field(default_factory=list)
+    missing: list[MediaResult] = field(default_factory=list)
+    failed: list[MediaResult] = field(default_factory=list)
     vector: Vector | None = None
 
     @classmethod
@@ -130,13 +121,13 @@ class Search:
             InputError: An empty text, no such weights, or a setting that makes no sense.
         """
         if query.text is not None:
-            requests.text(client.model, query.text)
+            payloads.text(client.model, query.text)
         tracks, intent = tracks_of(client.model), weights == INTENT
         known = dict.fromkeys(tracks, 1.0) if intent else weights_of(_weights(weights), tracks)
         found = SearchSettings(weights=known, **settings)
         return cls(client=client, query=query, settings=found, intent=intent, keep=keep)
 
-    def add(self, done: Done) -> None:
+    def add(self, done: MediaResult) -> None:
         """Look at one medium."""
         try:
             found = done.segments
@@ -282,7 +273,7 @@ def _words(search: Search, moments: Iterable[Moment]) -> list[str]:
 def _html(search: Search, moments: Iterable[Moment], words: Iterable[str], note: str) -> str:
     from marengo_view import page  # an extra
 
-    hits = [replace(hit, words=said) for hit, said in zip(found_in(moments), words, strict=True)]
+    hits = [replace(hit, words=said) for hit, said in zip(results_from(moments), words, strict=True)]
     return page(
         hits,
         client=search.client,
@@ -328,7 +319,7 @@ def _report(
     search: Search, moments: Iterable[Moment], words: Iterable[str], local: bool, page: Page | None
 ) -> dict[str, Any]:
     return {
-        "query": shown(search.query),
+        "query": describe_query(search.query),
         "model_id": search.client.model_id,
         "stand_in": local,
         "moments": [

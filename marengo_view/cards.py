@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bedrock_marengo import InputError, MarengoClient, ServiceError
-from bedrock_marengo.found import Found, check_below, found_in, lies_below, names_of
-from bedrock_marengo.frames import check_width
-from bedrock_marengo.links import check_lifetime, span
-from bedrock_marengo.stopping import Stop, Threads
+from bedrock_marengo.aws.cancellation import CancellableExecutor, CancelToken
+from bedrock_marengo.s3.presign import check_lifetime
+from bedrock_marengo.search.citations import span
+from bedrock_marengo.search.results import SearchResult, check_allowed_prefixes, is_allowed, names_of, results_from
+from bedrock_marengo.validation import check_width
 from marengo_view.drawing import HasMarengo, View, client_of, draw
 
 __all__ = ["Card", "cards_of", "show"]
@@ -28,7 +29,7 @@ def show(
     inline: bool = False,
     expires_sec: int = 3600,
     width: int = 320,
-    below: Sequence[str] | None = None,
+    allowed_prefixes: Sequence[str] | None = None,
 ) -> View:
     """Hits as cards in a notebook: a player that starts at the moment, a thumbnail, the tracks that found it.
 
@@ -42,8 +43,8 @@ def show(
         inline: whether to put clips of at most 20 seconds into the output.
         expires_sec: how long presigned URLs work, at most 7 days and the credentials' own life.
         width: pixels of a player, 16 to 4096.
-        below: S3 folders and objects; only these media are read and signed. Give it where others can write to your
-            store, for a segment that they make up could name any object your credentials can read.
+        allowed_prefixes: S3 prefixes and objects; only these are read and signed. Set it if others can write to
+            your store, for a segment that they make up could name any object your credentials can read.
 
     Raises:
         bedrock_marengo.ConfigurationError: ``expires_sec`` is not 1 second to 7 days, or PyAV is not installed.
@@ -55,10 +56,12 @@ def show(
         show(retriever.invoke("a goal from a corner"), embeddings)
         ```
     """
-    core, found = client_of(client), found_in(hits)
+    core, found = client_of(client), results_from(hits)
     check_width(width)
     check_lifetime(expires_sec)
-    cards = cards_of(found, core, width=width, below=below, expires_sec=None if inline else expires_sec)
+    cards = cards_of(
+        found, core, width=width, allowed_prefixes=allowed_prefixes, expires_sec=None if inline else expires_sec
+    )
     return View(draw("cards.html", cards=cards, width=width, is_page=False))
 
 
@@ -68,7 +71,7 @@ class Card:
 
     number: int
     name: str
-    found: Found
+    found: SearchResult
     url: str = ""
     poster: str = ""
     note: str = ""
@@ -90,22 +93,22 @@ class Card:
 
 
 def cards_of(
-    found: Sequence[Found],
+    found: Sequence[SearchResult],
     client: MarengoClient,
     *,
     width: int,
-    below: Sequence[str] | None,
+    allowed_prefixes: Sequence[str] | None,
     expires_sec: int | None = None,
 ) -> list[Card]:
     """The cards, with clips in them, or with links that work for so many seconds.
 
     What can't be read leaves a card with a note.
     """
-    check_below(below)
+    check_allowed_prefixes(allowed_prefixes)
     names = names_of(hit.source for hit in found)
 
     def fill(card: Card) -> Card:
-        if not lies_below(card.found.source, below):
+        if not is_allowed(card.found.source, allowed_prefixes):
             return replace(card, note="Not shown: it does not lie below the prefixes given.")
         try:
             card = replace(card, url=_playable(client, card.found, width, expires_sec))
@@ -119,11 +122,11 @@ def cards_of(
         return replace(card, note=f"Its first {CLIP_SEC:g} seconds.") if is_cut and card.url else card
 
     # Many calls to S3, or as many clips as there are cores to make them.
-    with Threads(_AT_ONCE, "marengo-view", Stop()) as pool:
+    with CancellableExecutor(_AT_ONCE, "marengo-view", CancelToken()) as pool:
         return list(pool.map(fill, (Card(i, names[hit.source], hit) for i, hit in enumerate(found, start=1))))
 
 
-def _playable(client: MarengoClient, hit: Found, width: int, expires_sec: int | None) -> str:
+def _playable(client: MarengoClient, hit: SearchResult, width: int, expires_sec: int | None) -> str:
     if hit.media_type == "image":
         return ""
     if expires_sec is None:
@@ -134,7 +137,7 @@ def _playable(client: MarengoClient, hit: Found, width: int, expires_sec: int | 
     return client.playable_url(moment, expires_sec=expires_sec)
 
 
-def _poster(client: MarengoClient, hit: Found, width: int) -> str:
+def _poster(client: MarengoClient, hit: SearchResult, width: int) -> str:
     if hit.media_type == "audio":
         return ""
     # Twice the pixels, for screens that have them.

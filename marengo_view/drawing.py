@@ -8,8 +8,8 @@ from functools import cache
 from typing import Any, Protocol
 
 from bedrock_marengo import InputError, MarengoClient, SegmentEmbeddings
-from bedrock_marengo.checks import brief, many, valid_unicode
-from bedrock_marengo.links import clock
+from bedrock_marengo.search.citations import clock
+from bedrock_marengo.validation import require_many, short_repr, valid_unicode
 
 try:
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -26,7 +26,7 @@ class HasMarengo(Protocol):
     """LangChain's MarengoEmbeddings or LlamaIndex's MarengoEmbedding."""
 
     @property
-    def marengo(self) -> MarengoClient:
+    def core(self) -> MarengoClient:
         """The core's client."""
 
 
@@ -58,9 +58,9 @@ def client_of(client: MarengoClient | HasMarengo) -> MarengoClient:
     Raises:
         InputError: Neither.
     """
-    core = getattr(client, "marengo", client)
+    core = getattr(client, "core", client)
     if not isinstance(core, MarengoClient):
-        raise InputError(f"{brief(client)} is no client: give a MarengoClient, or a framework's embeddings.")
+        raise InputError(f"{short_repr(client)} is no client: give a MarengoClient, or a framework's embeddings.")
     return core
 
 
@@ -70,10 +70,10 @@ def all_of(segments: SegmentEmbeddings | Iterable[SegmentEmbeddings]) -> list[Se
     Raises:
         InputError: Something else.
     """
-    given = [segments] if isinstance(segments, SegmentEmbeddings) else list(many(segments, "This", "segments"))
+    given = [segments] if isinstance(segments, SegmentEmbeddings) else list(require_many(segments, "This", "segments"))
     for some in given:
         if not isinstance(some, SegmentEmbeddings):
-            raise InputError(f"{brief(some)} holds no segments with vectors: give what embed_media gives.")
+            raise InputError(f"{short_repr(some)} holds no segments with vectors: give what embed_media gives.")
     return given
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bedrock_marengo import InputError, Segment, SegmentEmbeddings
-from bedrock_marengo.found import names_of
-from bedrock_marengo.links import span
+from bedrock_marengo.search.citations import span
+from bedrock_marengo.search.results import names_of
 from marengo_view.drawing import View, all_of, draw
 
 __all__ = ["segment_map"]

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bedrock_marengo import MarengoClient, Query, Segment, SegmentEmbeddings
-from bedrock_marengo.found import Found, found_in
-from bedrock_marengo.search import shown
+from bedrock_marengo.search.fusion import describe_query
+from bedrock_marengo.search.results import SearchResult, results_from
 from marengo_view.cards import cards_of
 from marengo_view.drawing import HasMarengo, all_of, client_of, draw, source
 from marengo_view.timelines import chart_of
@@ -32,7 +32,7 @@ def page(
     segments: SegmentEmbeddings | Iterable[SegmentEmbeddings] = (),
     query_vector: npt.NDArray[np.float32] | None = None,
     note: str = "",
-    below: Sequence[str] | None = None,
+    allowed_prefixes: Sequence[str] | None = None,
 ) -> str:
     """A search as one HTML file to keep or send: players for the hits, a timeline of each source, for mouse and keys.
 
@@ -46,16 +46,16 @@ def page(
         segments: what was searched, for the timelines of the five best sources.
         query_vector: the query's, ``(dimension,)``; with ``segments`` and without it, the query is embedded.
         note: a sentence to put at the top.
-        below: S3 folders and objects; only these media are read. Give it where others can write to your store.
+        allowed_prefixes: S3 prefixes and objects; only these are read. Set it if others can write to your store.
 
     Raises:
         bedrock_marengo.ConfigurationError: PyAV is not installed.
         bedrock_marengo.InputError: No list of hits, no client, or a vector of another model than the segments'.
         bedrock_marengo.ServiceError: AWS refused the query.
     """
-    core, found = client_of(client), found_in(hits)
-    cards = cards_of(found, core, width=_WIDTH, below=below)
-    text = shown(query)
+    core, found = client_of(client), results_from(hits)
+    cards = cards_of(found, core, width=_WIDTH, allowed_prefixes=allowed_prefixes)
+    text = describe_query(query)
     searched = _searched(found, segments)
     if searched and query_vector is None:
         query_vector = core.embed_query(query)
@@ -79,7 +79,7 @@ def page(
 
 
 def _searched(
-    found: Sequence[Found], segments: SegmentEmbeddings | Iterable[SegmentEmbeddings]
+    found: Sequence[SearchResult], segments: SegmentEmbeddings | Iterable[SegmentEmbeddings]
 ) -> list[SegmentEmbeddings]:
     """What timelines are drawn of: the sources of the best hits that have clips, in their order."""
     best = list(dict.fromkeys(hit.source for hit in found))[:CHARTS]
@@ -87,6 +87,6 @@ def _searched(
     return sorted((some for some in drawn if "clip" in some.scope), key=lambda some: best.index(some.source))
 
 
-def _holds(hit: Found, segment: Segment) -> bool:
+def _holds(hit: SearchResult, segment: Segment) -> bool:
     middle = (segment.start_sec + segment.end_sec) / 2
     return hit.source == segment.source and hit.start_sec <= middle < hit.end_sec

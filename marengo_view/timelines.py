@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bedrock_marengo import InputError, MarengoClient, Query, Segment, SegmentEmbeddings
-from bedrock_marengo.links import fragment
-from bedrock_marengo.search import cosines, shown
+from bedrock_marengo.s3.presign import fragment
+from bedrock_marengo.search.fusion import describe_query
+from bedrock_marengo.search.weights import cosines
 from marengo_view.drawing import HasMarengo, View, all_of, client_of, draw
 
 __all__ = ["Chart", "chart_of", "timeline"]
@@ -68,7 +69,7 @@ def timeline(
     def href(segment: Segment) -> str:
         return f"{medium()}{fragment(segment)}" if link else ""
 
-    return View(draw("timeline.html", charts=[chart_of(shown(query), segments, vector, href)]))
+    return View(draw("timeline.html", charts=[chart_of(describe_query(query), segments, vector, href)]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,12 @@ import pytest
 from botocore.loaders import JSONFileLoader
 from hypothesis import HealthCheck, settings
 
+from bedrock_marengo import errors
+
 # Before numpy is imported: with workers on all cores, BLAS threads that spin cost five times the work.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from bedrock_marengo import MarengoClient, invoking
+from bedrock_marengo import MarengoClient
 
 VIDEO_SEC = 18.0
 
@@ -49,7 +51,7 @@ def _service_models_are_read_once():
 @pytest.fixture(autouse=True)
 def _warn_anew():
     """Warnings that come once a process come once a test."""
-    invoking._warned.clear()
+    errors._warned.clear()
 
 
 @pytest.fixture

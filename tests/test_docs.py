@@ -139,7 +139,7 @@ class TestOtherBlocks:
         json.loads(block.code)
 
     def test_the_request_json_of_the_docs_is_one(self):
-        from bedrock_marengo.identity import RequestFile
+        from bedrock_marengo.jobs.fingerprint import RequestFile
 
         [block] = [block for block in in_language("json") if block.page == "docs/segments.md"]
         assert RequestFile.decode(block.code.encode(), str(block)).attempt == 1
@@ -280,7 +280,7 @@ class World:
         store = Chroma(f"{self.local.bucket}-{model}", embeddings, collection_configuration=COSINE)
         own = {"metadata": lambda source: {"tenant": "acme"}, "show_progress": False}
         add_segments(store, MarengoLoader(self.videos, embeddings=embeddings, **own).load())
-        return {"client": embeddings.marengo, "embeddings": embeddings, "store": store}
+        return {"client": embeddings.core, "embeddings": embeddings, "store": store}
 
     def llama_index(self):
         """An embedding model, and an index that holds the videos' segments."""

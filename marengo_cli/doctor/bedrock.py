@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from bedrock_marengo import ConfigurationError, Prices
+from bedrock_marengo.contract.payloads import encode, text
+from bedrock_marengo.contract.responses import read_vector
 from bedrock_marengo.errors import OutputError, error_code, error_message
-from bedrock_marengo.replies import read_vector
-from bedrock_marengo.requests import encode, text
 from marengo_cli.doctor.context import Context, bucket_of
 from marengo_cli.doctor.findings import SUBSCRIBE, Answer, Finding, State, ask, refused
 

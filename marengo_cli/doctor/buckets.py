@@ -7,9 +7,9 @@ from typing import Any
 from uuid import uuid4
 
 from bedrock_marengo import ConfigurationError, MediaNotFoundError, ServiceError
+from bedrock_marengo.contract.inputs import kind_of_name, split_s3_uri
 from bedrock_marengo.errors import error_code, http_status
-from bedrock_marengo.inputs import kind_of_name, split_s3_uri
-from bedrock_marengo.sources import ARCHIVED
+from bedrock_marengo.s3.listing import ARCHIVED
 from marengo_cli.doctor.context import Context, bucket_of
 from marengo_cli.doctor.findings import Finding, State, ask, refused, worst
 
@@ -28,7 +28,9 @@ def places(context: Context) -> Finding:
     if not context.buckets:
         return _NO_BUCKET
     found = (_place(context, bucket) for bucket in context.buckets)
-    where = "there; what is elsewhere goes through the stage" if context.stage else "there, in the model's region"
+    where = (
+        "there; what is elsewhere goes through the stage" if context.staging_s3_uri else "there, in the model's region"
+    )
     return worst(found, f"{', '.join(context.buckets)}: {where}.")
 
 
@@ -79,7 +81,7 @@ def key(context: Context) -> Finding:
 
 
 def _place(context: Context, bucket: str) -> Finding:
-    may_be_elsewhere = context.stage is not None and bucket not in map(bucket_of, context.written)
+    may_be_elsewhere = context.staging_s3_uri is not None and bucket not in map(bucket_of, context.written)
     try:
         (context.aws.is_elsewhere if may_be_elsewhere else context.aws.check_bucket)(bucket)
     except MediaNotFoundError as error:
@@ -165,6 +167,6 @@ def _written(context: Context, below: str, **encryption: str) -> Finding:
             return refused(answer.error, f"{operation} {uri}", f"s3:{operation}", resource)
     if gone.error is not None:
         finding = refused(gone.error, f"DeleteObject {uri}", "s3:DeleteObject", resource)
-        fix = f"{finding.fix} marengo forget and --stage need it. {uri} is left there: delete it."
+        fix = f"{finding.fix} marengo forget and --staging-s3-uri need it. {uri} is left there: delete it."
         return replace(finding, state=State.WARNING, fix=fix)
     return Finding(State.OK, f"{below}: written, read and deleted{' with the key' if encryption else ''}.")

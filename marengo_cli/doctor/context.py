@@ -11,9 +11,9 @@ from typing import Any
 
 from botocore.config import Config
 
-from bedrock_marengo.aws import Aws
-from bedrock_marengo.inputs import split_s3_uri
-from bedrock_marengo.models import Model
+from bedrock_marengo.aws.session import Aws
+from bedrock_marengo.contract.inputs import split_s3_uri
+from bedrock_marengo.contract.models import Model
 from marengo_cli.doctor.findings import Answer, ask
 from marengo_cli.doctor.policy import least_policy
 
@@ -35,7 +35,7 @@ class Context:
         invoke_model_id: the ID that InvokeModel gets, where the user names one.
         sources: S3 URIs of objects and prefixes, perhaps none.
         output: the output prefix, ending in a slash.
-        stage: the prefix that media of other regions are copied to, ending in a slash.
+        staging_s3_uri: the prefix that media of other regions are copied to, ending in a slash.
         kms_key_id: ARN of the key that outputs are encrypted with.
         invoke: whether one text may be paid for.
         today: this machine's date.
@@ -50,7 +50,7 @@ class Context:
     invoke_model_id: str | None = None
     sources: Sequence[str] = ()
     output: str | None = None
-    stage: str | None = None
+    staging_s3_uri: str | None = None
     kms_key_id: str | None = None
     invoke: bool = False
     today: Callable[[], date] = lambda: datetime.now(UTC).date()
@@ -88,7 +88,7 @@ class Context:
     @property
     def written(self) -> list[str]:
         """The prefixes that are written to."""
-        return [uri for uri in (self.output, self.stage) if uri]
+        return [uri for uri in (self.output, self.staging_s3_uri) if uri]
 
     @property
     def buckets(self) -> list[str]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from bedrock_marengo.inputs import split_s3_uri
-from bedrock_marengo.models import Model
+from bedrock_marengo.contract.inputs import split_s3_uri
+from bedrock_marengo.contract.models import Model
 
 __all__ = ["least_policy"]
 

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from bedrock_marengo import ConfigurationError, Prices
-from bedrock_marengo.aws import Aws, AwsSettings
-from bedrock_marengo.inputs import split_s3_uri
-from bedrock_marengo.models import find_model
+from bedrock_marengo.aws.session import Aws, AwsSettings
+from bedrock_marengo.contract.inputs import split_s3_uri
+from bedrock_marengo.contract.models import find_model
 from bedrock_marengo.settings import KMS_KEY
 from marengo_cli.doctor.context import CONFIG, Context
 from marengo_cli.doctor.findings import Finding, State
@@ -47,7 +47,7 @@ def context_of(
         InputError: Not an S3 URI.
     """
     chosen, profile = find_model(model)
-    for uri in (*sources, *(uri for uri in (connection.output_s3_uri, connection.stage) if uri)):
+    for uri in (*sources, *(uri for uri in (connection.output_s3_uri, connection.staging_s3_uri) if uri)):
         split_s3_uri(uri)
     if kms_key_id and not KMS_KEY.fullmatch(kms_key_id):
         raise ConfigurationError(
@@ -67,7 +67,7 @@ def context_of(
         invoke_model_id=connection.invoke_model_id or profile,
         sources=sources,
         output=_prefix(connection.output_s3_uri),
-        stage=_prefix(connection.stage),
+        staging_s3_uri=_prefix(connection.staging_s3_uri),
         kms_key_id=kms_key_id or None,
         invoke=invoke,
     )

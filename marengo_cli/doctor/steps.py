@@ -55,7 +55,12 @@ STEPS = (
     Step("invoke", bedrock.invoke, ("access",), "See what AWS says; --invoke embeds one text, which tells for sure."),
     Step("start", bedrock.start, ("access",), "See what AWS says; --invoke embeds one text, which tells more."),
     Step("jobs", bedrock.jobs, ("identity",), "Allow bedrock:ListAsyncInvokes and bedrock:GetAsyncInvoke."),
-    Step("buckets", buckets.places, ("identity",), "Name buckets that exist in the model's region, or give --stage."),
+    Step(
+        "buckets",
+        buckets.places,
+        ("identity",),
+        "Name buckets that exist in the model's region, or give --staging-s3-uri.",
+    ),
     Step("owner", buckets.owner, ("buckets",), "Give --bucket-owner, the account that owns the buckets."),
     Step("input list", buckets.listing, ("buckets",), "Allow s3:ListBucket on the sources' buckets."),
     Step("input read", buckets.reading, ("input list",), "Allow s3:GetObject on the sources."),

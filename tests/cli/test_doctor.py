@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bedrock_marengo import MarengoClient
-from bedrock_marengo.models import MODELS
+from bedrock_marengo.contract.models import MODELS
 from marengo_cli.app import app
 from marengo_cli.doctor import context_of
 from marengo_cli.doctor.policy import least_policy
@@ -138,7 +138,7 @@ def test_the_stage_is_written_to_and_media_may_be_elsewhere(local, examined):
     there = f"s3://{local.bucket}-eu/"
     assert examined(source=there)["buckets"].state == "failed"
     local.calls.reset()
-    found = examined(source=there, stage=f"s3://{local.bucket}/stage")
+    found = examined(source=there, staging_s3_uri=f"s3://{local.bucket}/stage")
     assert {finding.state for finding in found.values()} == {"ok"}
     assert local.calls["s3:PutObject"] == 2
 
@@ -676,7 +676,7 @@ def test_the_least_policy_is_enough_and_no_more(local, run):
             assert not [done.error for done in client.embed_many(media) if done.error]
         client.start(f"{source}match.mp4", scopes=["clip"]).status()
         client.forget(f"{source}match.mp4")
-    run(stage=written)
+    run(staging_s3_uri=written)
     statements = policy(read=[source], written=[local.output_s3_uri, written]).values()
     used = set()
     for action, resource, prefix in filter(None, map(needed, local.calls)):

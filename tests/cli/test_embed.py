@@ -212,7 +212,7 @@ class TestMistakes:
             (["nowhere.mp4"], "'nowhere.mp4': no such file or folder"),
             (["s3:/bucket/videos/"], "s3://bucket/prefix/"),
             (["s3://bucket/videos"], "end it with '/'"),
-            (["s3:///videos/"], "is no S3 URI"),
+            (["s3:///videos/"], "is not an S3 URI"),
             (["{bucket}", "--segmentation", "shots"], "--segmentation 'shots': give fixed:SECONDS"),
             (["{bucket}", "--segmentation", "fixed:99"], "from 1 to 10"),
             (["{bucket}", "--options", "smell"], "no option 'smell'"),

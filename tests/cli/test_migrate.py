@@ -10,7 +10,7 @@ from langchain_core.documents import Document
 from typer.testing import CliRunner
 
 from bedrock_marengo import MarengoClient, Segment
-from bedrock_marengo.models import MODELS
+from bedrock_marengo.contract.models import MODELS
 from langchain_marengo import MarengoEmbeddings, MarengoLoader, add_segments
 from langchain_marengo.migrate import inventory
 from marengo_cli.app import app

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bedrock_marengo import Segment
-from bedrock_marengo.search import Hit, SearchSettings, cosines, find_moments
+from bedrock_marengo.search.fusion import Hit, SearchSettings, find_moments
+from bedrock_marengo.search.weights import cosines
 from marengo_local import Fault
 
 REEL = Path(__file__).parents[2] / "marengo_local/marengo_local/reel"

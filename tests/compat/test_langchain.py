@@ -24,7 +24,7 @@ from langchain_marengo import (
 def embeddings(options):
     embeddings = MarengoEmbeddings(**options)
     yield embeddings
-    embeddings.marengo.close()
+    embeddings.core.close()
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from llama_index_marengo import (
 def embed_model(options):
     embed_model = MarengoEmbedding(**options)
     yield embed_model
-    embed_model.marengo.close()
+    embed_model.core.close()
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import time
 import pytest
 
 from bedrock_marengo import InputError, JobError, MarengoWarning
-from bedrock_marengo.pacing import PROBE_ROUNDS, Starts
-from bedrock_marengo.stopping import Stop
+from bedrock_marengo.aws.cancellation import CancelToken
+from bedrock_marengo.aws.start_rate import PROBE_ROUNDS, StartLimiter
 from marengo_local import Fault
 
 CONTROL = ("StartAsyncInvoke", "GetAsyncInvoke", "ListAsyncInvokes")
@@ -94,7 +94,7 @@ class TestQuotas:
         assert all_good(client.embed_many(bucket)) and len(local.jobs) == 24
 
     def test_starts_rise_until_throttled_and_then_slow_down(self):
-        starts = Starts()
+        starts = StartLimiter()
         before = starts._per_sec
         for _ in range(5):
             starts._started(waited=True)
@@ -110,9 +110,9 @@ class TestQuotas:
         assert starts._per_sec == slow
 
     def test_the_ceiling_is_what_runs_when_the_quota_says_no_and_rises_slowly(self):
-        starts = Starts(max_per_sec=1e9)
+        starts = StartLimiter(max_per_sec=1e9)
         for _ in range(5):
-            starts.call(lambda: None, "a medium", hold=True, stopped=Stop())
+            starts.call(lambda: None, "a medium", hold=True, stopped=CancelToken())
         starts._full()
         assert starts._ceiling == 5
         for _ in range(PROBE_ROUNDS * 5 - 1):
@@ -122,7 +122,7 @@ class TestQuotas:
         assert starts._ceiling == 6
 
     def test_starts_a_second_can_be_capped(self):
-        starts = Starts(max_per_sec=2.0)
+        starts = StartLimiter(max_per_sec=2.0)
         for _ in range(100):
             starts._started(waited=True)
         assert starts._per_sec == 2.0

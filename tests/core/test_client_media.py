@@ -20,8 +20,8 @@ from bedrock_marengo import (
     Segmentation,
     SegmentNotFoundError,
     ServiceError,
-    jobs,
 )
+from bedrock_marengo.jobs import runner
 from marengo_local import Fault
 
 PASSING = "An internal error occurred. Please try again."
@@ -230,7 +230,7 @@ def test_a_final_failure_is_not_paid_again_without_force(client, connect, local,
     local.faults = [Fault(op="Job", error="x", message=FINAL, times=1)]
     with pytest.raises(JobError, match=FINAL) as caught:
         client.embed_media(video)
-    assert caught.value.source == video and caught.value.arn and not caught.value.passing
+    assert caught.value.source == video and caught.value.arn and not caught.value.transient
     with pytest.raises(JobError, match=rf"failed before, attempt 1 of 3: {FINAL}.*force=True"):
         connect().embed_media(video)
     assert starts(local) == 1
@@ -321,7 +321,7 @@ def test_an_output_may_appear_late(client, local, video):
 
 
 def test_an_output_that_never_appears(client, local, video, monkeypatch):
-    monkeypatch.setattr(jobs, "_LATE_SEC", 0.0)
+    monkeypatch.setattr(runner, "_LATE_SEC", 0.0)
     local.mutate_output = lambda rows: None
     with pytest.raises(OutputError, match=r"is Completed, but .* has no output"):
         client.embed_media(video)

@@ -10,15 +10,7 @@ import boto3
 import numpy as np
 import pytest
 
-from bedrock_marengo import (
-    ConfigurationError,
-    InputError,
-    MarengoClient,
-    MarengoWarning,
-    Media,
-    Query,
-    ServiceError,
-)
+from bedrock_marengo import ConfigurationError, InputError, MarengoClient, MarengoWarning, Media, Query, ServiceError
 from marengo_local import Fault
 
 LONG = "a long story about dogs " * 200
@@ -155,7 +147,7 @@ def test_a_wrong_setting_is_refused_at_once():
     ]:
         with pytest.raises(ConfigurationError, match=said):
             MarengoClient(**settings)
-    with pytest.raises(InputError, match="no S3 URI"):
+    with pytest.raises(InputError, match="not an S3 URI"):
         MarengoClient(output_s3_uri="bucket/marengo")
 
 
@@ -327,7 +319,7 @@ def test_what_does_not_pass_stops_at_once(connect, local, error, advice):
 
 
 def test_a_failure_that_does_not_pass_in_time_is_told(connect, local, monkeypatch):
-    monkeypatch.setattr("bedrock_marengo.pacing.backoff_sec", lambda _: 0.0)
+    monkeypatch.setattr("bedrock_marengo.aws.retries.backoff_sec", lambda _: 0.0)
     local.faults = [Fault(op="InvokeModel", error="ServiceUnavailableException")]
     with pytest.raises(ServiceError, match="ServiceUnavailableException"):
         connect().embed_text("a")
@@ -335,7 +327,7 @@ def test_a_failure_that_does_not_pass_in_time_is_told(connect, local, monkeypatc
 
 
 def test_nothing_answers(connect, monkeypatch):
-    monkeypatch.setattr("bedrock_marengo.pacing.backoff_sec", lambda _: 0.0)
+    monkeypatch.setattr("bedrock_marengo.aws.retries.backoff_sec", lambda _: 0.0)
     with pytest.raises(ServiceError, match=r"EndpointConnectionError.*check region_name, endpoint_url"):
         connect(endpoint_url="http://127.0.0.1:1").embed_text("a")
 

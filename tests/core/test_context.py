@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bedrock_marengo import InputError, MarengoWarning, Segment
-from bedrock_marengo.context import moment_parts, moment_text
-from bedrock_marengo.found import Found
+from bedrock_marengo.search.prompt import moment_parts, moment_text
+from bedrock_marengo.search.results import SearchResult
 from marengo_local import Fault
 
 from ..films import film, number_in, pixels_in
@@ -23,7 +23,7 @@ MOMENT = re.compile(r"\[(\d+)\] ")
 
 def found(source="s3://bucket/match.mp4", start_sec=6.0, end_sec=12.0, words="", kind="video"):
     segment = Segment(source, start_sec, end_sec, "visual", "clip", JOB)
-    return Found(segment=segment, start_sec=start_sec, end_sec=end_sec, media_type=kind, words=words)
+    return SearchResult(segment=segment, start_sec=start_sec, end_sec=end_sec, media_type=kind, words=words)
 
 
 class TestText:
@@ -177,13 +177,13 @@ class TestParts:
     def test_only_media_below_are_read(self, client, local, match):
         secret = local.put(film(), "secret/match.mp4")
         local.calls.reset()
-        parts = moment_parts(client, [found(secret), found(match, 0.0, 2.0)], below=[match])
+        parts = moment_parts(client, [found(secret), found(match, 0.0, 2.0)], allowed_prefixes=[match])
         assert [type(part) for part in parts] == [str, str, bytes]
         assert {call.body["key"] for call in local.calls.of("s3:GetObject")} == {"match.mp4"}
 
     def test_the_frames_that_others_may_not_have_go_to_the_rest(self, client, match):
         moments = [found("s3://secret/a.mp4"), found(match, 0.0, 2.0)]
-        assert len(self.numbers(moment_parts(client, moments, max_frames=1, below=[match]))) == 1
+        assert len(self.numbers(moment_parts(client, moments, max_frames=1, allowed_prefixes=[match]))) == 1
 
     @pytest.mark.parametrize(
         ("settings", "said"),
@@ -194,7 +194,7 @@ class TestParts:
             ({"frames_per_moment": True}, "frames_per_moment=True"),
             ({"width": 5}, "width=5: give 16 to 4096 pixels"),
             ({"max_chars": 5}, "max_chars=5: there is no room"),
-            ({"below": "s3://bucket/"}, "takes many S3 prefixes"),
+            ({"allowed_prefixes": "s3://bucket/"}, "takes many S3 prefixes"),
         ],
     )
     def test_settings_that_make_no_sense(self, client, local, settings, said):

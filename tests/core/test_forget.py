@@ -5,7 +5,8 @@ import functools
 import numpy as np
 import pytest
 
-from bedrock_marengo import InputError, SegmentNotFoundError, ServiceError, jobs
+from bedrock_marengo import InputError, SegmentNotFoundError, ServiceError
+from bedrock_marengo.jobs import runner
 from marengo_local import Fault
 
 
@@ -46,7 +47,7 @@ def test_a_source_that_is_gone(client, local, others, video):
 
 def test_a_forgotten_source_can_be_embedded_again(client, local, video, monkeypatch):
     # Bedrock still knows the first attempt's token, and answers with a job whose output is gone.
-    monkeypatch.setattr(jobs, "_LATE_SEC", 0.1)
+    monkeypatch.setattr(runner, "_LATE_SEC", 0.1)
     first = client.embed_media(video)
     client.forget(video)
     assert np.array_equal(client.embed_media(video).vectors, first.vectors)
@@ -70,7 +71,7 @@ def test_a_file_that_is_gone(client, tmp_path):
 
 
 def test_copies_in_the_stage(connect, local, video):
-    client = connect(stage=f"s3://{local.bucket}/stage/")
+    client = connect(staging_s3_uri=f"s3://{local.bucket}/stage/")
     local.put(b"copy", client._stage.prefix_of(video).split("/", 3)[3] + "0123.mp4")
     local.put(b"copy", "stage/another/0123.mp4")
     receipt = client.forget(video)
@@ -114,7 +115,7 @@ def test_a_store_that_fails_keeps_the_vectors(client, local, video):
 
 
 def test_more_than_one_call_deletes(client, local, video, monkeypatch):
-    monkeypatch.setattr("bedrock_marengo.forgetting._BATCH", 2)
+    monkeypatch.setattr("bedrock_marengo.jobs.cleanup._BATCH", 2)
     client.embed_media(video)
     client.embed_media(video, scopes=["clip"])
     assert len(client.forget(video).uris) == 6 and keys(local) == ["match.mp4"]

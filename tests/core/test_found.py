@@ -11,8 +11,8 @@ from langchain_core.documents import Document
 from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
 
 from bedrock_marengo import InputError, Segment
-from bedrock_marengo.found import check_below, found_in, lies_below, names_of
-from bedrock_marengo.search import Hit, SearchSettings, find_moments
+from bedrock_marengo.search.fusion import Hit, SearchSettings, find_moments
+from bedrock_marengo.search.results import check_allowed_prefixes, is_allowed, names_of, results_from
 
 JOB = "3fa9c1d27b041e55"
 SEGMENT = Segment("s3://bucket/match.mp4", 6.0, 12.0, "visual", "clip", JOB)
@@ -42,7 +42,7 @@ class TestShapes:
         ],
     )
     def test_a_segment_of_either_framework(self, hit, score):
-        [found] = found_in([hit])
+        [found] = results_from([hit])
         assert (found.segment, found.start_sec, found.end_sec, found.words) == (SEGMENT, 6.0, 12.0, "He shoots")
         assert (found.source, found.name, found.media_type) == (SEGMENT.source, "match.mp4", "video")
         assert found.score == score
@@ -51,13 +51,13 @@ class TestShapes:
 
     @pytest.mark.parametrize("hit", [document(MOMENT), NodeWithScore(node=node(MOMENT), score=0.03)])
     def test_a_moment_of_either_retriever(self, hit):
-        [found] = found_in([hit])
+        [found] = results_from([hit])
         assert (found.start_sec, found.end_sec, found.score, found.tracks) == (0.0, 12.0, 0.03, {"audio": 0.2})
 
     def test_the_cores_own(self):
         hit = Hit(SEGMENT, 0.12)
         [moment] = find_moments([hit], SearchSettings(weights={"visual": 1.0}))
-        found = found_in([moment, hit, SEGMENT, found_in([SEGMENT])[0]])
+        found = results_from([moment, hit, SEGMENT, results_from([SEGMENT])[0]])
         assert [one.segment for one in found] == [SEGMENT] * 4
         assert [one.tracks for one in found] == [{"visual": 0.12}, {"visual": 0.12}, {"visual": None}, {"visual": None}]
         assert [one.score for one in found] == [moment.score, 0.12, None, None]
@@ -76,24 +76,24 @@ class TestShapes:
             SEGMENT.uri,
             object(),
         ]
-        found = found_in(iter([document(), *foreign, document(segment=other)]))
+        found = results_from(iter([document(), *foreign, document(segment=other)]))
         assert [one.segment for one in found] == [SEGMENT, other]
 
     def test_an_image(self):
         image = Segment("s3://bucket/goal.jpg", 0.0, 0.0, "image", "clip", JOB)
-        assert found_in([document({}, segment=image)])[0].media_type == "image"
+        assert results_from([document({}, segment=image)])[0].media_type == "image"
 
     @pytest.mark.parametrize(
-        "one", [document(), node(), NodeWithScore(node=node()), SEGMENT, Hit(SEGMENT, 0.1), found_in([SEGMENT])[0]]
+        "one", [document(), node(), NodeWithScore(node=node()), SEGMENT, Hit(SEGMENT, 0.1), results_from([SEGMENT])[0]]
     )
     def test_one_in_place_of_many_is_refused(self, one):
         with pytest.raises(InputError, match="give a list, even of one"):
-            found_in(one)
+            results_from(one)
 
     @pytest.mark.parametrize("nothing", [None, 7, "text", b"bytes", {"a": 1}, SimpleNamespace()])
     def test_what_holds_no_hits_is_refused(self, nothing):
         with pytest.raises(InputError, match="takes many hits"):
-            found_in(nothing)
+            results_from(nothing)
 
 
 class TestWhatSomebodyWrote:
@@ -115,34 +115,34 @@ class TestWhatSomebodyWrote:
         ],
     )
     def test_times_that_are_none_are_the_segments_own(self, times):
-        [found] = found_in([document({**METADATA, **times})])
+        [found] = results_from([document({**METADATA, **times})])
         assert (found.start_sec, found.end_sec) == (6.0, 12.0)
 
     @pytest.mark.parametrize("tracks", ["7", 7, None, [], {}, {"<b>": {"score": 1}}, {"a b": {"score": 1}}, {7: {}}])
     def test_tracks_that_are_none(self, tracks):
-        assert found_in([document({**METADATA, "tracks": tracks})])[0].tracks == {"visual": None}
+        assert results_from([document({**METADATA, "tracks": tracks})])[0].tracks == {"visual": None}
 
     def test_scores_that_are_none(self):
         wrong = [None, "0.1", float("nan"), float("inf"), {}, [], True, 10**400, Decimal("0.1")]
         for score in wrong:
-            [found] = found_in(
+            [found] = results_from(
                 [(document({**METADATA, "tracks": {"audio": {"score": score}, "visual": score}}), score)]
             )
             assert (found.score, found.tracks) == (None, {"audio": None, "visual": None})
 
     def test_a_score_in_a_users_own_metadata_is_not_the_searchs(self):
-        assert found_in([document({**METADATA, "score": 5})])[0].score is None
+        assert results_from([document({**METADATA, "score": 5})])[0].score is None
 
     @pytest.mark.parametrize("kind", ["film", None, 7, ["video"], {}])
     def test_a_kind_that_is_none_is_guessed(self, kind):
-        assert found_in([document({**METADATA, "media_type": kind})])[0].media_type == "video"
+        assert results_from([document({**METADATA, "media_type": kind})])[0].media_type == "video"
 
     def test_metadata_that_are_none(self):
         shape = SimpleNamespace(page_content=SEGMENT.uri, metadata="none")
-        assert found_in([shape])[0].segment == SEGMENT
+        assert results_from([shape])[0].segment == SEGMENT
 
     def test_half_a_surrogate_pair_can_still_be_sent(self):
-        assert found_in([document(words="goal \ud83d!")])[0].words == "goal ?!"
+        assert results_from([document(words="goal \ud83d!")])[0].words == "goal ?!"
 
     @given(
         st.dictionaries(
@@ -159,7 +159,7 @@ class TestWhatSomebodyWrote:
         st.none() | st.floats() | st.text(max_size=3),
     )
     def test_nothing_breaks_it(self, metadata, score):
-        [found] = found_in([(SimpleNamespace(page_content=SEGMENT.uri, metadata=metadata), score)])
+        [found] = results_from([(SimpleNamespace(page_content=SEGMENT.uri, metadata=metadata), score)])
         assert 0 <= found.start_sec <= found.end_sec < 1e7
         assert found.media_type in ("video", "audio", "image")
         assert all(cosine is None or abs(cosine) < 1e30 for cosine in [found.score, *found.tracks.values()])
@@ -193,13 +193,13 @@ class TestBelow:
         ],
     )
     def test_what_lies_below(self, source, below, lies):
-        assert lies_below(source, below) is lies
+        assert is_allowed(source, below) is lies
 
     @pytest.mark.parametrize("below", ["s3://bucket/", "s", 7, ["bucket/videos/"], ["s"], [None], [""], ["s3://"]])
     def test_what_is_no_prefix_is_refused(self, below):
-        with pytest.raises(InputError, match=r"S3 prefixes|is no S3 URI"):
-            check_below(below)
+        with pytest.raises(InputError, match=r"S3 prefixes|is not an S3 URI"):
+            check_allowed_prefixes(below)
 
     def test_none_is_fine(self):
-        check_below(None)
-        check_below([])
+        check_allowed_prefixes(None)
+        check_allowed_prefixes([])

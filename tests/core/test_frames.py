@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from bedrock_marengo import ConfigurationError, InputError, MarengoClient, MarengoError, Media, ServiceError
-from bedrock_marengo.containers import BLOCK_BYTES
-from bedrock_marengo.durations import duration_of
+from bedrock_marengo.media.containers import BLOCK_BYTES
+from bedrock_marengo.media.durations import duration_of
 from marengo_local import Fault
 
 from ..films import HZ, beeps_in, film, frames_in, number_in, pixels_in, sound_in
@@ -471,8 +471,8 @@ find_spec = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == "av" else find_spec(name, *rest)
 
 from bedrock_marengo import ConfigurationError, MarengoClient, Segment
-from bedrock_marengo.context import moment_parts
-from bedrock_marengo.found import found_in
+from bedrock_marengo.search.prompt import moment_parts
+from bedrock_marengo.search.results import results_from
 from marengo_view import show
 
 segment = Segment("s3://bucket/match.mp4", 0.0, 6.0, "visual", "clip", "3fa9c1d27b041e55")
@@ -480,7 +480,7 @@ client = MarengoClient(region_name="us-east-1", aws_access_key_id="a", aws_secre
 for call in (
     lambda: client.frames(segment.source, [0]),
     lambda: client.clip(segment.source, 0, 1),
-    lambda: moment_parts(client, found_in([segment])),
+    lambda: moment_parts(client, results_from([segment])),
     lambda: show([segment], client),
 ):
     try:

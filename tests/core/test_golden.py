@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from bedrock_marengo import Segment, Segmentation, SegmentEmbeddings
-from bedrock_marengo.identity import FORMAT, RequestFile, SourceIdentity, fingerprint, token, work_prefix
-from bedrock_marengo.models import MODELS
-from bedrock_marengo.requests import MediaRequest, s3_location
+from bedrock_marengo.contract.models import MODELS
+from bedrock_marengo.contract.payloads import MediaRequest, s3_location
+from bedrock_marengo.jobs.fingerprint import FORMAT, RequestFile, fingerprint, token, work_prefix
+from bedrock_marengo.s3.object_version import SourceIdentity
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

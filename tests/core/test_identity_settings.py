@@ -5,13 +5,13 @@ import datetime
 import pytest
 
 from bedrock_marengo import ConfigurationError, InputError, ServiceError
-from bedrock_marengo.aws import Aws, AwsSettings
-from bedrock_marengo.checksums import identified
-from bedrock_marengo.identity import SourceIdentity, fingerprint, work_prefix
-from bedrock_marengo.inputs import Media
-from bedrock_marengo.models import MODELS
-from bedrock_marengo.requests import MediaRequest
-from bedrock_marengo.sources import locate
+from bedrock_marengo.aws.session import Aws, AwsSettings
+from bedrock_marengo.contract.inputs import Media
+from bedrock_marengo.contract.models import MODELS
+from bedrock_marengo.contract.payloads import MediaRequest
+from bedrock_marengo.jobs.fingerprint import fingerprint, work_prefix
+from bedrock_marengo.s3.listing import locate
+from bedrock_marengo.s3.object_version import SourceIdentity, object_version
 from marengo_local import Fault
 
 
@@ -60,10 +60,10 @@ def test_the_best_checksum_is_taken(aws, local):
 def test_no_checksum_and_no_answer(aws, local, video, monkeypatch):
     source = SourceIdentity(video, 7, "e")
     with pytest.raises(InputError, match=r"identity= gave None for 's3://"):
-        identified(aws, source, lambda _: None)
+        object_version(aws, source, lambda _: None)
     local.faults = [Fault("s3:HeadObject", error="AccessDenied")]
     with pytest.raises(ServiceError, match="HeadObject"):
-        identified(aws, source, "checksum")
+        object_version(aws, source, "checksum")
     with pytest.raises(ConfigurationError, match="give 'etag', 'checksum' or a callable"):
         _client(local, identity="md5")
 

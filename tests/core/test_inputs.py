@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from bedrock_marengo import InputError, Media, Query, Segmentation
-from bedrock_marengo.inputs import split_s3_uri
+from bedrock_marengo.contract.inputs import split_s3_uri
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,10 @@ def test_the_first_bytes_say_the_kind(head, kind):
         (lambda: Media.from_s3("s3://bucket/"), "names no object"),
         (lambda: Media.from_s3("s3://bucket"), "names no object"),
         (lambda: Media.from_s3("s3://bucket/folder/"), "names no object"),
-        (lambda: Media.from_s3("s3:///a.mp4"), "no S3 URI"),
-        (lambda: Media.from_s3("S3://bucket/a.mp4"), "no S3 URI"),
-        (lambda: Media.from_s3("https://bucket/a.mp4"), "no S3 URI"),
-        (lambda: Media.from_s3(None), "no S3 URI"),
+        (lambda: Media.from_s3("s3:///a.mp4"), "not an S3 URI"),
+        (lambda: Media.from_s3("S3://bucket/a.mp4"), "not an S3 URI"),
+        (lambda: Media.from_s3("https://bucket/a.mp4"), "not an S3 URI"),
+        (lambda: Media.from_s3(None), "not an S3 URI"),
         (lambda: Media.from_s3("s3://bucket/\ud800.mp4"), "surrogate"),
         (lambda: Media.from_path("/nowhere/a.mp4"), "No file"),
         (lambda: Media.from_path("/"), "No file"),

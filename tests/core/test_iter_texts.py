@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from bedrock_marengo import InputError, ServiceError
-from bedrock_marengo.aws import Aws, AwsSettings
-from bedrock_marengo.invoking import Invoker
-from bedrock_marengo.models import MODELS
-from bedrock_marengo.pacing import Gate
+from bedrock_marengo.aws.retries import RetryLimiter
+from bedrock_marengo.aws.session import Aws, AwsSettings
+from bedrock_marengo.contract.models import MODELS
+from bedrock_marengo.embedding.invoke import Invoker
 from marengo_local import Fault
 
 
@@ -48,7 +48,7 @@ def test_memory_is_bounded():
         for taken in range(1, 20_001):
             yield f"text {taken}"
 
-    invoker = Echo(Aws(AwsSettings()), Gate(4), MODELS["3.0"])
+    invoker = Echo(Aws(AwsSettings()), RetryLimiter(4), MODELS["3.0"])
     ahead = 0
     with ThreadPoolExecutor(4) as threads:
         tracemalloc.start()

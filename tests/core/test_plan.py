@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from bedrock_marengo import BudgetError, ConfigurationError, InputError, Media, Prices, Segmentation
-from bedrock_marengo.aws import Aws, AwsSettings
-from bedrock_marengo.durations import duration_of, requested_sec
-from bedrock_marengo.models import MODELS
-from bedrock_marengo.prices import Budget, Usage
-from bedrock_marengo.requests import MediaRequest
+from bedrock_marengo.aws.session import Aws, AwsSettings
+from bedrock_marengo.contract.models import MODELS
+from bedrock_marengo.contract.payloads import MediaRequest
+from bedrock_marengo.embedding.pricing import Budget, Usage
+from bedrock_marengo.media.durations import duration_of, requested_sec
 from marengo_local import Fault, reel
 
 LENGTHS = {"a.mp4": 60.0, "b.mp4": 120.0, "c.mp3": 300.0}
@@ -96,7 +96,7 @@ def test_media_of_other_regions(connect, local, archive):
     uri = f"s3://{bucket}/a.mp4"
     plan = connect().plan([uri, archive], durations=length, probe=False)
     assert plan.refused == 1 and "is in eu-west-1" in plan.refusals[0] and sum(plan.started.values()) == 4
-    client = connect(stage=f"s3://{local.bucket}/stage/", prices=Prices(copied_gb=10.0))
+    client = connect(staging_s3_uri=f"s3://{local.bucket}/stage/", prices=Prices(copied_gb=10.0))
     for source in (uri, f"s3://{bucket}/"):
         plan = client.plan(source, durations=length, probe=False)
         assert (plan.staged, plan.staged_bytes, plan.usd["copies"]) == (1, 1024**2, 10 / 1024)

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bedrock_marengo import OutputError, replies
-from bedrock_marengo.replies import read_output, read_vector
+from bedrock_marengo import OutputError
+from bedrock_marengo.contract import responses
+from bedrock_marengo.contract.responses import read_output, read_vector
 
 HERE = {"dimension": 4, "source": "s3://b/k.mp4", "job": "3fa9c1d27b041e55", "model_id": "m", "media_type": "video"}
 V = [0.5, -0.25, 1e-30, 1]
@@ -22,7 +23,7 @@ V = [0.5, -0.25, 1e-30, 1]
 def parser(request, monkeypatch):
     """Each test with the base dependencies, and with the extra "fast"."""
     if request.param == "msgspec":
-        monkeypatch.setattr(replies, "simdjson", None)
+        monkeypatch.setattr(responses, "simdjson", None)
     else:
         pytest.importorskip("simdjson")
 
@@ -202,7 +203,7 @@ PLAIN = output(row(), row(6, 12), row(12, 18, "audio"), row(0, 18, scope="asset"
 @pytest.mark.parametrize("data", [ODD, BEFORE, SPACED, PLAIN], ids=["odd", "keys before", "spaced", "plain"])
 @pytest.mark.parametrize("piece_bytes", [1, 100, 1 << 20])
 def test_cuts_between_chunks_change_nothing(monkeypatch, data, piece_bytes):
-    monkeypatch.setattr(replies, "PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(responses, "PIECE_BYTES", piece_bytes)
     expected = table(read(data))
     assert len(expected) == 4
     for cut in range(len(data) + 1):
@@ -214,7 +215,7 @@ def test_cuts_between_chunks_change_nothing(monkeypatch, data, piece_bytes):
 def test_any_chunks_and_any_pieces_give_the_same(data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(ODD)))))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replies, "PIECE_BYTES", data.draw(st.integers(1, 300)))
+        patch.setattr(responses, "PIECE_BYTES", data.draw(st.integers(1, 300)))
         parts = [ODD[a:b] for a, b in zip([0, *cuts], [*cuts, len(ODD)], strict=True)]
         assert table(read(parts)) == table(read(ODD))
 
@@ -222,7 +223,7 @@ def test_any_chunks_and_any_pieces_give_the_same(data):
 @pytest.mark.parametrize("data", [ODD, BEFORE, PLAIN], ids=["odd", "keys before", "plain"])
 @pytest.mark.parametrize("piece_bytes", [1, 1 << 20])
 def test_cut_off_anywhere_is_an_output_error(monkeypatch, data, piece_bytes):
-    monkeypatch.setattr(replies, "PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(responses, "PIECE_BYTES", piece_bytes)
     for cut in range(len(data)):
         with pytest.raises(OutputError):
             read(data[:cut])
@@ -249,7 +250,7 @@ def test_cut_off_anywhere_is_an_output_error(monkeypatch, data, piece_bytes):
 )
 @pytest.mark.parametrize("piece_bytes", [1, 1 << 20])
 def test_broken_anywhere_is_an_output_error(monkeypatch, broken, piece_bytes):
-    monkeypatch.setattr(replies, "PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(responses, "PIECE_BYTES", piece_bytes)
     with pytest.raises(OutputError):
         read(broken)
 
@@ -280,7 +281,7 @@ def test_vectors_are_read_only_for_the_cache_shares_them():
 MEASURE = """
 import resource, sys
 import numpy as np
-from bedrock_marengo.replies import read_output
+from bedrock_marengo.contract.responses import read_output
 
 rows, backwards = 20_000, sys.argv[1] == "backwards"
 vector = ",".join(["-0.0103759765625"] * 512)

@@ -7,20 +7,21 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bedrock_marengo import InputError, Media, Segmentation, requests
-from bedrock_marengo.models import MODELS
-from bedrock_marengo.requests import MediaRequest
+from bedrock_marengo import InputError, Media, Segmentation
+from bedrock_marengo.contract import payloads
+from bedrock_marengo.contract.models import MODELS
+from bedrock_marengo.contract.payloads import MediaRequest
 from marengo_local import contract
 
 THREE, TWO = MODELS["3.0"], MODELS["2.7"]
 CONTRACT = {model.version: model for model in contract.MODELS}
-VIDEO = requests.s3_location("s3://bucket/a b#c?.mp4", "123456789012")
-PNG = requests.inline(b"\x89PNG\r\n\x1a\n")
+VIDEO = payloads.s3_location("s3://bucket/a b#c?.mp4", "123456789012")
+PNG = payloads.inline(b"\x89PNG\r\n\x1a\n")
 
 
 def check(model, body, operation="InvokeModel"):
     """Send a body through our encoder and the stand-in's contract."""
-    sent = json.loads(requests.encode(body))
+    sent = json.loads(payloads.encode(body))
     contract.check_model_input(CONTRACT[model.version], operation, sent)
     contract.check_rules(CONTRACT[model.version], sent)
     return sent
@@ -115,31 +116,31 @@ def test_one_setting_serves_a_mixed_bucket(model):
 
 
 def test_text_and_image():
-    assert check(THREE, requests.text(THREE, "a dog")) == {"inputType": "text", "text": {"inputText": "a dog"}}
-    assert check(TWO, requests.text(TWO, "a dog")) == {"inputType": "text", "inputText": "a dog"}
-    assert check(TWO, requests.text(TWO, "a", truncate="error"))["textTruncate"] == "none"
-    assert "textTruncate" not in str(check(THREE, requests.text(THREE, "a", truncate="error")))
-    assert check(THREE, requests.image(THREE, PNG)) == {"inputType": "image", "image": {"mediaSource": PNG}}
-    assert check(TWO, requests.image(TWO, PNG)) == {"inputType": "image", "mediaSource": PNG}
-    assert check(THREE, requests.text_image(THREE, "a", VIDEO))["text_image"] == {
+    assert check(THREE, payloads.text(THREE, "a dog")) == {"inputType": "text", "text": {"inputText": "a dog"}}
+    assert check(TWO, payloads.text(TWO, "a dog")) == {"inputType": "text", "inputText": "a dog"}
+    assert check(TWO, payloads.text(TWO, "a", truncate="error"))["textTruncate"] == "none"
+    assert "textTruncate" not in str(check(THREE, payloads.text(THREE, "a", truncate="error")))
+    assert check(THREE, payloads.image(THREE, PNG)) == {"inputType": "image", "image": {"mediaSource": PNG}}
+    assert check(TWO, payloads.image(TWO, PNG)) == {"inputType": "image", "mediaSource": PNG}
+    assert check(THREE, payloads.text_image(THREE, "a", VIDEO))["text_image"] == {
         "inputText": "a",
         "mediaSource": VIDEO,
     }
 
 
 def test_multi_input_names_only_what_the_text_places():
-    body = check(THREE, requests.multi_input(THREE, "<@a> by <@b>, <@a>", {"a": PNG, "b": VIDEO}))
+    body = check(THREE, payloads.multi_input(THREE, "<@a> by <@b>, <@a>", {"a": PNG, "b": VIDEO}))
     sources = [{"name": "a", "mediaType": "image", **PNG}, {"name": "b", "mediaType": "image", **VIDEO}]
     assert body["multi_input"] == {"inputText": "<@a> by <@b>, <@a>", "mediaSources": sources}
     for images in ([PNG] * 10, {str(i): PNG for i in range(10)}):
-        body = check(THREE, requests.multi_input(THREE, None, images))
+        body = check(THREE, payloads.multi_input(THREE, None, images))
         assert body["multi_input"] == {"mediaSources": [{"mediaType": "image", **PNG}] * 10}
-    check(THREE, requests.multi_input(THREE, "a dog > a cat", [PNG]))
+    check(THREE, payloads.multi_input(THREE, "a dog > a cat", [PNG]))
 
 
 def test_a_uri_goes_out_raw():
     uri = "s3://bucket/a b#c?d%20e/../é\u2028//f.mp4"
-    location = requests.s3_location(uri, "123456789012")
+    location = payloads.s3_location(uri, "123456789012")
     body = check(THREE, MediaRequest(model=THREE, kind="video").body(location), "StartAsyncInvoke")
     assert body["video"]["mediaSource"]["s3Location"] == {"uri": uri, "bucketOwner": "123456789012"}
 
@@ -215,7 +216,7 @@ def test_refused_media_requests(version, kind, asked, said):
     ],
 )
 def test_refused_texts(version, words, said):
-    for make in (requests.text, lambda m, w: requests.text_image(THREE, w, PNG)):
+    for make in (payloads.text, lambda m, w: payloads.text_image(THREE, w, PNG)):
         with pytest.raises(InputError, match=said):
             make(KINDS[version], words)
 
@@ -241,18 +242,18 @@ def test_refused_texts(version, words, said):
 )
 def test_refused_multi_inputs(model, words, images, said):
     with pytest.raises(InputError, match=said):
-        requests.multi_input(model, words, images)
+        payloads.multi_input(model, words, images)
 
 
 def test_2_7_has_no_text_image():
     with pytest.raises(InputError, match=r"has no text_image: use model='3.0'"):
-        requests.text_image(TWO, "a dog", PNG)
+        payloads.text_image(TWO, "a dog", PNG)
 
 
 def test_a_body_over_the_limit():
-    locations = [requests.inline(bytes(4_700_000))] * 4
+    locations = [payloads.inline(bytes(4_700_000))] * 4
     with pytest.raises(InputError, match=r"InvokeModel takes 25,000,000\. Put the images on S3"):
-        requests.encode(requests.multi_input(THREE, None, locations))
+        payloads.encode(payloads.multi_input(THREE, None, locations))
 
 
 # Either our error, or the contract holds: for anything at all.
@@ -271,7 +272,7 @@ cuts = st.one_of(
 @example(THREE, "\ud83d\ude00 \ud800 \0 \u202e", "end")
 def test_any_text_passes_or_is_refused(model, text, truncate):
     try:
-        body = requests.text(model, text, truncate=truncate)
+        body = payloads.text(model, text, truncate=truncate)
     except InputError:
         return
     try:
@@ -318,8 +319,8 @@ def test_any_media_request_passes_or_is_refused(model, kind, asked):
 @example("<@\ud800>", {"\ud800": PNG})
 def test_any_multi_input_passes_or_is_refused(text, images):
     try:
-        body = requests.multi_input(THREE, text, images)
-        requests.encode(body)
+        body = payloads.multi_input(THREE, text, images)
+        payloads.encode(body)
     except InputError:
         return
     check(THREE, body)

@@ -6,21 +6,9 @@ import numpy as np
 import pytest
 
 from bedrock_marengo import ConfigurationError, InputError, Segment
-from bedrock_marengo.models import MODELS
-from bedrock_marengo.search import (
-    ANCHORS,
-    PRESETS,
-    Hit,
-    SearchSettings,
-    check_models,
-    cosines,
-    find_moments,
-    intent_weights,
-    rank,
-    route,
-    tracks_of,
-    weights_of,
-)
+from bedrock_marengo.contract.models import MODELS
+from bedrock_marengo.search.fusion import Hit, SearchSettings, check_models, find_moments, rank
+from bedrock_marengo.search.weights import ANCHORS, PRESETS, cosines, intent_weights, route, tracks_of, weights_of
 
 JOB = "0123456789abcdef"
 EVEN = {"visual": 1.0, "audio": 1.0}

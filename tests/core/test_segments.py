@@ -8,7 +8,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from bedrock_marengo import InputError, Segment, SegmentEmbeddings
-from bedrock_marengo.segments import MAX_SEC, METADATA_KEYS
+from bedrock_marengo.contract.segments import MAX_SEC, METADATA_KEYS
 
 JOB = "3fa9c1d27b041e55"
 URI = f"s3://bucket/match.mp4#t=6.5,13&track=visual&job={JOB}"

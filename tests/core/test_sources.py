@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bedrock_marengo import InputError, Manifest, MarengoError, Media, ServiceError
-from bedrock_marengo.manifests import Entry
-from bedrock_marengo.sources import _with_captions
-from bedrock_marengo.transcripts import SUFFIXES, by_rank
+from bedrock_marengo.s3.listing import _with_captions
+from bedrock_marengo.s3.manifests import Entry
+from bedrock_marengo.s3.sidecars import SUFFIXES, by_rank
 from marengo_local import Fault
 
 KEYS = ["a b+c.mp4", "é/ü.mp4", "match#t=1.mp4"]
@@ -143,7 +143,7 @@ def test_a_bad_row_stops_no_other(client, local, tmp_path):
 def test_a_string_opens_no_file(client, tmp_path, monkeypatch):
     (tmp_path / "list.csv").write_text("bucket,a.mp4\n")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="no S3 URI"):
+    with pytest.raises(InputError, match="not an S3 URI"):
         Manifest("list.csv")
     with pytest.raises(InputError, match="is no manifest"):
         Manifest("s3://bucket/list.txt")

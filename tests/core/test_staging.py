@@ -2,10 +2,11 @@
 
 import pytest
 
-from bedrock_marengo import ConfigurationError, JobError, ServiceError, staging
-from bedrock_marengo.aws import Aws, AwsSettings
-from bedrock_marengo.identity import SourceIdentity
-from bedrock_marengo.staging import Stage
+from bedrock_marengo import ConfigurationError, JobError, ServiceError
+from bedrock_marengo.aws.session import Aws, AwsSettings
+from bedrock_marengo.s3 import cross_region
+from bedrock_marengo.s3.cross_region import CrossRegionCopies
+from bedrock_marengo.s3.object_version import SourceIdentity
 from marengo_local import Fault
 
 JOB = "0123456789abcdef" * 4
@@ -19,7 +20,7 @@ def aws(local):
 
 @pytest.fixture
 def stage(aws, local):
-    return Stage(aws, f"s3://{local.bucket}/stage")
+    return CrossRegionCopies(aws, f"s3://{local.bucket}/stage")
 
 
 @pytest.fixture
@@ -72,8 +73,8 @@ def test_no_two_jobs_share_a_copy(stage, local, elsewhere):
 
 
 def test_large_media_are_copied_in_parts(stage, local, elsewhere, monkeypatch):
-    monkeypatch.setattr(staging, "COPY_BYTES", 6 << 20)
-    monkeypatch.setattr(staging, "PART_BYTES", 5 << 20)
+    monkeypatch.setattr(cross_region, "COPY_BYTES", 6 << 20)
+    monkeypatch.setattr(cross_region, "PART_BYTES", 5 << 20)
     bucket, body = elsewhere.uri.split("/")[2], b"v" * (7 << 20)
     etag = local.s3.put_object(Bucket=bucket, Key="long.mp4", Body=body)["ETag"].strip('"')
     uri = stage.put(SourceIdentity(f"s3://{bucket}/long.mp4", len(body), etag), JOB)
@@ -86,7 +87,7 @@ def test_what_is_refused(aws, stage, local, elsewhere, video):
     with pytest.raises(ConfigurationError, match="no copy of ours"):
         stage.remove(video)
     with pytest.raises(ConfigurationError, match="is in eu-west-1, the model in us-east-1"):
-        Stage(aws, f"s3://{elsewhere.uri.split('/')[2]}/stage/").put(elsewhere, JOB)
+        CrossRegionCopies(aws, f"s3://{elsewhere.uri.split('/')[2]}/stage/").put(elsewhere, JOB)
     local.faults = [Fault("s3:CopyObject", error="AccessDenied")]
     with pytest.raises(ServiceError, match=r"AccessDenied.*Check IAM"):
         stage.put(elsewhere, JOB)
@@ -94,7 +95,7 @@ def test_what_is_refused(aws, stage, local, elsewhere, video):
 
 
 def test_without_a_stage_the_way_out_is_named(client, elsewhere):
-    with pytest.raises(ConfigurationError, match="have media copied by stage='s3://a-bucket-in-us-east-1/"):
+    with pytest.raises(ConfigurationError, match="have media copied by staging_s3_uri='s3://a-bucket-in-us-east-1/"):
         client.embed_media(elsewhere.uri)
 
 
@@ -102,26 +103,26 @@ def test_without_a_stage_the_way_out_is_named(client, elsewhere):
 
 
 def test_a_run_over_media_of_another_region(connect, local, elsewhere):
-    client = connect(stage=f"s3://{local.bucket}/stage/")
+    client = connect(staging_s3_uri=f"s3://{local.bucket}/stage/")
     (done,) = client.embed_many([elsewhere.uri])
     assert done.segments.source == elsewhere.uri and staged(local) == []
     assert client.usage.copied_bytes == 7
     sent = local.calls.of("StartAsyncInvoke")[0].body["modelInput"]["video"]["mediaSource"]["s3Location"]["uri"]
     assert sent.startswith(f"s3://{local.bucket}/stage/")
     # Found again without a copy, and found without a stage once it is done elsewhere.
-    assert len(connect(stage=f"s3://{local.bucket}/stage/").embed_media(elsewhere.uri)) == 12
+    assert len(connect(staging_s3_uri=f"s3://{local.bucket}/stage/").embed_media(elsewhere.uri)) == 12
     assert local.calls["StartAsyncInvoke"] == local.calls["s3:CopyObject"] == 1
 
 
 def test_a_job_collected_by_another_removes_the_copy(connect, local, elsewhere):
-    job = connect(stage=f"s3://{local.bucket}/stage/").start(elsewhere.uri)
+    job = connect(staging_s3_uri=f"s3://{local.bucket}/stage/").start(elsewhere.uri)
     assert len(staged(local)) == 1
-    other = connect(stage=f"s3://{local.bucket}/stage/")
+    other = connect(staging_s3_uri=f"s3://{local.bucket}/stage/")
     assert len(other.collect(other.job(job.arn))) == 12 and staged(local) == []
 
 
 def test_a_wait_that_ends_early_leaves_the_copy_to_the_job_that_reads_it(connect, local, elsewhere, held):
-    client = connect(stage=f"s3://{local.bucket}/stage/")
+    client = connect(staging_s3_uri=f"s3://{local.bucket}/stage/")
     with pytest.raises(JobError, match="still runs") as caught:
         client.embed_media(elsewhere.uri, timeout_sec=0.1)
     assert caught.value.running and len(staged(local)) == 1
@@ -132,5 +133,5 @@ def test_a_wait_that_ends_early_leaves_the_copy_to_the_job_that_reads_it(connect
 def test_a_job_that_fails_leaves_no_copy(connect, local, elsewhere):
     local.faults = [Fault("Job", error="Failed", message="The video could not be decoded.")]
     with pytest.raises(JobError):
-        connect(stage=f"s3://{local.bucket}/stage/").embed_media(elsewhere.uri)
+        connect(staging_s3_uri=f"s3://{local.bucket}/stage/").embed_media(elsewhere.uri)
     assert staged(local) == []

@@ -114,7 +114,7 @@ class TestContent:
 
     def test_media_elsewhere_are_not_read(self, moments, embeddings, local):
         local.calls.reset()
-        content = moment_content(moments, embeddings=embeddings, below=["s3://other/"])
+        content = moment_content(moments, embeddings=embeddings, allowed_prefixes=["s3://other/"])
         assert [block["type"] for block in content] == ["text", "text"]
         assert local.calls["s3:GetObject"] == 0
 

@@ -55,7 +55,7 @@ def test_every_field_of_bedrock_embeddings_is_taken():
         ({"dimensions": 256}, "has 512, always"),
         ({"model_kwargs": {"inputType": "video"}}, "have none"),
         ({"bucket_owner": "me"}, "12 digits"),
-        ({"output_s3_uri": "bucket"}, "no S3 URI"),
+        ({"output_s3_uri": "bucket"}, "not an S3 URI"),
         ({"max_concurrency": 0}, "at least 1"),
         ({"unknown": 1}, "unknown"),
         ({"aws_access_key_id": "AKIA"}, "both"),
@@ -189,7 +189,7 @@ class TestSecrets:
 
     def test_a_client_of_ones_own_is_used_and_does_not_leave_the_process(self, local, embeddings):
         own = MarengoEmbeddings(
-            client=embeddings.marengo._aws.bedrock, bucket_owner=local.account_id, output_s3_uri=local.output_s3_uri
+            client=embeddings.core._aws.bedrock, bucket_owner=local.account_id, output_s3_uri=local.output_s3_uri
         )
         assert own.embed_query("a dog") == embeddings.embed_query("a dog")
         with pytest.raises(ConfigurationError, match="can't be pickled"):

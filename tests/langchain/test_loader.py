@@ -17,7 +17,7 @@ from bedrock_marengo import (
     MediaFailedError,
     MediaNotFoundError,
 )
-from bedrock_marengo.segments import METADATA_KEYS
+from bedrock_marengo.contract.segments import METADATA_KEYS
 from langchain_marengo import MarengoLoader, Media, Segment, Segmentation
 from marengo_local import Fault
 

@@ -8,7 +8,7 @@ from langchain_chroma import Chroma
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from bedrock_marengo import ConfigurationError, MediaFailedError
-from bedrock_marengo.models import MODELS
+from bedrock_marengo.contract.models import MODELS
 from langchain_marengo import MarengoEmbeddings, MarengoLoader, MarengoRetriever, add_segments
 from langchain_marengo.migrate import amigrate, inventory, migrate
 from marengo_local import Fault

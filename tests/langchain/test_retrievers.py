@@ -11,7 +11,7 @@ from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
 from pydantic import ValidationError
 
 from bedrock_marengo import ConfigurationError, InputError
-from bedrock_marengo.search import ANCHORS
+from bedrock_marengo.search.weights import ANCHORS
 from langchain_marengo import MarengoEmbeddings, MarengoRetriever, Media, Query, Segment, Segmentation, add_segments
 
 CAT = Path(__file__).parents[2] / "marengo_local/marengo_local/reel/cat.jpg"
@@ -137,7 +137,7 @@ class TestAnyQuery:
     @pytest.mark.parametrize("kind", ["text", "image", "text with image", "multi_input", "images", "audio", "video"])
     async def test_both_ways(self, retriever, embeddings, documents, queries, kind):
         query = queries[kind]
-        vector = embeddings.marengo.embed_query(query)
+        vector = embeddings.core.embed_query(query)
         found = retriever.invoke(query, weights={"visual": 1.0})
         assert [d.id for d in found] == nearest(embeddings, documents, vector, "visual")[:5]
         assert await retriever.ainvoke(query, weights={"visual": 1.0}) == found

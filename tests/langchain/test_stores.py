@@ -92,7 +92,7 @@ def uri(local):
 
 def own_rows(embeddings, uri):
     """What the job itself says: id -> vector."""
-    found = embeddings.marengo.embed_media(uri, scopes=["clip"])
+    found = embeddings.core.embed_media(uri, scopes=["clip"])
     return {segment.id: vector for segment, vector in zip(found, found.vectors, strict=True)}
 
 

@@ -94,7 +94,7 @@ class TestBlocks:
 
     def test_media_elsewhere_are_not_read(self, moments, embed_model, local):
         local.calls.reset()
-        blocks = moment_blocks(moments, embed_model=embed_model, below=["s3://other/"])
+        blocks = moment_blocks(moments, embed_model=embed_model, allowed_prefixes=["s3://other/"])
         assert [block.block_type for block in blocks] == ["text", "text"]
         assert local.calls["s3:GetObject"] == 0
 

@@ -234,7 +234,7 @@ class TestSettings:
         [
             ({"model_name": "titan"}, "No Marengo model is called 'titan'"),
             ({"bucket_owner": "me"}, "12 digits"),
-            ({"output_s3_uri": "bucket"}, "no S3 URI"),
+            ({"output_s3_uri": "bucket"}, "not an S3 URI"),
             ({"max_concurrency": 0}, "at least 1"),
             ({"model_id": "3.0"}, "model_id"),
             ({"aws_access_key_id": "AKIA"}, "both"),
@@ -303,7 +303,7 @@ class TestSecrets:
         assert copied.aws_secret_access_key.get_secret_value() == self.SECRET
 
     def test_a_client_of_ones_own_is_used_and_does_not_leave_the_process(self, local, embed_model):
-        own = MarengoEmbedding(client=embed_model.marengo._aws.bedrock, bucket_owner=local.account_id)
+        own = MarengoEmbedding(client=embed_model.core._aws.bedrock, bucket_owner=local.account_id)
         assert own.get_query_embedding("a dog") == embed_model.get_query_embedding("a dog")
         with pytest.raises(ConfigurationError, match="can't be pickled"):
             pickle.dumps(own)

@@ -8,7 +8,7 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
 
 from bedrock_marengo import Segment
-from bedrock_marengo.links import citation, clock
+from bedrock_marengo.search.citations import citation, clock
 from llama_index_marengo import MarengoLinks
 
 
@@ -61,7 +61,7 @@ def test_what_is_no_segment_passes_through(links):
 
 def test_only_below_the_prefixes_given(embed_model, second):
     def url(*below):
-        links = MarengoLinks(embed_model=embed_model, below=below)
+        links = MarengoLinks(embed_model=embed_model, allowed_prefixes=below)
         return links.postprocess_nodes([second])[0].node.metadata.get("url")
 
     assert url("s3://elsewhere/") is None
@@ -76,7 +76,7 @@ def test_a_lifetime_that_s3_does_not_have(embed_model, expires_sec):
 
 def test_plain_keywords_and_nothing_secret_in_its_dict(local):
     links = MarengoLinks(expires_sec=60, **local.client_options)
-    assert links.to_dict() == {"expires_sec": 60, "below": None, "class_name": "MarengoLinks"}
+    assert links.to_dict() == {"expires_sec": 60, "allowed_prefixes": None, "class_name": "MarengoLinks"}
 
 
 def test_citations():

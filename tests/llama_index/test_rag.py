@@ -9,7 +9,7 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 
-from bedrock_marengo.links import citation
+from bedrock_marengo.search.citations import citation
 from langchain_marengo import MarengoEmbeddings, MarengoLoader, Segment, add_segments
 from llama_index_marengo import MarengoLinks, MarengoReader, MarengoSegmenter
 

@@ -12,7 +12,7 @@ from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import MetadataMode, QueryBundle
 
 from bedrock_marengo import ConfigurationError, InputError
-from bedrock_marengo.search import ANCHORS
+from bedrock_marengo.search.weights import ANCHORS
 from llama_index_marengo import MarengoEmbedding, MarengoRetriever, Media, Query, Segment, Segmentation
 
 CAT = Path(__file__).parents[2] / "marengo_local/marengo_local/reel/cat.jpg"
@@ -106,7 +106,7 @@ class TestAnyQuery:
     @pytest.mark.parametrize("kind", ["text", "image", "text with image", "multi_input", "audio", "video"])
     async def test_both_ways(self, retriever, embed_model, queries, kind):
         query = queries[kind]
-        vector = embed_model.marengo.embed_query(query).tolist()
+        vector = embed_model.core.embed_query(query).tolist()
         found = retriever.retrieve(query)
         assert moments(found) == moments(retriever.retrieve(QueryBundle("", embedding=vector)))
         assert moments(await retriever.aretrieve(query)) == moments(found)

@@ -8,7 +8,7 @@ import pytest
 from llama_index.core.schema import Document, MetadataMode, NodeRelationship, TextNode
 
 from bedrock_marengo import ConfigurationError, JobError, MarengoWarning, MediaFailedError
-from bedrock_marengo.segments import METADATA_KEYS
+from bedrock_marengo.contract.segments import METADATA_KEYS
 from langchain_marengo import MarengoEmbeddings, MarengoLoader
 from llama_index_marengo import MarengoEmbedding, MarengoSegmenter, Segment, Segmentation
 from marengo_local import Fault
@@ -24,7 +24,7 @@ def words(nodes, option="visual"):
 class TestNodes:
     def test_a_node_is_a_segment_with_its_vector(self, embed_model, segment, match):
         nodes = segment(match)
-        vectors = embed_model.marengo.segment_vectors(node.text.partition("\n")[0] for node in nodes)
+        vectors = embed_model.core.segment_vectors(node.text.partition("\n")[0] for node in nodes)
         assert len(nodes) == 6
         for node, vector in zip(nodes, vectors, strict=True):
             assert type(node) is TextNode
@@ -143,7 +143,7 @@ class TestSettings:
         assert settings["aws_access_key_id"].encode() not in data
         assert pickle.loads(data).to_dict() == segmenter.to_dict()
         assert pickle.loads(data)(read(match)) == segmenter(read(match))
-        own = MarengoEmbedding(client=embed_model.marengo._aws.bedrock, bucket_owner=local.account_id)
+        own = MarengoEmbedding(client=embed_model.core._aws.bedrock, bucket_owner=local.account_id)
         with pytest.raises(ConfigurationError, match="can't be pickled"):
             pickle.dumps(MarengoSegmenter(embed_model=own))
 

@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 
 from bedrock_marengo import ClosedError, JobError, MarengoClient
-from bedrock_marengo.following import Follower
-from bedrock_marengo.stopping import Stop
+from bedrock_marengo.aws.cancellation import CancelToken
+from bedrock_marengo.jobs.poller import JobPoller
 from langchain_marengo import MarengoEmbeddings
 from llama_index_marengo import MarengoEmbedding
 from marengo_local import Fault
@@ -65,7 +65,7 @@ def shared(local):
     yield made
     made["core"].close()
     for name in ("langchain", "llama_index"):
-        made[name].marengo.close()
+        made[name].core.close()
 
 
 ONE = {"core": "embed_text", "langchain": "embed_query", "llama_index": "get_query_embedding"}
@@ -147,7 +147,7 @@ class TestThreads:
     def test_settings_that_change_under_threads_make_one_client(self, shared):
         embeddings = shared["langchain"].model_copy(update={"max_concurrency": 3})
         with ThreadPoolExecutor(64) as pool:
-            assert len({id(client) for client in pool.map(lambda _: embeddings.marengo, range(64))}) == 1
+            assert len({id(client) for client in pool.map(lambda _: embeddings.core, range(64))}) == 1
 
 
 class TestAsyncio:
@@ -287,8 +287,8 @@ class TestClosing:
                 super().start()
 
         before = set(threading.enumerate())
-        follower = Follower(lambda arns, oldest_sec: set())
-        waiting = thread(target=lambda: follower.wait("a job", since=None, stopped=Stop(), timeout_sec=None))
+        follower = JobPoller(lambda arns, oldest_sec: set())
+        waiting = thread(target=lambda: follower.wait("a job", since=None, stopped=CancelToken(), timeout_sec=None))
         monkeypatch.setattr(threading, "Thread", Slow)
         waiting.start()
         starting.wait()

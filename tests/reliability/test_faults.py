@@ -11,7 +11,8 @@ import pytest
 from botocore.config import Config
 
 import marengo_local
-from bedrock_marengo import MarengoClient, MarengoWarning, OutputError, ServiceError, pacing
+from bedrock_marengo import MarengoClient, MarengoWarning, OutputError, ServiceError
+from bedrock_marengo.aws import start_rate
 from marengo_local import Fault
 
 CONTROL = ("StartAsyncInvoke", "GetAsyncInvoke", "ListAsyncInvokes")
@@ -80,7 +81,7 @@ def test_a_proxys_page_proves_nothing_absent(client, local, bucket):
 
 
 def test_a_stranger_who_goes_on_answering_is_an_error_and_costs_nothing_twice(connect, local, video, monkeypatch):
-    monkeypatch.setattr("bedrock_marengo.pacing.backoff_sec", lambda _: 0.0)
+    monkeypatch.setattr("bedrock_marengo.aws.retries.backoff_sec", lambda _: 0.0)
     local.faults = [Fault("StartAsyncInvoke", body=b"<html/>")]
     with pytest.raises(ServiceError, match=r"StartAsyncInvoke for .*match\.mp4: .*the reply broke off"):
         connect().embed_media(video)
@@ -120,7 +121,7 @@ def test_a_service_that_is_away_for_a_moment(local, bucket):
 
 
 def test_a_service_that_stays_away_is_told_and_costs_nothing(connect, local, video, monkeypatch):
-    monkeypatch.setattr("bedrock_marengo.pacing.backoff_sec", lambda _: 0.0)
+    monkeypatch.setattr("bedrock_marengo.aws.retries.backoff_sec", lambda _: 0.0)
     away = connect(endpoint_url="http://127.0.0.1:1")
     with pytest.raises(ServiceError, match=r"StartAsyncInvoke for .*EndpointConnectionError.*Nothing answers there"):
         away.embed_media(video)
@@ -251,7 +252,7 @@ def reads_output(call):
 
 
 def test_starts_that_are_refused_for_ever_are_told_of(connect, local, video, monkeypatch):
-    monkeypatch.setattr(pacing, "PATIENCE_SEC", 0.3)
+    monkeypatch.setattr(start_rate, "PATIENCE_SEC", 0.3)
     local.max_jobs = 0
     client = connect()
     with warnings.catch_warnings(record=True) as told:

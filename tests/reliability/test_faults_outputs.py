@@ -7,7 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from bedrock_marengo import OutputError, ServiceError, jobs
+from bedrock_marengo import OutputError, ServiceError
+from bedrock_marengo.jobs import runner
 from marengo_local import Fault
 
 
@@ -160,7 +161,7 @@ class TestNotThereAtOnce:
 
     def test_listed_and_never_found(self, connect, local, video, truth, same, monkeypatch):
         wanted = truth(video)
-        monkeypatch.setattr("bedrock_marengo.pacing.backoff_sec", lambda _: 0.0)
+        monkeypatch.setattr("bedrock_marengo.aws.retries.backoff_sec", lambda _: 0.0)
         local.faults = [Fault("s3:GetObject", error="NoSuchKey")]
         with pytest.raises(ServiceError, match=r"GetObject for s3://.*/output\.json: NoSuchKey"):
             connect().embed_media(video)
@@ -176,7 +177,7 @@ class TestNotThereAtOnce:
 
     def test_a_manifest_alone_is_no_live_job(self, client, local, video, monkeypatch, truth, same):
         wanted = truth(video)
-        monkeypatch.setattr(jobs, "_LATE_SEC", 0.0)
+        monkeypatch.setattr(runner, "_LATE_SEC", 0.0)
         lost = itertools.chain([None], itertools.repeat(0))
         local.mutate_output = lambda rows: rows if next(lost) == 0 else None
         assert same(client.embed_media(video), wanted) and len(local.jobs) == 2

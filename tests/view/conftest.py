@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 
 from bedrock_marengo import Segment
-from bedrock_marengo.found import Found
+from bedrock_marengo.search.results import SearchResult
 
 from ..films import film
 from .browser import chromium
@@ -51,7 +51,7 @@ def hit():
 def _hit(source, start_sec=6.0, end_sec=12.0, *, words="", score=0.03, **told):
     segment = Segment(source, start_sec, end_sec, "visual", "clip", "3fa9c1d27b041e55")
     told = {"media_type": "video", "tracks": {"visual": 0.123, "audio": None}, **told}
-    return Found(segment=segment, start_sec=start_sec, end_sec=end_sec, words=words, score=score, **told)
+    return SearchResult(segment=segment, start_sec=start_sec, end_sec=end_sec, words=words, score=score, **told)
 
 
 @pytest.fixture(scope="session")

@@ -142,7 +142,7 @@ class TestWhatCantBeShown:
         secret = match.replace("videos/", "secret/")
         local.s3.copy_object(Bucket=local.bucket, Key="secret/match.mp4", CopySource=match.removeprefix("s3://"))
         local.calls.reset()
-        drawn = Drawn(show([hit(secret), hit(match)], client, below=[f"s3://{local.bucket}/videos/"]).html)
+        drawn = Drawn(show([hit(secret), hit(match)], client, allowed_prefixes=[f"s3://{local.bucket}/videos/"]).html)
         assert len(drawn.all("video")) == 1
         assert drawn.texts("p", "note") == ["Not shown: it does not lie below the prefixes given."]
         assert {call.body["key"] for call in local.calls.of("s3:GetObject")} == {"videos/match.mp4"}
@@ -202,7 +202,7 @@ class TestRefused:
     def test_one_prefix_in_place_of_many(self, client, hit):
         # Each letter would be a prefix of everything.
         with pytest.raises(InputError, match="takes many S3 prefixes"):
-            show([hit("s3://bucket/a.mp4")], client, below="s3://bucket/")
+            show([hit("s3://bucket/a.mp4")], client, allowed_prefixes="s3://bucket/")
 
     @pytest.mark.parametrize("other", [None, "s3://bucket/", 7, MarengoClient])
     def test_what_is_no_client(self, other):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bedrock_marengo import Segmentation
-from bedrock_marengo.found import found_in
+from bedrock_marengo.search.results import results_from
 from marengo_view import page, segment_map, show, timeline
 
 from ..films import film, number_in
@@ -258,7 +258,7 @@ class TestInANotebook:
 
     def test_hits_of_embedded_media(self, browser, client, match, tmp_path):
         path = tmp_path / "cell.html"
-        found = found_in(client.embed_media(match, scopes=["clip"], options=["visual"]))
+        found = results_from(client.embed_media(match, scopes=["clip"], options=["visual"]))
         path.write_text(show(found, client, inline=True).html, "utf-8")
         with browser.open(path) as tab:
             for one in found:

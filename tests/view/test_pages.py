@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from bedrock_marengo import InputError, Query, Segmentation
-from bedrock_marengo.found import found_in
-from bedrock_marengo.search import Hit, SearchSettings, cosines, find_moments
+from bedrock_marengo.search.fusion import Hit, SearchSettings, find_moments
+from bedrock_marengo.search.results import results_from
+from bedrock_marengo.search.weights import cosines
 from marengo_view import page
 
 from .reading import Drawn
@@ -71,7 +72,7 @@ class TestPage:
 
     def test_media_elsewhere_are_not_read(self, client, local, hits):
         local.calls.reset()
-        drawn = Drawn(page(hits, client=client, query="a goal", below=["s3://other/"]))
+        drawn = Drawn(page(hits, client=client, query="a goal", allowed_prefixes=["s3://other/"]))
         assert drawn.all("video") == [] and local.calls["s3:GetObject"] == 0
 
     def test_it_can_be_written(self, client, match, hit, tmp_path):
@@ -116,7 +117,7 @@ class TestTimelines:
         assert Drawn(page(hits, client=client, query="a goal", segments=[whole])).all("figure") == []
         image = local.put(client.frames(match, [1.0])[0], "still.jpg")
         found = client.embed_media(image)
-        assert Drawn(page(found_in(found), client=client, query="a goal", segments=found)).all("figure") == []
+        assert Drawn(page(results_from(found), client=client, query="a goal", segments=found)).all("figure") == []
 
     def test_a_vector_that_is_known_costs_no_call(self, client, local, hits, segments):
         vector = client.embed_text("a goal")
@@ -131,7 +132,7 @@ class TestTimelines:
 
     def test_2_7(self, old_client, match):
         segments = old_client.embed_media(match)
-        drawn = Drawn(page(found_in(segments)[:2], client=old_client, query="a goal", segments=segments))
+        drawn = Drawn(page(results_from(segments)[:2], client=old_client, query="a goal", segments=segments))
         assert {"visual-text", "visual-image", "audio"} <= set(drawn.texts("text"))
         assert len(drawn.all("video")) == 2
 

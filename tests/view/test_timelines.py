@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bedrock_marengo import InputError, Query, Segmentation, SegmentEmbeddings, ServiceError
-from bedrock_marengo.search import cosines
+from bedrock_marengo.search.weights import cosines
 from marengo_local import Fault
 from marengo_view import timeline
 from marengo_view.timelines import MOST_BARS, chart_of

@@ -1,0 +1,1 @@
+"""AWS sessions, retries, start rate, parallel calls and cancellation. Knows nothing of Marengo."""

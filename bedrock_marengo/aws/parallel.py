@@ -1,0 +1,80 @@
+"""Many calls at once: results in order, or as they finish."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+
+from bedrock_marengo.aws.cancellation import NEXT_ITEM, CancellableExecutor, CancelToken
+from bedrock_marengo.aws.retries import S, T
+
+__all__ = ["as_finished", "in_order"]
+
+
+def in_order(executor: Executor, call: Callable[[S], T], items: Iterable[S], *, ahead: int) -> Iterator[T]:
+    """Map over an executor, results in order, at most ``ahead`` items under way, none begun after a failure."""
+    failure: list[BaseException] = []
+
+    def guarded(item: S) -> T:
+        if failure:
+            raise failure[0]
+        try:
+            return call(item)
+        except BaseException as error:
+            failure.append(error)
+            raise
+
+    pending: deque[Future[T]] = deque()
+    try:
+        for item in items:
+            pending.append(executor.submit(guarded, item))
+            if len(pending) >= ahead:
+                yield _first(pending, failure)
+        while pending:
+            yield _first(pending, failure)
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def as_finished(
+    call: Callable[[S], T],
+    items: Iterable[S],
+    *,
+    threads: Callable[[], CancellableExecutor],
+    at_once: int,
+    stopped: CancelToken,
+    known: Callable[[S], T | None] = lambda item: None,
+) -> Generator[T, None, None]:
+    """Map on threads of its own, results as they finish, items taken as threads come free.
+
+    ``known`` answers an item at once, without a thread. ``stopped`` ends it, and is set when nobody takes results any
+    more, so that what is under way can end.
+    """
+    pending: set[Future[T]] = set()
+    with threads() as own:
+        try:
+            for item in items:
+                stopped.check(NEXT_ITEM)
+                if (result := known(item)) is not None:
+                    yield result
+                    continue
+                pending.add(own.submit(call, item))
+                # What has finished meanwhile is handed on; with all threads busy something must finish first.
+                done, pending = wait(pending, None if len(pending) >= at_once else 0.0, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+            while pending:
+                stopped.check(NEXT_ITEM)
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        finally:
+            stopped.set()
+            for future in pending:
+                future.cancel()
+
+
+def _first(pending: deque[Future[T]], failure: list[BaseException]) -> T:
+    if failure:
+        raise failure[0]
+    return pending.popleft().result()

@@ -1,0 +1,402 @@
+"""Sessions, lazy clients, which ID for which call, bucket owners."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ResponseStreamingError
+
+from bedrock_marengo.aws.cancellation import current_token
+from bedrock_marengo.aws.fork_safety import Lock, importing, renew_in_children
+from bedrock_marengo.contract.models import Model
+from bedrock_marengo.errors import (
+    ConfigurationError,
+    MediaNotFoundError,
+    ServiceError,
+    error_code,
+    http_status,
+)
+from bedrock_marengo.validation import is_int, short_repr
+
+if TYPE_CHECKING:
+    import boto3
+    from mypy_boto3_bedrock_runtime import BedrockRuntimeClient
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["Aws", "AwsSettings"]
+
+_SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+_OWNER = re.compile(r"\d{12}", re.ASCII)
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[!-~]+", re.ASCII)
+_ROLE_SESSION = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
+_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#@]*)?")
+"""What STS's and botocore's own models say; an endpoint is a scheme and a host, perhaps with a port and a path."""
+
+
+_NAMES = ("region_name", "profile_name", "endpoint_url", "s3_endpoint_url", "role_arn", "role_session_name")
+_PATTERNS = (
+    ("endpoint_url", _URL, "a URL such as 'https://bedrock-runtime.us-east-1.amazonaws.com', or leave it out"),
+    ("s3_endpoint_url", _URL, "a URL such as 'https://s3.us-east-1.amazonaws.com', or leave it out"),
+    ("role_arn", _ROLE, "a role's ARN: arn:aws:iam::123456789012:role/name"),
+    ("role_session_name", _ROLE_SESSION, "2 to 64 letters, digits and _ + = , . @ -"),
+)
+_OBJECTS = (
+    ("session", ("client", "get_credentials"), "a boto3.Session"),
+    ("config", ("merge",), "a botocore.config.Config, such as Config(read_timeout=10)"),
+    ("bedrock_client", ("invoke_model", "meta"), "a client of boto3.client('bedrock-runtime')"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AwsSettings:
+    """How to reach AWS. All may be left out: boto3's own chain and environment variables then decide."""
+
+    region_name: str | None = None
+    profile_name: str | None = None
+    aws_access_key_id: str | None = field(default=None, repr=False)
+    aws_secret_access_key: str | None = field(default=None, repr=False)
+    aws_session_token: str | None = field(default=None, repr=False)
+    endpoint_url: str | None = None
+    s3_endpoint_url: str | None = None
+    config: Config | None = field(default=None, repr=False)
+    session: boto3.Session | None = field(default=None, repr=False)
+    role_arn: str | None = None
+    role_session_name: str = "bedrock-marengo"
+    bedrock_client: BedrockRuntimeClient | None = field(default=None, repr=False)
+    bucket_owner: str | Mapping[str, str] | None = None
+    max_concurrency: int = 16
+
+    def __post_init__(self) -> None:
+        for name in (*_NAMES, *_SECRETS):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise ConfigurationError(f"{name} is {type(value).__name__}: give a string.")
+        for name, pattern, advice in _PATTERNS:
+            value = getattr(self, name)
+            if value is not None and not pattern.fullmatch(value):
+                # What stands before an "@" in a URL is a password.
+                raise ConfigurationError(f"{name}={short_repr(value.rpartition('@')[2])}: give {advice}.")
+        for name, members, advice in _OBJECTS:
+            value = getattr(self, name)
+            if value is not None and not all(hasattr(value, member) for member in members):
+                raise ConfigurationError(f"{name} is {type(value).__name__}: give {advice}.")
+        if not is_int(self.max_concurrency):
+            raise ConfigurationError(
+                f"max_concurrency={short_repr(self.max_concurrency)}: at least 1 call must be allowed, a whole number."
+            )
+        if (self.aws_access_key_id is None) != (self.aws_secret_access_key is None):
+            raise ConfigurationError("Give both aws_access_key_id and aws_secret_access_key, or neither.")
+        owners = self.bucket_owner
+        for owner in owners.values() if isinstance(owners, Mapping) else [owners] if owners is not None else []:
+            if not isinstance(owner, str) or not _OWNER.fullmatch(owner):
+                raise ConfigurationError(
+                    f"bucket_owner={short_repr(owner)}: give an account ID, a string of 12 digits; "
+                    "for several owners, a mapping of bucket to account."
+                )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self.without_secrets())
+
+    def without_secrets(self) -> AwsSettings:
+        """A copy that may leave the process: the key ID goes with the secret.
+
+        Raises:
+            ConfigurationError: A session or client was handed in, which no other process can have.
+        """
+        for name in ("session", "bedrock_client"):
+            if getattr(self, name) is not None:
+                raise ConfigurationError(
+                    f"A {name} that you handed in can't be pickled: give region_name, profile_name or a role "
+                    "instead, so that the other process can make its own."
+                )
+        return replace(self, aws_access_key_id=None, aws_secret_access_key=None, aws_session_token=None)
+
+
+class Aws:
+    """Clients made at their first use, one set for each process, and facts about buckets asked once."""
+
+    def __init__(self, settings: AwsSettings) -> None:
+        self.settings = settings
+        self._pid = os.getpid()
+        self._regions: dict[str, str | None] = {}
+        self._account: str | None = None
+        self._asking = Lock()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """No connection: a forked child must not share its parent's."""
+        self._lock = threading.RLock()
+        self._clients: dict[str, Any] = {}
+
+    @property
+    def bedrock(self) -> BedrockRuntimeClient:
+        """The bedrock-runtime client. It doesn't retry: ``Gate`` does."""
+        client: BedrockRuntimeClient = self._given() or self._client(
+            "bedrock-runtime", endpoint_url=self.settings.endpoint_url, retries={"total_max_attempts": 1}
+        )
+        return client
+
+    @property
+    def s3(self) -> S3Client:
+        """The S3 client, with botocore's standard retries."""
+        own = {"s3": {"addressing_style": "path"}} if self.settings.s3_endpoint_url else {}
+        client: S3Client = self._client(
+            "s3",
+            endpoint_url=self.settings.s3_endpoint_url,
+            # Presigned URLs of encrypted objects need it; botocore's default for them is older in some regions.
+            signature_version="s3v4",
+            retries={"mode": "standard", "total_max_attempts": 6},
+            **own,
+        )
+        return client
+
+    @property
+    def session(self) -> boto3.Session:
+        """The session that the clients are made of.
+
+        Raises:
+            ConfigurationError: There is no such profile, or nothing to take on a role with.
+        """
+        return self._session()
+
+    @property
+    def region(self) -> str:
+        """The region that calls go to.
+
+        Raises:
+            ConfigurationError: None is set anywhere.
+        """
+        client = self.settings.bedrock_client
+        region: str | None = client.meta.region_name if client else self.settings.region_name
+        region = region or self._session().region_name or os.environ.get("AWS_REGION")
+        if not region:
+            raise ConfigurationError("No region: give region_name='us-east-1', or set AWS_DEFAULT_REGION.")
+        return region
+
+    def owner(self, bucket: str) -> str:
+        """The account that owns a bucket: as given, else one's own by STS.
+
+        Raises:
+            ConfigurationError: Not given, and STS does not say.
+        """
+        owners = self.settings.bucket_owner
+        if isinstance(owners, str):
+            return owners
+        if owners and bucket in owners:
+            return owners[bucket]
+        with self._lock:
+            if self._account is None:
+                self._account = self._ask_account(bucket)
+            return self._account
+
+    def is_elsewhere(self, bucket: str) -> bool:
+        """Whether a bucket lies in another region than the model. One HEAD for each bucket.
+
+        Raises:
+            MediaNotFoundError: No such bucket.
+        """
+        return self._region_of(bucket) not in (None, self.region)
+
+    def check_bucket(self, bucket: str) -> None:
+        """Refuse a bucket that isn't there or lies in another region than the model. One HEAD for each bucket.
+
+        Raises:
+            MediaNotFoundError: No such bucket.
+            ConfigurationError: Another region.
+        """
+        if self.is_elsewhere(bucket):
+            region = self._region_of(bucket)
+            raise ConfigurationError(
+                f"Bucket {bucket!r} is in {region}, the model in {self.region}. Bedrock reads and writes only "
+                f"buckets in its own region: use region_name={region!r} if Marengo is there, or have media copied by "
+                f"staging_s3_uri='s3://a-bucket-in-{self.region}/stage/'."
+            )
+
+    def invoke_id(self, model: Model, given: str | None) -> str:
+        """The ID that InvokeModel takes in this region.
+
+        Raises:
+            ConfigurationError: Marengo isn't in this region, as far as we know, and no ID was given.
+        """
+        if given:
+            return given
+        self.check_region(model)
+        return model.invoke_ids[self.region][0]
+
+    def check_region(self, model: Model) -> None:
+        """Refuse a region without Marengo.
+
+        Raises:
+            ConfigurationError: As said.
+        """
+        if self.region not in model.invoke_ids:
+            raise ConfigurationError(
+                f"Marengo {model.version} is not in {self.region}, as far as we know: it is in "
+                f"{', '.join(model.invoke_ids)}. If AWS has added it, give invoke_model_id=."
+            )
+
+    def close(self) -> None:
+        """Close the connections of the clients we made."""
+        with self._lock:
+            for client in self._clients.values():
+                if hasattr(client, "close"):
+                    client.close()
+            self._clients.clear()
+
+    def _given(self) -> BedrockRuntimeClient | None:
+        client = self.settings.bedrock_client
+        if client is not None and self._pid != os.getpid():
+            # Its connections are the parent's, too, whose replies they would bring: it makes new ones.
+            self._pid = os.getpid()
+            client.close()
+        return client
+
+    def _client(self, service: str, endpoint_url: str | None, **config: Any) -> Any:
+        with self._lock:
+            if service not in self._clients:
+                self._clients[service] = client = self._session().client(
+                    service,  # type: ignore[call-overload]
+                    region_name=self.region,
+                    endpoint_url=endpoint_url,
+                    config=self._config(**config),
+                )
+                client.meta.events.register(f"before-parse.{service}", _refuse_a_strangers_reply)
+                client.meta.events.register_first(f"needs-retry.{service}", _try_no_more)
+            return self._clients[service]
+
+    def _session(self) -> boto3.Session:
+        with self._lock:
+            if "session" not in self._clients:
+                own = self.settings.session or self._own_session()
+                role = self.settings.role_arn
+                self._clients["session"] = self._in_role(own, role) if role else own
+            session: boto3.Session = self._clients["session"]
+            return session
+
+    def _own_session(self) -> boto3.Session:
+        with importing():
+            import boto3  # 0.1 s that an import of this package must not cost
+
+        names = ("profile_name", "region_name", *_SECRETS)
+        try:
+            return boto3.Session(**{name: getattr(self.settings, name) for name in names})
+        except BotoCoreError as error:
+            raise ConfigurationError(f"profile_name={self.settings.profile_name!r}: {error}") from error
+
+    def _in_role(self, own: boto3.Session, role_arn: str) -> boto3.Session:
+        """A session in a role, whose credentials botocore fetches anew before they run out."""
+        import boto3
+        from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+        from botocore.session import Session
+
+        region = self.settings.region_name or own.region_name
+        source = own.get_credentials()
+        if source is None:
+            raise ConfigurationError(f"role_arn={role_arn!r}: there are no credentials to assume the role with.")
+        fetcher = AssumeRoleCredentialFetcher(
+            functools.partial(own.client, region_name=region),
+            source,
+            role_arn,
+            extra_args={"RoleSessionName": self.settings.role_session_name},
+        )
+        inner = Session()
+        inner._credentials = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")  # type: ignore[attr-defined]
+        return boto3.Session(botocore_session=inner, region_name=region)
+
+    def _config(self, **ours: Any) -> Config:
+        # Beside the calls, 64 media of a run and 64 awaited ones have threads of their own: a smaller pool would throw
+        # connections away after each call, with a warning.
+        pool = self.settings.max_concurrency + 2 * 64
+        base = Config(max_pool_connections=pool, tcp_keepalive=True, user_agent=_user_agent(), **ours)
+        return base.merge(self.settings.config) if self.settings.config else base
+
+    def _ask_account(self, bucket: str) -> str:
+        config = Config(connect_timeout=2, read_timeout=3, retries={"total_max_attempts": 2})
+        with closing(self._session().client("sts", region_name=self.region, config=config)) as sts:
+            return _said(
+                lambda: str(sts.get_caller_identity()["Account"]),
+                f"Bedrock wants the account that owns bucket {bucket!r}, and STS did not tell ours: give "
+                "bucket_owner='123456789012', or a mapping of bucket to account.",
+            )
+
+    def _region_of(self, bucket: str) -> str | None:
+        if bucket not in self._regions:
+            # One asks for all: a run begins on 64 threads at once.
+            with self._asking:
+                if bucket not in self._regions:
+                    self._regions[bucket] = self._ask_region(bucket)
+        return self._regions[bucket]
+
+    def _ask_region(self, bucket: str) -> str | None:
+        try:
+            reply: Any = self.s3.head_bucket(Bucket=bucket)
+        except ClientError as error:
+            # A refusal names the region all the same.
+            reply = error.response
+            if http_status(error) == 404 or error_code(error) == "NoSuchBucket":
+                raise MediaNotFoundError(f"There is no bucket {bucket!r}.") from error
+        except BotoCoreError as error:
+            raise ServiceError.of(error, "HeadBucket", f"bucket {bucket!r}") from error
+        headers = reply.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        region: str | None = reply.get("BucketRegion") or headers.get("x-amz-bucket-region")
+        return region
+
+
+def _refuse_a_strangers_reply(response_dict: dict[str, Any], operation_model: Any, **_: Any) -> None:
+    """Make a reply that is not the service's, such as a proxy's page with status 200, one that is tried again.
+
+    botocore reads it as a reply without members: a listing would prove absent what is there.
+    """
+    is_theirs = _REPLIES.get(operation_model.name)
+    if is_theirs is not None and response_dict["status_code"] == 200 and not is_theirs(response_dict):
+        response_dict["status_code"], response_dict["body"] = 502, b""
+
+
+def _try_no_more(response: Any, caught_exception: Exception | None, **_: Any) -> None:
+    """Have botocore give up, in place of trying for minutes, a call that nobody waits for any more."""
+    stop = current_token()
+    if stop is not None and (caught_exception is not None or response[0].status_code >= 500):
+        stop.check("A call that failed")
+
+
+_REPLIES: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "ListObjectsV2": lambda reply: b"ListBucketResult" in reply["body"],
+    "PutObject": lambda reply: "etag" in reply["headers"],
+    **dict.fromkeys(
+        ("StartAsyncInvoke", "GetAsyncInvoke", "ListAsyncInvokes"), lambda reply: reply["body"].lstrip()[:1] == b"{"
+    ),
+}
+
+
+@cache
+def _user_agent() -> str:
+    # botocore would build its own anew for each call: a sixth of the call's CPU time.
+    versions = ((name, version(name)) for name in ("boto3", "botocore", "bedrock-marengo"))
+    return " ".join(f"{name}/{number}" for name, number in versions)
+
+
+def _said(ask: Callable[[], str], advice: str) -> str:
+    try:
+        return ask()
+    except (BotoCoreError, ClientError) as error:
+        raise ConfigurationError(f"{advice} ({error_code(error)})") from error
+
+
+AWS_FIELDS = frozenset(f.name for f in fields(AwsSettings))
+
+
+def _whole(reply: Any, name: str) -> Any:
+    """The reply, if it arrived whole: of a JSON body that broke off, botocore makes a reply without its members."""
+    if name not in reply:
+        raise ResponseStreamingError(error=f"the reply broke off before {name}")
+    return reply

@@ -1,0 +1,193 @@
+"""How fast jobs are started and how many run at once: found from what the service refuses."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import warnings
+from collections.abc import Callable
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+)
+
+from bedrock_marengo.aws.cancellation import CancelToken
+from bedrock_marengo.aws.fork_safety import renew_in_children
+from bedrock_marengo.aws.retries import THROTTLED, T, backoff_sec, is_transient
+from bedrock_marengo.errors import MarengoWarning, ServiceError, error_code
+
+__all__ = ["NO_CEILING", "PATIENCE_SEC", "PROBE_ROUNDS", "StartLimiter"]
+
+
+PROBE_ROUNDS = 8
+"""How many times over all running jobs must end before one more is tried than the service last allowed."""
+
+
+PATIENCE_SEC = 60.0
+"""How long all starts may be refused before a warning says so."""
+
+
+NO_CEILING = 1 << 20
+"""Jobs in flight, until the service has refused one."""
+
+
+class StartLimiter:
+    """How fast jobs are started and how many run at once, both found out from what the service refuses.
+
+    Starts a second: additive increase, multiplicative decrease on ThrottlingException, after a first steep rise. Jobs
+    in flight: ServiceQuotaExceededException sets the ceiling to what is running, then one more is tried now and then.
+    No start is given up for either.
+
+    Args:
+        max_per_sec: starts a second, at most.
+    """
+
+    def __init__(self, *, max_per_sec: float | None = None) -> None:
+        self._ceiling = NO_CEILING
+        self._max_per_sec = max_per_sec or float("inf")
+        self._per_sec = min(10.0, self._max_per_sec)
+        self._rising = True
+        # As the service reckons, too: a bucket that holds what a second brings, so that short bursts pass.
+        self._left = self._per_sec / 2
+        self._filled = time.monotonic()
+        self._lowered = 0.0
+        self._ended = 0
+        self._refused_at: float | None = None
+        self._warned = False
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Nobody starts a job, and none of the parent's is ours."""
+        self._starting = self._running = 0
+        self._changed = threading.Condition()
+        self._turn = threading.Lock()
+
+    def call(
+        self,
+        start: Callable[[], T],
+        what: str,
+        *,
+        hold: bool,
+        stopped: CancelToken,
+        attempts: int = 8,
+    ) -> T:
+        """Start a job when its turn comes; with ``hold`` it counts as running until ``release``.
+
+        Raises:
+            ServiceError: AWS refused for another reason than speed or number.
+            ClosedError: It was called off before its start.
+        """
+        failed = refused = 0
+        while True:
+            waited = self._take(stopped, what)
+            try:
+                result = start()
+            except BaseException as error:
+                self._give_back(running=False)
+                if not isinstance(error, ClientError | BotoCoreError):
+                    raise
+                code = error_code(error)
+                if code in THROTTLED:
+                    self._refused(code)
+                if code == "ServiceQuotaExceededException":
+                    refused += 1
+                    self._full()
+                    # Others may use up the account's quota: then nothing of ours ends, and only time helps.
+                    stopped.wait(backoff_sec(refused))
+                elif code in THROTTLED:
+                    self._throttled()
+                elif is_transient(error) and (failed := failed + 1) < attempts:
+                    stopped.wait(backoff_sec(failed))
+                else:
+                    raise ServiceError.of(error, "StartAsyncInvoke", what) from error
+                continue
+            self._started(waited=waited)
+            self._give_back(running=hold)
+            return result
+
+    def release(self) -> None:
+        """A job that was held runs no more."""
+        with self._changed:
+            self._running -= 1
+            self._ended += 1
+            if self._ended >= PROBE_ROUNDS * self._ceiling:
+                self._ended, self._ceiling = 0, self._ceiling + 1
+            self._changed.notify()
+
+    def _take(self, stopped: CancelToken, what: str) -> bool:
+        """Wait for a place and a turn; whether it was the speed that made it wait."""
+        with self._changed:
+            while self._running + self._starting >= self._ceiling:
+                stopped.check(f"The start of {what}")
+                self._changed.wait(0.5)
+            self._starting += 1
+        try:
+            # One at a time, so that a change of speed holds for all who queue.
+            with self._turn:
+                waited = False
+                while (lack_sec := self._draw()) > 0:
+                    waited = True
+                    stopped.check(f"The start of {what}")
+                    stopped.wait(lack_sec)
+                stopped.check(f"The start of {what}")
+        except BaseException:
+            self._give_back(running=False)
+            raise
+        return waited
+
+    def _draw(self) -> float:
+        """Take one start out of the bucket, or tell how many seconds it lacks."""
+        with self._changed:
+            now = time.monotonic()
+            self._left = min(max(1.0, self._per_sec), self._left + (now - self._filled) * self._per_sec)
+            self._filled = now
+            if self._left < 1.0:
+                return (1.0 - self._left) / self._per_sec
+            self._left -= 1.0
+            return 0.0
+
+    def _give_back(self, *, running: bool) -> None:
+        with self._changed:
+            self._starting -= 1
+            self._running += running
+            self._changed.notify()
+
+    def _refused(self, code: str) -> None:
+        """Warn, once, if no start at all went through for a long time: it may wait for ever."""
+        now = time.monotonic()
+        with self._changed:
+            self._refused_at = self._refused_at or now
+            refused_sec = now - self._refused_at
+            if self._warned or refused_sec < PATIENCE_SEC:
+                return
+            self._warned = True
+        warnings.warn(
+            f"AWS has refused to start any job for {refused_sec:.0f} s ({code}); it is asked on. See who else starts "
+            "jobs in this account, and Service Quotas for Bedrock: with a quota of 0 this never ends. (Said once.)",
+            MarengoWarning,
+            stacklevel=2,
+        )
+
+    def _started(self, *, waited: bool) -> None:
+        self._refused_at = None
+        if not waited:
+            # A speed that held nobody back was not tried.
+            return
+        with self._changed:
+            rise = self._per_sec * 0.1 if self._rising else 0.1 / self._per_sec
+            self._per_sec = min(self._max_per_sec, self._per_sec + rise)
+
+    def _throttled(self) -> None:
+        with self._changed:
+            now = time.monotonic()
+            if now - self._lowered > 0.1 + 1.5 / self._per_sec:
+                # Starts that were under way are throttled too: count them once.
+                lower = 0.5 if self._rising else 0.9
+                self._per_sec, self._lowered, self._rising = max(0.05, self._per_sec * lower), now, False
+            self._left = min(self._left, -random.uniform(0.0, 0.5))
+
+    def _full(self) -> None:
+        with self._changed:
+            self._ceiling, self._ended = max(1, min(self._ceiling, self._running)), 0

@@ -1,0 +1,179 @@
+"""What each Marengo version is: IDs per region, dimension, limits, options, lifecycle. Data only.
+
+Source of each constant: AWS's user guide pages "TwelveLabs Marengo Embed 3.0" and "... 2.7" and TwelveLabs'
+"Create embeddings" page, read in November 2026. A new version of Marengo is a new row in ``MODELS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Literal
+
+from bedrock_marengo.errors import ConfigurationError
+from bedrock_marengo.validation import short_repr
+
+__all__ = ["MODELS", "Kind", "Model", "SegmentationRule", "find_model"]
+
+Kind = Literal["video", "audio", "image"]
+
+MB = 1024**2
+GB = 1024**3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentationRule:
+    """One way to cut media: the request's field, its range in seconds and for which kinds it exists."""
+
+    field: str
+    min_sec: float
+    max_sec: float
+    default_sec: float
+    whole: bool
+    kinds: tuple[Kind, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A Marengo version on Bedrock. Sizes in bytes, lengths in seconds."""
+
+    version: str
+    model_id: str
+    dimension: int
+    sync_inputs: tuple[str, ...]
+    async_inputs: tuple[str, ...]
+    nested: bool
+    """Whether a body is ``{"inputType": k, k: {...}}`` or flat."""
+    options: Mapping[str, tuple[str, ...]]
+    """Embedding options by kind; all of them is the service's default."""
+    scopes: tuple[str, ...]
+    fused: bool
+    range_end: Literal["endSec", "lengthSec"]
+    segmentation: Mapping[str, SegmentationRule]
+    text_tokens: int
+    text_truncate: bool
+    """Whether a request can ask for an error in place of a cut text (``textTruncate``)."""
+    image_bytes: int
+    media_bytes: int
+    media_sec: float
+    multi_input_images: int = 0
+    invoke_ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Region -> the IDs InvokeModel takes there, the one we send first. StartAsyncInvoke takes ``model_id``."""
+    end_of_life: Mapping[str, date] = field(default_factory=dict)
+    """Region -> the day AWS ends the model there; ``*`` for all."""
+
+
+def _ids(base: str) -> dict[str, str]:
+    return {prefix: f"{prefix}.{base}" for prefix in ("us", "eu", "apac")}
+
+
+_BASE_3_0 = "twelvelabs.marengo-embed-3-0-v1:0"
+_BASE_2_7 = "twelvelabs.marengo-embed-2-7-v1:0"
+
+MODELS: Mapping[str, Model] = {
+    "3.0": Model(
+        version="3.0",
+        model_id=_BASE_3_0,
+        dimension=512,
+        sync_inputs=("text", "image", "text_image", "multi_input"),
+        async_inputs=("text", "image", "text_image", "multi_input", "video", "audio"),
+        nested=True,
+        options={"video": ("visual", "audio", "transcription"), "audio": ("audio", "transcription")},
+        scopes=("clip", "asset"),
+        fused=True,
+        range_end="endSec",
+        segmentation={
+            "dynamic": SegmentationRule(
+                field="minDurationSec", min_sec=1, max_sec=5, default_sec=4, whole=True, kinds=("video",)
+            ),
+            "fixed": SegmentationRule(
+                field="durationSec",
+                min_sec=1,
+                max_sec=10,
+                default_sec=6,
+                whole=True,
+                kinds=("video", "audio"),
+            ),
+        },
+        text_tokens=500,
+        text_truncate=False,
+        image_bytes=5 * MB,
+        media_bytes=6 * GB,
+        media_sec=4 * 3600,
+        multi_input_images=10,
+        invoke_ids={
+            "us-east-1": (_BASE_3_0, _ids(_BASE_3_0)["us"]),
+            "eu-west-1": (_ids(_BASE_3_0)["eu"],),
+            "ap-northeast-2": (_BASE_3_0, _ids(_BASE_3_0)["apac"]),
+        },
+        end_of_life={"ap-northeast-2": date(2027, 3, 22)},
+    ),
+    "2.7": Model(
+        version="2.7",
+        model_id=_BASE_2_7,
+        dimension=1024,
+        sync_inputs=("text", "image"),
+        async_inputs=("text", "image", "video", "audio"),
+        nested=False,
+        options={"video": ("visual-text", "visual-image", "audio"), "audio": ("audio",)},
+        scopes=("clip",),
+        fused=False,
+        range_end="lengthSec",
+        segmentation={
+            "dynamic": SegmentationRule(
+                field="minClipSec", min_sec=1, max_sec=5, default_sec=4, whole=True, kinds=("video",)
+            ),
+            "fixed": SegmentationRule(
+                field="useFixedLengthSec",
+                min_sec=2,
+                max_sec=10,
+                default_sec=6,
+                whole=False,
+                kinds=("video", "audio"),
+            ),
+        },
+        text_tokens=77,
+        text_truncate=True,
+        image_bytes=5 * MB,
+        media_bytes=2 * GB,
+        media_sec=2 * 3600,
+        invoke_ids={
+            "us-east-1": (_ids(_BASE_2_7)["us"],),
+            "eu-west-1": (_ids(_BASE_2_7)["eu"],),
+            "ap-northeast-2": (_ids(_BASE_2_7)["apac"],),
+        },
+        end_of_life={"*": date(2026, 11, 30)},
+    ),
+}
+
+
+def find_model(name: str) -> tuple[Model, str | None]:
+    """The model that a user names, and the ID to invoke it by if the name says one.
+
+    Args:
+        name: "3.0", "2.7", a model ID, an inference profile's ID, or the ARN of either.
+
+    Returns:
+        The model, and None where the region decides which ID InvokeModel gets.
+
+    Raises:
+        ConfigurationError: The name says no model we know.
+    """
+    if not isinstance(name, str):
+        raise ConfigurationError(f"model={short_repr(name)}: give a name, such as {', '.join(map(repr, MODELS))}.")
+    if name in MODELS:
+        return MODELS[name], None
+    last = name.rsplit("/", 1)[-1]
+    for model in MODELS.values():
+        if last == model.model_id:
+            return model, None
+        if last.endswith("." + model.model_id):
+            return model, name
+    if ":application-inference-profile/" in name:
+        raise ConfigurationError(
+            f"{name!r} is an application inference profile, which hides its model: "
+            f"give the version and the profile apart, as in model='3.0', invoke_model_id={name!r}."
+        )
+    known = ", ".join([*MODELS, *(model.model_id for model in MODELS.values())])
+    raise ConfigurationError(f"No Marengo model is called {name!r}. Known: {known}, their profile IDs and ARNs.")

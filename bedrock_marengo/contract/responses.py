@@ -1,0 +1,315 @@
+"""A reply, or a stream of output.json -> vectors."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+try:
+    import simdjson
+except ImportError:  # the extra "fast"
+    simdjson = None  # type: ignore[assignment]
+
+from bedrock_marengo.contract.models import MODELS
+from bedrock_marengo.contract.segments import MAX_SEC, SegmentEmbeddings, is_label
+from bedrock_marengo.errors import OutputError
+
+__all__ = ["read_output", "read_vector"]
+
+PIECE_BYTES = 1 << 20
+"""How much of output.json is decoded at once: about 90 rows of 512 dimensions."""
+
+_TRACKS = {
+    name: i
+    for i, name in enumerate(
+        dict.fromkeys([*(o for m in MODELS.values() for os in m.options.values() for o in os), "fused", "image"])
+    )
+}
+_HEAD = re.compile(rb'\s*\{\s*"data"\s*:\s*\[')
+_COMMA = re.compile(rb"\s*,")
+_HEAD_BYTES = 1 << 16
+_CUTS = 32
+
+
+class _Row(msgspec.Struct, rename="camel"):
+    embedding: list[float]
+    # AWS's page shows lists where real runs have strings.
+    embedding_option: str | list[str] | None = None
+    embedding_scope: str | list[str] | None = None
+    start_sec: float | None = None
+    end_sec: float | None = None
+
+
+class _Reply(msgspec.Struct):
+    # A list of one in real runs, an object on AWS's page.
+    data: list[_Row] | _Row
+
+
+class _Labels(msgspec.Struct, rename="camel"):
+    embedding_option: str | list[str] | None = None
+    embedding_scope: str | list[str] | None = None
+    start_sec: float | None = None
+    end_sec: float | None = None
+
+
+_reply = msgspec.json.Decoder(_Reply)
+_rows = msgspec.json.Decoder(list[_Row])
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, TypeError, KeyError)
+
+
+def read_vector(body: bytes, dimension: int) -> npt.NDArray[np.float32]:
+    """InvokeModel's reply as one float32 vector of ``(dimension,)``.
+
+    Raises:
+        OutputError: Not the JSON we know, more or less than one vector, or another dimension.
+    """
+    rows = _decode(body)
+    if len(rows) != 1:
+        raise OutputError(f"InvokeModel replied with {len(rows)} vectors in place of one.")
+    return _vector(rows[0], dimension)
+
+
+def read_output(
+    chunks: Iterable[bytes], *, dimension: int, source: str, job: str, model_id: str, media_type: str
+) -> SegmentEmbeddings:
+    """A job's output.json, read as a stream: a few MB above the vectors, however long the medium.
+
+    Rows may be out of order, doubled or missing; the result is sorted (clips before assets, then time, then track)
+    and holds each segment once. Which of two vectors is a segment's is never guessed.
+
+    Args:
+        chunks: the bytes of output.json, cut anywhere.
+        dimension: what each vector must have.
+        source: raw S3 URI of the medium.
+        job: first 16 hex digits of the fingerprint.
+        model_id: the base model's ID.
+        media_type: "video", "audio" or "image".
+
+    Raises:
+        OutputError: Cut off, not JSON, NaN, no rows, a row without vector or times, another dimension, or a segment
+            with two vectors.
+    """
+    vectors = bytearray()
+    start: list[float | None] = []
+    end: list[float | None] = []
+    option: list[str] = []
+    scope: list[str] = []
+    pack = struct.Struct(f"{dimension}f").pack
+    for row in _stream(chunks):
+        vectors += _packed(row, dimension, pack)
+        start.append(row.start_sec)
+        end.append(row.end_sec)
+        option.append(_name(row.embedding_option) or _default_option(media_type, len(option)))
+        scope.append(_name(row.embedding_scope) or "clip")
+        if not is_label(option[-1], scope[-1]):
+            raise OutputError(f"Row {len(option) - 1}: no option {option[-1]!r} of scope {scope[-1]!r} is known to us.")
+    if not option:
+        raise OutputError("output.json holds no vectors.")
+    starts, ends = _times(start, end, scope, media_type)
+    array = np.frombuffer(vectors, np.float32).reshape(-1, dimension)
+    # One number that isn't finite makes its row's sum so: no second array as large as the first.
+    if not np.isfinite(array.sum(axis=1)).all():
+        raise OutputError("A vector holds a number that float32 can't.")
+    keep = _order(array, starts, ends, option, scope)
+    if keep != list(range(len(option))):
+        array, starts, ends = _in_order(array, keep), starts[keep], ends[keep]
+        option, scope = [option[i] for i in keep], [scope[i] for i in keep]
+    # The same array serves the caller and the cache of segment vectors.
+    array.flags.writeable = False
+    return SegmentEmbeddings(
+        vectors=array,
+        start_sec=starts,
+        end_sec=ends,
+        option=option,
+        scope=scope,
+        source=source,
+        job=job,
+        model_id=model_id,
+        media_type=media_type,
+    )
+
+
+def _stream(chunks: Iterable[bytes]) -> Iterator[_Row]:
+    """The rows of ``{"data": [...]}``, decoded in pieces that end at a row's end."""
+    buffer = bytearray()
+    inside = False
+    rows_seen = False
+    wanted = PIECE_BYTES
+    for chunk in chunks:
+        buffer += chunk
+        if not inside:
+            head = _HEAD.match(buffer)
+            if head is None:
+                if len(buffer) > _HEAD_BYTES:
+                    # Other keys stand before "data", or it is an object: read it whole.
+                    wanted = 1 << 62
+                continue
+            del buffer[: head.end()]
+            inside = True
+        if len(buffer) < wanted:
+            continue
+        if rows_seen and not _COMMA.match(buffer):
+            continue
+        rows, used = _complete_rows(buffer, rows_seen)
+        if not used:
+            wanted = 2 * len(buffer)
+            continue
+        wanted = PIECE_BYTES
+        del buffer[:used]
+        rows_seen = True
+        yield from rows
+    yield from _last_rows(buffer, inside, rows_seen)
+
+
+def _complete_rows(buffer: bytearray, rows_seen: bool) -> tuple[list[_Row], int]:
+    """The rows up to the last brace that ends one, and the bytes they take; none if no brace does."""
+    comma = _COMMA.match(buffer) if rows_seen else None
+    begin = comma.end() if comma else 0
+    cut = len(buffer)
+    for _ in range(_CUTS):
+        cut = buffer.rfind(b"}", begin, cut)
+        if cut < 0:
+            break
+        # A cut inside a row or a string leaves invalid JSON, so decoding is the proof that it was a row's end.
+        try:
+            return _decode_rows(b"[" + buffer[begin : cut + 1] + b"]"), cut + 1
+        except _UNDECODABLE:
+            continue
+    return [], 0
+
+
+def _decode_rows(piece: bytes | bytearray) -> list[_Row]:
+    if simdjson is None:
+        return _rows.decode(piece)
+    rows: Any = simdjson.Parser().parse(bytes(piece))
+    return [_simd_row(row) for row in rows]
+
+
+def _simd_row(row: Any) -> _Row:
+    # Numbers go straight from the text into an array: no Python float for each.
+    vector = np.frombuffer(row["embedding"].as_buffer(of_type="d"), np.float64)
+    found = {name: row[name] for name in _Labels.__struct_encode_fields__ if name in row}
+    plain = {name: value.as_list() if hasattr(value, "as_list") else value for name, value in found.items()}
+    labels = msgspec.convert(plain, _Labels)
+    return _Row(cast(list[float], vector), *msgspec.structs.astuple(labels))
+
+
+def _last_rows(buffer: bytearray, inside: bool, rows_seen: bool) -> list[_Row]:
+    if not inside:
+        return _decode(bytes(buffer))
+    comma = _COMMA.match(buffer) if rows_seen else None
+    rest = buffer[comma.end() :] if comma else buffer
+    if rows_seen and not comma and not rest.lstrip().startswith(b"]"):
+        raise OutputError("output.json is not JSON: a comma is missing between two rows.")
+    rows = _decode(b'{"data":[' + bytes(rest))
+    if comma and not rows:
+        raise OutputError("output.json is not JSON: a comma without a row after it.")
+    return rows
+
+
+def _decode(data: bytes) -> list[_Row]:
+    try:
+        found = _reply.decode(data).data
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        # The decoder's own words name a place, never the content.
+        raise OutputError(f"The reply is cut off or not what Marengo sends: {error}") from None
+    return [found] if isinstance(found, _Row) else found
+
+
+def _vector(row: _Row, dimension: int) -> npt.NDArray[np.float32]:
+    _check_dimension(row, dimension)
+    with np.errstate(over="ignore"):
+        vector = np.array(row.embedding, np.float32)
+    if not np.isfinite(vector).all():
+        raise OutputError("A vector holds a number that float32 can't.")
+    return vector
+
+
+def _packed(row: _Row, dimension: int, pack: Callable[..., bytes]) -> bytes:
+    """A row's vector as the bytes of float32: three times as fast as an array of a list."""
+    _check_dimension(row, dimension)
+    if isinstance(row.embedding, np.ndarray):
+        with np.errstate(over="ignore"):
+            return row.embedding.astype(np.float32).tobytes()
+    try:
+        return pack(*row.embedding)
+    except OverflowError:
+        raise OutputError("A vector holds a number that float32 can't.") from None
+
+
+def _check_dimension(row: _Row, dimension: int) -> None:
+    if len(row.embedding) != dimension:
+        raise OutputError(f"A vector has {len(row.embedding)} dimensions; this model has {dimension}.")
+
+
+def _name(value: str | list[str] | None) -> str | None:
+    return value[0] if isinstance(value, list) and value else value if isinstance(value, str) else None
+
+
+def _default_option(media_type: str, row: int) -> str:
+    if media_type == "video":
+        raise OutputError(f"Row {row} of a video's output.json says no embeddingOption.")
+    return media_type
+
+
+def _times(
+    start: list[float | None], end: list[float | None], scope: list[str], media_type: str
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Times as columns; an asset row without any gets its clips' range, an image has none: 0.0."""
+    clips = [i for i, s in enumerate(scope) if s == "clip"]
+    if media_type != "image" and any(start[i] is None or end[i] is None for i in clips):
+        raise OutputError("A clip in output.json has no times.")
+    first = min((start[i] or 0.0 for i in clips), default=0.0)
+    last = max((end[i] or 0.0 for i in clips), default=first)
+    starts = np.array([first if t is None else t for t in start], np.float64)
+    ends = np.array([last if t is None else t for t in end], np.float64)
+    if (starts < 0).any() or (ends < starts).any():
+        raise OutputError("A segment in output.json ends before it starts.")
+    if (ends >= MAX_SEC - 0.0005).any():
+        raise OutputError("A segment in output.json ends after more than 115 days.")
+    return starts, ends
+
+
+def _order(
+    rows: npt.NDArray[np.float32],
+    start: npt.NDArray[np.float64],
+    end: npt.NDArray[np.float64],
+    option: list[str],
+    scope: list[str],
+) -> list[int]:
+    """Row numbers in their order, each segment once: equal to 1 ms is the same segment."""
+    keys: dict[tuple[bool, int, int, int, str], int] = {}
+    for i, name in enumerate(option):
+        track = _TRACKS.get(name, len(_TRACKS))
+        place = (scope[i] == "asset", round(start[i] * 1000), round(end[i] * 1000), track, name)
+        first = keys.setdefault(place, i)
+        if first != i and not np.array_equal(rows[first], rows[i]):
+            raise OutputError(
+                f"Rows {first} and {i} say two vectors for one segment: {start[i]:g} to {end[i]:g} s of {name!r}, "
+                f"scope {scope[i]!r}."
+            )
+    return [keys[key] for key in sorted(keys)]
+
+
+def _in_order(rows: npt.NDArray[np.float32], order: list[int]) -> npt.NDArray[np.float32]:
+    """The rows in a new order; in place, since a second copy of a 4-hour video is 118 MB."""
+    if len(order) != len(rows):
+        return rows[order]
+    done = bytearray(len(order))
+    for first in range(len(order)):
+        if done[first]:
+            continue
+        held, at = rows[first].copy(), first
+        while order[at] != first:
+            rows[at] = rows[order[at]]
+            done[at] = 1
+            at = order[at]
+        rows[at] = held
+        done[at] = 1
+    return rows

@@ -1,0 +1,1 @@
+"""One media file or many to segments, within a budget."""

@@ -1,0 +1,164 @@
+"""InvokeModel: texts and images to vectors, checked before, retried together."""
+
+from __future__ import annotations
+
+import functools
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bedrock_marengo.aws.parallel import in_order
+from bedrock_marengo.aws.retries import RetryLimiter
+from bedrock_marengo.aws.session import Aws
+from bedrock_marengo.contract import payloads
+from bedrock_marengo.contract.inputs import Media, split_s3_uri
+from bedrock_marengo.contract.models import Model
+from bedrock_marengo.contract.responses import read_vector
+from bedrock_marengo.contract.tokens import estimate_tokens, most_tokens
+from bedrock_marengo.embedding.pricing import Usage
+from bedrock_marengo.errors import ConfigurationError, InputError, warn_once
+from bedrock_marengo.validation import is_int, short_repr
+
+__all__ = ["Invoker"]
+
+Vector = npt.NDArray[np.float32]
+
+WINDOW = 4096
+"""Texts among which equal ones are asked once: about 8 MB of vectors."""
+
+
+class Invoker:
+    """One model's synchronous calls."""
+
+    def __init__(
+        self,
+        aws: Aws,
+        gate: RetryLimiter,
+        model: Model,
+        *,
+        invoke_model_id: str | None = None,
+        truncate: Literal["end", "error"] = "end",
+        token_counter: Callable[[str], int] | None = None,
+        usage: Usage | None = None,
+    ) -> None:
+        self._usage = usage or Usage()
+        self._aws = aws
+        self._gate = gate
+        self._model = model
+        self._given_id = invoke_model_id
+        self._truncate: Literal["end", "error"] = truncate
+        self._token_counter = token_counter
+
+    def text_body(self, text: str) -> bytes:
+        """A text's request, checked."""
+        body = payloads.encode(payloads.text(self._model, text, truncate=self._truncate))
+        self.check_length(text)
+        return body
+
+    def location(self, image: Media) -> dict[str, Any]:
+        """Where the service finds an image: inside the request, or on S3 with the bucket's owner."""
+        if image.uri is None:
+            self.check_size(image)
+            return payloads.inline(image.read())
+        bucket, _ = split_s3_uri(image.uri)
+        self._aws.check_bucket(bucket)
+        return payloads.s3_location(image.uri, self._aws.owner(bucket))
+
+    def check_size(self, media: Media) -> None:
+        """Refuse media over the model's limit."""
+        limit = self._model.image_bytes if media.kind == "image" else self._model.media_bytes
+        if media.size is not None and media.size > limit:
+            raise InputError(
+                f"{media.name} is {media.size:,} bytes; Marengo {self._model.version} takes {media.kind} of at most "
+                f"{limit:,}: cut or compress it."
+            )
+
+    def check_length(self, text: str) -> None:
+        """Warn of, or refuse, a text that the service would cut."""
+        limit = self._model.text_tokens
+        if 4 * len(text) <= limit and self._token_counter is None:
+            return
+        if self._truncate == "end":
+            tokens = self._tokens(text, estimate_tokens)
+            if tokens > limit:
+                warn_once(
+                    f"length {self._model.version}",
+                    f"A text of about {tokens} tokens passes the {limit} of Marengo {self._model.version}, which cuts "
+                    "the rest without a word. Split long texts, or give truncate='error'. (Said once.)",
+                )
+        elif self._token_counter is not None or not self._model.text_truncate:
+            tokens = self._tokens(text, most_tokens)
+            if tokens > limit:
+                counted = "" if self._token_counter else "up to "
+                raise InputError(
+                    f"This text has {counted}{tokens} tokens; Marengo {self._model.version} cuts at {limit}: split "
+                    "it, give token_counter= for an exact count, or truncate='end'."
+                )
+
+    def _tokens(self, text: str, estimate: Callable[[str], int]) -> int:
+        tokens = (self._token_counter or estimate)(text)
+        if not is_int(tokens, least=0):
+            raise ConfigurationError(f"token_counter gave {short_repr(tokens)}: it must give a whole number of tokens.")
+        return tokens
+
+    def vector(self, body: bytes, what: str = "a text", *, kind: Literal["text", "image"] = "text") -> Vector:
+        """One call, one float32 vector of ``(dimension,)``."""
+        vector = self._gate.call(lambda: read_vector(self.reply(body), self._model.dimension), "InvokeModel", what)
+        (self._usage.text if kind == "text" else self._usage.image)()
+        return vector
+
+    def vectors(self, executor: Executor, bodies: Iterable[bytes], *, ahead: int) -> Iterator[Vector]:
+        """One vector for each body, in order, many calls at once."""
+        return in_order(executor, functools.partial(self.vector), bodies, ahead=ahead)
+
+    def each(self, executor: Executor, texts: Iterable[str], *, ahead: int) -> Iterator[Vector]:
+        """One vector for each text, in order, texts taken as needed; equal ones among the latest 4,096 asked once."""
+        failed: list[BaseException] = []
+        refused: InputError | None = None
+
+        def ask(body: bytes) -> Vector:
+            # What comes after a failure nobody will see: not worth a call.
+            if failed:
+                raise failed[0]
+            try:
+                return self.vector(body)
+            except BaseException as error:
+                failed.append(error)
+                raise
+
+        latest: OrderedDict[str, Future[Vector]] = OrderedDict()
+        pending: deque[Future[Vector]] = deque()
+        try:
+            for number, text in enumerate(texts):
+                if not isinstance(text, str) or text not in latest:
+                    try:
+                        body = self.text_body(text)
+                    except InputError as error:
+                        refused = InputError(f"Text {number}: {error}")
+                        break
+                    latest[text] = executor.submit(ask, body)
+                    if len(latest) > WINDOW:
+                        latest.popitem(last=False)
+                pending.append(latest[text])
+                if len(pending) >= ahead:
+                    # A copy: equal texts must not share an array.
+                    yield pending.popleft().result().copy()
+            while pending:
+                yield pending.popleft().result().copy()
+            if refused is not None:
+                raise refused
+        finally:
+            for future in pending:
+                future.cancel()
+
+    def reply(self, body: bytes) -> bytes:
+        """One call's reply as it came."""
+        model_id = self._aws.invoke_id(self._model, self._given_id)
+        reply = self._aws.bedrock.invoke_model(
+            modelId=model_id, body=body, contentType="application/json", accept="application/json"
+        )
+        return reply["body"].read()

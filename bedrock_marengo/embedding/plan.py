@@ -1,0 +1,294 @@
+"""The dry run: what embedding would start, reuse and cost."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from bedrock_marengo.aws.parallel import in_order
+from bedrock_marengo.aws.session import Aws
+from bedrock_marengo.contract.inputs import Media, MediaLike, split_s3_uri
+from bedrock_marengo.contract.models import Kind
+from bedrock_marengo.contract.payloads import MediaRequest
+from bedrock_marengo.embedding.pricing import GB, Prices
+from bedrock_marengo.errors import MarengoError
+from bedrock_marengo.jobs.fingerprint import fingerprint
+from bedrock_marengo.jobs.index import JobIndex, State
+from bedrock_marengo.media.durations import Durations, duration_of, requested_sec
+from bedrock_marengo.s3.listing import MediaListing, locate
+from bedrock_marengo.s3.object_version import Identity
+from bedrock_marengo.s3.uploads import find_upload
+
+__all__ = ["Plan", "Planner"]
+
+JOBS_ALLOWED = 20
+"""Jobs in flight that real accounts were seen to be allowed."""
+JOB_SEC = 45.0
+"""A job's mean length: 23 to 70 s were seen for clips of 2 to 4 minutes."""
+SHOT_SEC = 6.0
+AUDIO_SEC = 10.0
+"""Mean segments of the service's own cuts, as seen in real runs: uncut shots come back in pieces near 6 s."""
+BYTES_A_VALUE = 22
+"""Of an output.json: 164 MB for 14,400 rows of 512."""
+NAMED = 10
+"""Media that a plan names as unknown or refused; the counts are whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What embedding some media would do. ``print(plan)`` tells it in words.
+
+    Lengths, cost, vectors and bytes are those of what would be started; media of unknown length are in none of them
+    unless ``assume_duration_sec`` was given. What was begun and has no output yet counts as joined, at no cost: it
+    runs, or it failed and the run will say so.
+
+    Attributes:
+        started: media by kind ("video", "audio", "image") that would be started, and paid for.
+        joined: media whose work was begun before.
+        reused: media whose work is done.
+        repeated: media that came up twice.
+        uploaded: local media that would be uploaded, and ``uploaded_bytes``.
+        staged: media that would be copied from another region, and ``staged_bytes``.
+        refused: media that would be refused; ``refusals`` says why for the first 10.
+        skipped: why how many files of prefixes were left out.
+        media_sec: seconds of media to embed.
+        unknown: media to start of unknown length; ``unknown_names`` has the first 10.
+        usd: US dollars by "video", "audio", "image" and "copies".
+        vectors: rows expected, by the mean length of segments.
+        vector_bytes: these as float32.
+        output_bytes: of the jobs' output.json.
+        jobs_at_once: jobs in flight.
+        mean_job_sec: how long a job takes.
+    """
+
+    started: Mapping[str, int] = field(default_factory=dict)
+    joined: int = 0
+    reused: int = 0
+    repeated: int = 0
+    uploaded: int = 0
+    uploaded_bytes: int = 0
+    staged: int = 0
+    staged_bytes: int = 0
+    refused: int = 0
+    refusals: tuple[str, ...] = ()
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    media_sec: float = 0.0
+    unknown: int = 0
+    unknown_names: tuple[str, ...] = ()
+    usd: Mapping[str, float] = field(default_factory=dict)
+    vectors: int = 0
+    vector_bytes: int = 0
+    output_bytes: int = 0
+    jobs_at_once: int
+    mean_job_sec: float
+
+    @property
+    def total_usd(self) -> float:
+        """US dollars for all that is known."""
+        return sum(self.usd.values())
+
+    @property
+    def days(self) -> float:
+        """How long the jobs take at the present quota."""
+        jobs = self.started.get("video", 0) + self.started.get("audio", 0)
+        return jobs * self.mean_job_sec / self.jobs_at_once / 86400
+
+    def __str__(self) -> str:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.started.items())
+        dollars = ", ".join(f"{kind} {usd:,.2f}" for kind, usd in self.usd.items())
+        lines = [
+            f"to start   {sum(self.started.values()):,}" + (f" ({kinds})" if kinds else ""),
+            f"to join    {self.joined:,}",
+            f"to reuse   {self.reused:,}" + (f" (and {self.repeated:,} that came up twice)" if self.repeated else ""),
+            f"to upload  {self.uploaded:,} ({self.uploaded_bytes / GB:,.2f} GB)" if self.uploaded else "",
+            f"to stage   {self.staged:,} ({self.staged_bytes / GB:,.2f} GB)" if self.staged else "",
+            f"length     {self.media_sec / 3600:,.2f} hours",
+            f"unknown    {self.unknown:,} of unknown length: {self._names(self.unknown)}" if self.unknown else "",
+            f"cost       {self.total_usd:,.2f} USD" + (f" ({dollars})" if dollars else ""),
+            f"vectors    about {self.vectors:,}, {self.vector_bytes / GB:,.3f} GB",
+            f"outputs    about {self.output_bytes / GB:,.3f} GB",
+            f"time       {self.days:,.2f} days, {self.jobs_at_once} jobs at once of {self.mean_job_sec:g} s",
+            f"skipped    {', '.join(f'{n:,} {why}' for why, n in self.skipped.items())}" if self.skipped else "",
+            f"refused    {self.refused:,}" if self.refused else "",
+            *(f"  {refusal}" for refusal in self.refusals),
+        ]
+        return "\n".join(line for line in lines if line)
+
+    def _names(self, count: int) -> str:
+        return ", ".join(self.unknown_names) + (" ..." if count > len(self.unknown_names) else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planner:
+    """Looks at media and at what is done, and starts nothing. ``plan`` makes one LIST for 1,000 objects of each.
+
+    Attributes:
+        aws: the clients.
+        request: the request for each kind.
+        check_size: refuses media over the model's limit.
+        output_s3_uri: where the work lies.
+        index: what is done there.
+        staged: whether media of other regions are copied.
+        identity: the client's.
+        prices: the client's.
+        durations: source URI or path -> seconds.
+        probe: whether to read lengths that are not given.
+        assume_duration_sec: what a medium of unknown length is taken for.
+        force: whether what is done is paid for again.
+    """
+
+    aws: Aws
+    request: Callable[[Kind], MediaRequest]
+    check_size: Callable[[Media], None]
+    output_s3_uri: str
+    index: JobIndex
+    staged: bool
+    identity: Identity
+    prices: Prices
+    durations: Durations | None = None
+    probe: bool = True
+    assume_duration_sec: float | None = None
+    force: bool = False
+
+    def plan(
+        self, listing: MediaListing, executor: Executor, *, ahead: int, jobs_at_once: int, mean_job_sec: float
+    ) -> Plan:
+        """Go through a listing, many lengths read at once."""
+        total = _Total(self.prices)
+        seen: set[int] = set()
+        for look in in_order(executor, self._look, listing.items(), ahead=ahead):
+            # 64 bits of a fingerprint: 35 MB for 500,000 media.
+            repeated = look.job in seen
+            if look.job is not None:
+                seen.add(look.job)
+            total.add(look, repeated)
+        return Plan(
+            **total.counted(), skipped=dict(listing.skipped), jobs_at_once=jobs_at_once, mean_job_sec=mean_job_sec
+        )
+
+    def _look(self, item: tuple[MediaLike, Media | MarengoError]) -> _Look:
+        source, media = item
+        if isinstance(media, MarengoError):
+            return _Look(name=str(source), state="refused", why=str(media))
+        try:
+            return self._looked(media)
+        except MarengoError as error:
+            return _Look(name=media.name, state="refused", why=str(error))
+
+    def _looked(self, media: Media) -> _Look:
+        request = self.request(media.kind)
+        self.check_size(media)
+        found: Media | None = media
+        if media.uri is None:
+            found = find_upload(self.aws, media, self.output_s3_uri)
+        elif not self.staged:
+            self.aws.check_bucket(split_s3_uri(media.uri)[0])
+        job: int | None = None
+        state: State = "absent"
+        if found is None:
+            size = media.size or 0
+        else:
+            source = locate(self.aws, found, self.identity)
+            self.check_size(Media(media.kind, uri=source.uri, size=source.size))
+            digest = fingerprint(request, source)
+            size, job = source.size, int(digest[:16], 16)
+            state = "absent" if self.force else self.index.state(digest)
+        look = _Look(name=media.name, state=state, kind=media.kind, job=job, size=size, uploaded=found is None)
+        if state != "absent":
+            return look
+        look.copied = media.uri is not None and self.aws.is_elsewhere(split_s3_uri(media.uri)[0])
+        look.sec = requested_sec(request, duration_of(self.aws, media, self.durations, probe=self.probe))
+        look.unknown = media.kind != "image" and look.sec is None
+        if look.unknown:
+            look.sec = self.assume_duration_sec
+        look.rows = _rows(request, look.sec)
+        look.values = look.rows * request.model.dimension
+        return look
+
+
+@dataclass(slots=True, kw_only=True)
+class _Look:
+    name: str
+    state: State | Literal["refused"]
+    why: str = ""
+    kind: Kind = "video"
+    job: int | None = None
+    size: int = 0
+    uploaded: bool = False
+    copied: bool = False
+    sec: float | None = None
+    unknown: bool = False
+    rows: int = 0
+    values: int = 0
+
+
+class _Total:
+    """The sums of a plan."""
+
+    def __init__(self, prices: Prices) -> None:
+        self._prices = prices
+        self._counts: Counter[str] = Counter()
+        self._started: Counter[str] = Counter()
+        self._usd: Counter[str] = Counter()
+        self._sec = 0.0
+        self._values = 0
+        self._refusals: list[str] = []
+        self._unknown: list[str] = []
+
+    def add(self, look: _Look, repeated: bool) -> None:
+        """One medium."""
+        if repeated or look.state != "absent":
+            self._counts["repeated" if repeated else _COUNTED[look.state]] += 1
+            if look.state == "refused" and len(self._refusals) < NAMED:
+                self._refusals.append(f"{look.name}: {look.why}")
+            return
+        self._started[look.kind] += 1
+        self._sec += look.sec or 0.0
+        self._values += look.values
+        self._usd[look.kind] += self._prices.media(look.kind, look.sec) or 0.0  # type: ignore[assignment]
+        self._counts["vectors"] += look.rows
+        for name, holds in (("uploaded", look.uploaded), ("staged", look.copied), ("unknown", look.unknown)):
+            self._counts[name] += holds
+            self._counts[f"{name}_bytes"] += look.size * holds
+        if look.copied:
+            self._usd["copies"] += self._prices.copied(look.size)  # type: ignore[assignment]
+        if look.unknown and len(self._unknown) < NAMED:
+            self._unknown.append(look.name)
+
+    def counted(self) -> dict[str, Any]:
+        """The plan's fields."""
+        names = ("joined", "reused", "repeated", "uploaded", "uploaded_bytes", "staged", "staged_bytes", "refused")
+        return {
+            **{name: self._counts[name] for name in (*names, "unknown", "vectors")},
+            "started": dict(self._started),
+            "refusals": tuple(self._refusals),
+            "unknown_names": tuple(self._unknown),
+            "media_sec": self._sec,
+            "usd": dict(self._usd),
+            "vector_bytes": 4 * self._values,
+            "output_bytes": BYTES_A_VALUE * self._values,
+        }
+
+
+_COUNTED = {"begun": "joined", "done": "reused", "refused": "refused"}
+
+
+def _rows(request: MediaRequest, sec: float | None) -> int:
+    """About how many vectors a medium gives."""
+    if request.kind == "image":
+        return 1
+    if sec is None:
+        return 0
+    cut = request.segmentation
+    mean = SHOT_SEC if request.kind == "video" else AUDIO_SEC
+    if cut is not None:
+        mean = cut.seconds if cut.method == "fixed" else max(cut.seconds, SHOT_SEC)
+    scopes = request.scopes or request.model.scopes
+    tracks = bool(request.fused) + (request.fused != "only") * len(
+        request.options or request.model.options[request.kind]
+    )
+    return tracks * (math.ceil(sec / mean) * ("clip" in scopes) + ("asset" in scopes))

@@ -1,0 +1,191 @@
+"""What Marengo costs, what a run has cost, and where it must stop."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, fields
+
+from bedrock_marengo.aws.fork_safety import Lock
+from bedrock_marengo.contract.inputs import Media
+from bedrock_marengo.contract.models import Kind
+from bedrock_marengo.errors import BudgetError, ConfigurationError
+from bedrock_marengo.validation import is_number, short_repr
+
+__all__ = ["Budget", "Prices", "Usage"]
+
+GB = 1024**3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """US dollars for one of each. Give your own by ``MarengoClient(prices=Prices(...))``.
+
+    The defaults were seen in litellm's test table for both versions of Marengo, not on AWS's price page, and the copy
+    between regions is what AWS's regions commonly charge: check yours.
+
+    Attributes:
+        text: a request with a text.
+        image: a request with images.
+        video_sec: a second of video.
+        audio_sec: a second of audio.
+        copied_gb: a GB copied from another region, by ``staging_s3_uri=``.
+    """
+
+    text: float = 0.00007
+    image: float = 0.0001
+    video_sec: float = 0.0007
+    audio_sec: float = 0.00014
+    copied_gb: float = 0.02
+
+    def __post_init__(self) -> None:
+        for price in fields(self):
+            value = getattr(self, price.name)
+            if not (is_number(value) and 0 <= value < float("inf")):
+                raise ConfigurationError(f"Prices({price.name}={short_repr(value)}): give US dollars, 0 or more.")
+
+    def media(self, kind: Kind, duration_sec: float | None) -> float | None:
+        """One medium's job; None where it depends on a length that nobody knows."""
+        if kind == "image":
+            return self.image
+        if duration_sec is None:
+            return None
+        return duration_sec * (self.video_sec if kind == "video" else self.audio_sec)
+
+    def copied(self, size: int) -> float:
+        """A copy of so many bytes from another region."""
+        return self.copied_gb * size / GB
+
+
+@dataclass(eq=False)
+class Usage:
+    """What was really done by one client, counted as it was done. Safe across threads; ``reset()`` begins anew.
+
+    Attributes:
+        texts: requests with a text.
+        images: requests with images.
+        jobs: jobs started, by kind: "video", "audio".
+        media_sec: seconds of media in jobs whose length is known.
+        unknown: jobs whose length is not known, and is not in ``media_sec`` nor in ``usd``.
+        copied_bytes: bytes copied from other regions.
+        usd: US dollars by the client's prices.
+    """
+
+    prices: Prices = field(default_factory=Prices, repr=False)
+    texts: int = field(default=0, init=False)
+    images: int = field(default=0, init=False)
+    jobs: Counter[str] = field(default_factory=Counter, init=False)
+    media_sec: float = field(default=0.0, init=False)
+    unknown: int = field(default=0, init=False)
+    copied_bytes: int = field(default=0, init=False)
+    usd: float = field(default=0.0, init=False)
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.media_sec:,.0f} s of media, {self.usd:,.2f} USD"
+
+    def text(self) -> None:
+        """A text was embedded."""
+        with self._lock:
+            self.texts += 1
+            self.usd += self.prices.text
+
+    def image(self) -> None:
+        """An image, or a request with several, was embedded."""
+        with self._lock:
+            self.images += 1
+            self.usd += self.prices.image
+
+    def job(self, kind: Kind, duration_sec: float | None) -> None:
+        """A job was started, and its medium is so long."""
+        with self._lock:
+            self.jobs[kind] += 1
+            if duration_sec is None:
+                self.unknown += 1
+            else:
+                self.media_sec += duration_sec
+                self.usd += self.prices.media(kind, duration_sec) or 0.0
+
+    def copied(self, size: int) -> None:
+        """A medium was copied from another region."""
+        with self._lock:
+            self.copied_bytes += size
+            self.usd += self.prices.copied(size)
+
+    def reset(self) -> None:
+        """Count from 0."""
+        with self._lock:
+            self.texts = self.images = self.unknown = self.copied_bytes = 0
+            self.media_sec = self.usd = 0.0
+            self.jobs.clear()
+
+
+class Budget:
+    """Stops a run before the start that would pass ``max_cost_usd``. Safe across threads.
+
+    What is joined or found done costs nothing: only starts are charged. Once a start has been refused no other is
+    allowed, however cheap, so that a run ends in one place and the next goes on from there.
+
+    Args:
+        max_cost_usd: the most that starts may cost, by ``prices``.
+        prices: the table.
+        assume_duration_sec: what to charge for a medium whose length is not known; without it such a medium is
+            refused.
+    """
+
+    def __init__(
+        self, max_cost_usd: float, prices: Prices | None = None, *, assume_duration_sec: float | None = None
+    ) -> None:
+        if not (is_number(max_cost_usd) and max_cost_usd >= 0):
+            raise ConfigurationError(f"max_cost_usd={short_repr(max_cost_usd)}: give US dollars, 0 or more.")
+        if assume_duration_sec is not None and not (is_number(assume_duration_sec) and assume_duration_sec > 0):
+            raise ConfigurationError(
+                f"assume_duration_sec={short_repr(assume_duration_sec)}: give seconds, more than 0."
+            )
+        self.max_cost_usd = max_cost_usd
+        self.spent_usd = 0.0
+        self.exhausted = False
+        self._prices = prices or Prices()
+        self._assume_duration_sec = assume_duration_sec
+        self._lock = Lock()
+
+    def charge(self, media: Media, kind: Kind, duration_sec: float | None, *, copied_bytes: int = 0) -> float:
+        """Allow a start, and note its cost.
+
+        Args:
+            media: for the message.
+            kind: "video", "audio" or "image".
+            duration_sec: what is to be embedded of it, seconds; None if nobody knows.
+            copied_bytes: what ``stage`` copies for it.
+
+        Returns:
+            US dollars, for ``refund`` if the start fails.
+
+        Raises:
+            BudgetError: It would cost too much, or its length is not known. Nothing was noted.
+        """
+        cost = self._prices.media(kind, self._assume_duration_sec if duration_sec is None else duration_sec)
+        if cost is None:
+            raise BudgetError(
+                f"{media.name} was not started: its length, and so its cost, is not known. Install the extra 'media', "
+                "give durations=, or assume_duration_sec=.",
+                spent_usd=self.spent_usd,
+                exhausted=False,
+            )
+        cost += self._prices.copied(copied_bytes)
+        with self._lock:
+            # A hair's breadth for sums of floats.
+            if self.exhausted or self.spent_usd + cost > self.max_cost_usd + 1e-9:
+                self.exhausted = True
+                raise BudgetError(
+                    f"{media.name} was not started: {cost:.4f} USD on top of {self.spent_usd:.4f} would pass "
+                    f"max_cost_usd={self.max_cost_usd:g}. Run again with more, and what is done is not paid again.",
+                    spent_usd=self.spent_usd,
+                    exhausted=True,
+                )
+            self.spent_usd += cost
+        return cost
+
+    def refund(self, usd: float) -> None:
+        """A start that was charged did not come about: it was refused, or someone else's job was joined."""
+        with self._lock:
+            self.spent_usd -= usd

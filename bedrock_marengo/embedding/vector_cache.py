@@ -1,0 +1,136 @@
+"""The vector that a segment's URI names: from a bounded cache, else from its job's output.json."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bedrock_marengo.aws.fork_safety import renew_in_children
+from bedrock_marengo.contract.segments import Segment, SegmentEmbeddings
+from bedrock_marengo.errors import SegmentNotFoundError
+
+__all__ = ["VectorCache"]
+
+CACHE_BYTES = 256 * 1024**2
+_JOB_BYTES = 600
+_ROW_BYTES = 370
+"""What a job, and a row's key beside its vector, cost; measured with tracemalloc."""
+
+_Place = tuple[int, int, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    rows: dict[_Place, int]
+    vectors: npt.NDArray[np.float32]
+
+    @property
+    def size(self) -> int:
+        return self.vectors.nbytes + _JOB_BYTES + _ROW_BYTES * len(self.rows)
+
+
+class VectorCache:
+    """Vectors by segment, kept a whole job at a time: each output.json is read once however many segments ask.
+
+    Args:
+        read: reads the embeddings of the job that a segment names; raises SegmentNotFoundError if there is none.
+        cache_bytes: how much to keep; the newest job always stays.
+    """
+
+    def __init__(self, read: Callable[[Segment], SegmentEmbeddings], *, cache_bytes: int = CACHE_BYTES) -> None:
+        self._read = read
+        self._cache_bytes = cache_bytes
+        self._tables: OrderedDict[tuple[str, str], _Table] = OrderedDict()
+        self._size = 0
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Nobody reads."""
+        self._lock = threading.Lock()
+        self._reading: dict[tuple[str, str], threading.Lock] = {}
+
+    def remember(self, embeddings: SegmentEmbeddings) -> None:
+        """Keep a job's vectors, dropping those unused for longest."""
+        self._keep(embeddings)
+
+    def forget(self, source: str) -> None:
+        """Drop what is kept of one source."""
+        with self._lock:
+            for key in [key for key in self._tables if key[0] == source]:
+                self._drop(key)
+
+    def vectors(self, segments: Sequence[Segment]) -> list[npt.NDArray[np.float32]]:
+        """One vector for each segment, in order.
+
+        Raises:
+            SegmentNotFoundError: No job of ours, or a job without that segment.
+        """
+        # Job by job: with more jobs than the cache holds, each is still read once.
+        places: dict[tuple[str, str], list[int]] = {}
+        for i, segment in enumerate(segments):
+            places.setdefault((segment.source, segment.job), []).append(i)
+        found: dict[int, npt.NDArray[np.float32]] = {}
+        for numbers in places.values():
+            table = self._table(segments[numbers[0]])
+            found |= {i: _row(table, segments[i]) for i in numbers}
+        return [found[i] for i in range(len(segments))]
+
+    def _table(self, segment: Segment) -> _Table:
+        key = (segment.source, segment.job)
+        if (table := self._cached(key)) is not None:
+            return table
+        with self._lock:
+            reading = self._reading.setdefault(key, threading.Lock())
+        try:
+            with reading:
+                # Another thread may have read it while this one waited.
+                if (table := self._cached(key)) is None:
+                    table = self._keep(self._read(segment))
+        finally:
+            with self._lock:
+                self._reading.pop(key, None)
+        return table
+
+    def _cached(self, key: tuple[str, str]) -> _Table | None:
+        with self._lock:
+            table = self._tables.get(key)
+            if table is not None:
+                self._tables.move_to_end(key)
+            return table
+
+    def _keep(self, embeddings: SegmentEmbeddings) -> _Table:
+        table = _Table({_place(segment): i for i, segment in enumerate(embeddings)}, embeddings.vectors)
+        with self._lock:
+            self._drop((embeddings.source, embeddings.job))
+            self._tables[(embeddings.source, embeddings.job)] = table
+            # A running total: many small jobs are kept.
+            self._size += table.size
+            while len(self._tables) > 1 and self._size > self._cache_bytes:
+                self._drop(next(iter(self._tables)))
+        return table
+
+    def _drop(self, key: tuple[str, str]) -> None:
+        if (table := self._tables.pop(key, None)) is not None:
+            self._size -= table.size
+
+
+def _row(table: _Table, segment: Segment) -> npt.NDArray[np.float32]:
+    row = table.rows.get(_place(segment))
+    if row is None:
+        raise SegmentNotFoundError(
+            f"The job {segment.job} of {segment.source!r} has no segment {segment.uri!r}: "
+            f"it holds {len(table.rows)} others. Was the text of a stored segment changed?"
+        )
+    # A view would keep the whole job's vectors in memory.
+    vector: npt.NDArray[np.float32] = table.vectors[row].copy()
+    return vector
+
+
+def _place(segment: Segment) -> _Place:
+    # Milliseconds as integers: float times are never joined by equality.
+    return round(segment.start_sec * 1000), round(segment.end_sec * 1000), segment.option, segment.scope

@@ -1,0 +1,1 @@
+"""One asynchronous job: start once, find again, poll, read, delete."""

@@ -1,0 +1,1 @@
+"""Media files opened with PyAV: containers, durations, frames and clips."""

@@ -1,0 +1,192 @@
+"""Frames and clips of media, sampled with PyAV: pictures for people and for models that see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bedrock_marengo.aws.session import Aws
+from bedrock_marengo.contract.inputs import Media
+from bedrock_marengo.contract.segments import MAX_SEC
+from bedrock_marengo.errors import InputError
+from bedrock_marengo.media.containers import DECODER, open_container
+from bedrock_marengo.validation import check_width, is_number, require_many, short_repr
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.container import InputContainer
+
+__all__ = ["frames_of"]
+
+_MICROSECONDS = 1_000_000
+"""FFmpeg's unit of a container's times."""
+_MOST_HZ = 768_000
+"""No recorder samples faster; a damaged file may say so, and is costly to resample."""
+_HAIR_SEC = 0.0005
+"""A time in milliseconds may fall just short of its frame's."""
+_LEADS_SEC = (0, 2, 10, 60, inf)
+"""How far before a time to begin decoding, where nearer did not do."""
+
+
+def frames_of(aws: Aws, media: Media, at_sec: Sequence[float], *, width: int) -> list[bytes]:
+    """JPEGs of what is to be seen at some times, in the order asked; past the end it is the last frame.
+
+    Args:
+        aws: the clients.
+        media: a video, or an image, whose times do not matter.
+        at_sec: seconds on the medium's own clock.
+        width: pixels at most; the height follows.
+
+    Raises:
+        ConfigurationError: PyAV is not installed.
+        InputError: Nothing to see in it, it can't be decoded, or a time or width that is none.
+        ServiceError: AWS would not give the bytes.
+    """
+    times = list(require_many(at_sec, "frames", "times"))
+    check_width(width)
+    _check_times(times)
+    if media.kind == "image":
+        times = [0.0] * len(times)
+    found: dict[float, bytes] = {}
+    with open_container(aws, media) as container:
+        picture = next((stream for stream in _tracks(container) if stream.type == "video"), None)
+        if picture is None:
+            raise InputError(f"{media.name} has no picture to take a frame from.")
+        for time in sorted(set(times)):
+            frame = _frame_at(container, picture, time)
+            if frame is None:
+                raise InputError(f"{media.name} holds no frame that can be decoded.")
+            found[time] = _jpeg(_pixels(frame, picture, width))
+    return [found[time] for time in times]
+
+
+def _check_times(times: Sequence[float]) -> None:
+    for time in times:
+        if not (is_number(time) and 0 <= time < MAX_SEC):
+            raise InputError(f"{short_repr(time)} is no time: give seconds from 0, below {MAX_SEC:g}.")
+
+
+# Where things are.
+
+
+def _tracks(container: InputContainer) -> list[Any]:
+    """The picture and the sound that a player plays, in this order, as far as there are any. A cover is no picture."""
+    from av.stream import Disposition
+
+    known: list[Any] = [stream for stream in container.streams if stream.codec_context]
+    pictures = [s for s in known if s.type == "video" and not s.disposition & Disposition.attached_pic]
+    sounds = [s for s in known if s.type == "audio" and 0 < s.codec_context.sample_rate <= _MOST_HZ]
+    found = [*pictures[:1], *sounds[:1]]
+    for stream in found:
+        stream.thread_type = "AUTO"
+        stream.codec_context.options = DECODER
+    return found
+
+
+def _length_sec(container: InputContainer) -> float:
+    """How long it is, which for some formats is an estimate; for ever where nobody knows."""
+    return container.duration / _MICROSECONDS if container.duration else inf
+
+
+def _sec(ticks: int | None, stream: Any) -> float:
+    """A time of a stream from the start of its container, as a player counts."""
+    return float((ticks or 0) * stream.time_base) - (stream.container.start_time or 0) / _MICROSECONDS
+
+
+def _go(container: InputContainer, stream: Any, time: float) -> None:
+    """Go to where decoding gives what a player shows at a time: the last key frame before it.
+
+    MPEG-TS has no list of its key frames, and is tried ever further back.
+    """
+    for lead in _LEADS_SEC:
+        start = max(0.0, time - lead)
+        _seek(container, start)
+        if not start:
+            return
+        _, first, _ = next(_decoded(container, [stream]), (None, inf, None))
+        if first <= time + _HAIR_SEC:
+            break
+    _seek(container, start)
+
+
+def _seek(container: InputContainer, time: float) -> None:
+    import av
+
+    first = container.start_time or 0
+    # A start is sought from before it, for its first packets may be timed so.
+    for place in (first + int((time or -1) * _MICROSECONDS), first):
+        try:
+            container.seek(place)
+        except av.FFmpegError:
+            # Past its end, or nothing that can be sought: what is left to try is its start, or where it is.
+            continue
+        return
+
+
+def _decoded(container: InputContainer, streams: Sequence[Any], until: float = inf) -> Iterator[tuple[Any, float, Any]]:
+    """Frames as they come, with the stream and the time of each, up to about a time.
+
+    Damaged ones are left out, as players do.
+    """
+    import av
+
+    for packet in container.demux(*streams):
+        is_over = packet.dts is not None and _sec(packet.dts, packet.stream) > until
+        # What decoders still hold comes last.
+        for stream in streams if is_over else [packet.stream]:
+            try:
+                frames = stream.decode(None if is_over else packet)
+            except av.FFmpegError:
+                continue
+            for frame in frames:
+                yield stream, _sec(frame.pts, stream), frame
+        if is_over:
+            return
+
+
+# Pictures.
+
+
+def _frame_at(container: InputContainer, stream: Any, time: float) -> VideoFrame | None:
+    """The frame that a player shows at a time: the last that begins no later."""
+    shown = None
+    _go(container, stream, min(time, _length_sec(container)))
+    for _, begins, frame in _decoded(container, [stream]):
+        if shown is not None and begins > time + _HAIR_SEC:
+            break
+        shown = frame
+    return shown
+
+
+def _pixels(frame: VideoFrame, stream: Any, width: int) -> Any:
+    """RGB ``(height, width, 3)``, upright and with square pixels, both sides even."""
+    aspect = float(stream.sample_aspect_ratio or 1) or 1.0
+    wide, high = frame.width * aspect, float(frame.height)
+    # FFmpeg counts anticlockwise, as numpy does.
+    quarters = round(frame.rotation / 90)
+    scale = min(1.0, width / (high if quarters % 2 else wide))
+    pixels = frame.reformat(width=_even(wide * scale), height=_even(high * scale), format="rgb24").to_ndarray()
+    return np.ascontiguousarray(np.rot90(pixels, quarters))
+
+
+def _even(side: float) -> int:
+    """An even number of pixels, no more than given."""
+    return max(2, round(side) // 2 * 2)
+
+
+def _jpeg(pixels: Any) -> bytes:
+    import av
+
+    codec: Any = av.CodecContext.create("mjpeg", "w")
+    codec.height, codec.width = pixels.shape[:2]
+    codec.pix_fmt, codec.time_base = "yuvj420p", Fraction(1, 25)
+    codec.options = {"qmin": "4", "qmax": "4"}
+    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+    return b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)])
+
+
+# Clips.

@@ -1,0 +1,297 @@
+"""Listing a bucket's media; filters."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import replace
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from bedrock_marengo.aws.session import Aws
+from bedrock_marengo.contract.inputs import Manifest, Media, MediaLike, SourceLike, Sources, kind_of_name, split_s3_uri
+from bedrock_marengo.errors import InputError, MarengoError, MediaNotFoundError, ServiceError
+from bedrock_marengo.s3.manifests import Entry, read_manifest
+from bedrock_marengo.s3.object_version import Identity, SourceIdentity, object_version
+from bedrock_marengo.s3.sidecars import SUFFIXES as _CAPTIONS
+from bedrock_marengo.s3.sidecars import by_rank
+from bedrock_marengo.s3.uploads import FOLDER
+from bedrock_marengo.validation import is_int, require_many, short_repr
+
+__all__ = ["MediaListing", "locate", "object_tags"]
+
+ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+
+
+class MediaListing(Iterable[Media]):
+    """The media that a user points at, listed lazily; read it again to list again.
+
+    Args:
+        aws: the clients.
+        sources: ``s3://bucket/prefix/`` (ends in a slash, or is a bucket), ``s3://bucket/key``, a local file or
+            folder as ``pathlib.Path``, ``Media``, a ``Manifest``, or an iterable of these.
+        suffixes: only files that end so, such as ``[".mp4"]``. Default: all that Marengo reads.
+        exclude: glob patterns of keys or paths to leave out.
+        modified_after: only what was last modified after this time, which names its zone; where nothing says when
+            (a single object, a manifest without that column) it stays.
+        limit: at most this many.
+        output_s3_uri: our own output, never taken as a source of a prefix.
+        staged: media of a prefix may be in another region than the model.
+
+    Attributes:
+        skipped: why how many files under prefixes and folders were left out, counted while listing:
+            "not media", "empty", "suffix", "excluded", "older", "archived". Captions are not counted.
+
+    Raises:
+        InputError: What can be no source or filter; ``modified_after`` without a time zone.
+    """
+
+    def __init__(
+        self,
+        aws: Aws,
+        sources: Sources,
+        *,
+        suffixes: Iterable[str] | None = None,
+        exclude: Iterable[str] = (),
+        modified_after: datetime | None = None,
+        limit: int | None = None,
+        output_s3_uri: str | None = None,
+        staged: bool = False,
+    ) -> None:
+        if not isinstance(sources, str | os.PathLike | Media | Manifest):
+            require_many(sources, "A listing", "sources")
+        if limit is not None and not is_int(limit, least=0):
+            raise InputError(f"limit={short_repr(limit)}: give a whole number of media, or leave it out for all.")
+        if modified_after is not None and not isinstance(modified_after, datetime):
+            raise InputError(f"modified_after={short_repr(modified_after)}: give a datetime that names its time zone.")
+        if modified_after is not None and modified_after.tzinfo is None:
+            raise InputError(f"modified_after={modified_after!r} names no time zone: give tzinfo=, such as UTC.")
+        self._aws = aws
+        self._sources = sources
+        self._suffixes = tuple(suffix.lower() for suffix in _strings(suffixes, "suffixes", "['.mp4']"))
+        self._exclude = _strings(exclude, "exclude", "['*/drafts/*']")
+        self._modified_after = modified_after
+        self._limit = limit
+        self._output = _work(output_s3_uri) if output_s3_uri else None
+        self._staged = staged
+        self.skipped: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[Media]:
+        for _, media in self.items():
+            if isinstance(media, MarengoError):
+                raise media
+            yield media
+
+    @property
+    def known_total(self) -> int | None:
+        """How many media there are, if that is known without listing: a single one, or a list of single ones."""
+        one = isinstance(self._sources, str | Media | os.PathLike)
+        sources: Any = [self._sources] if one else self._sources
+        if not isinstance(sources, Sized) or isinstance(sources, Manifest) or any(map(_is_many, sources)):  # type: ignore[call-overload]
+            return None
+        return len(sources) if self._limit is None else min(len(sources), self._limit)
+
+    def items(self) -> Iterator[tuple[MediaLike, Media | MarengoError]]:
+        """Each medium with what was handed in for it; an item that is no medium comes with its error."""
+        self.skipped.clear()
+        one = isinstance(self._sources, str | Media | os.PathLike | Manifest)
+        sources: Iterable[Any] = [self._sources] if one else self._sources  # type: ignore[assignment]
+        yield from islice((pair for source in sources for pair in self._expand(source)), self._limit)
+
+    def _expand(self, source: SourceLike) -> Iterator[tuple[MediaLike, Media | MarengoError]]:
+        if isinstance(source, Manifest):
+            yield from self._named(str(source.where), self._manifest(source))
+        elif isinstance(source, str) and _is_prefix(source):
+            yield from self._named(source, self._prefix(source))
+        elif isinstance(source, os.PathLike) and Path(source).is_dir():
+            yield from ((media, media) for media in self._folder(Path(source)))
+        else:
+            try:
+                yield source, Media.of(source)
+            except InputError as error:
+                yield source, error
+
+    def _named(
+        self, source: str, found: Iterator[Media | InputError]
+    ) -> Iterator[tuple[MediaLike, Media | MarengoError]]:
+        try:
+            yield from ((media.uri if isinstance(media, Media) and media.uri else source, media) for media in found)
+        except MarengoError as error:
+            # A prefix that can't be listed doesn't stop the other sources.
+            yield source, error
+
+    def _prefix(self, uri: str) -> Iterator[Media]:
+        bucket, prefix = split_s3_uri(uri)
+        if not self._staged:
+            self._aws.check_bucket(bucket)
+        pages = self._aws.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        listed = (
+            Entry(bucket, i["Key"], i["Size"], i["ETag"].strip('"'), i.get("LastModified"), i.get("StorageClass"))
+            for page in _asked(lambda: iter(pages), f"s3://{bucket}/{prefix}")
+            for i in page.get("Contents", [])
+        )
+        ours = self._output
+        theirs = (entry for entry in listed if not (ours and ours.match(f"s3://{bucket}/{entry.key}")))
+        yield from _with_captions((entry, self._kept(entry)) for entry in theirs)
+
+    def _manifest(self, manifest: Manifest) -> Iterator[Media | InputError]:
+        for entry in read_manifest(self._aws, manifest):
+            found = entry if isinstance(entry, InputError) else self._kept(entry)
+            if found is not None:
+                yield found
+
+    def _folder(self, folder: Path) -> Iterator[Media]:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                stat = path.stat()
+                modified = datetime.fromtimestamp(stat.st_mtime, UTC)
+                if self._keep(Entry("", path.relative_to(folder).as_posix(), stat.st_size, None, modified)):
+                    yield Media.from_path(path)
+
+    def _kept(self, entry: Entry) -> Media | None:
+        kind = kind_of_name(entry.key)
+        if not self._keep(entry) or kind is None:
+            return None
+        return Media(kind, uri=f"s3://{entry.bucket}/{entry.key}", size=entry.size, etag=entry.etag)
+
+    def _keep(self, entry: Entry) -> bool:
+        name, after = entry.key, self._modified_after
+        reasons = (
+            ("not media", kind_of_name(name) is None),
+            ("empty", entry.size == 0),
+            ("suffix", bool(self._suffixes) and not name.lower().endswith(self._suffixes)),
+            ("excluded", any(fnmatchcase(name, pattern) for pattern in self._exclude)),
+            ("older", after is not None and entry.modified is not None and entry.modified <= after),
+            ("archived", entry.storage in ARCHIVED),
+        )
+        reason = next((reason for reason, holds in reasons if holds), None)
+        if reason and not name.lower().endswith(_CAPTIONS) and not name.endswith("/"):
+            self.skipped[reason] += 1
+        return reason is None
+
+
+def locate(aws: Aws, media: Media, identity: Identity = "etag", *, to_read: bool = True) -> SourceIdentity:
+    """The identity of a medium on S3, by one listing: absent is proven, never guessed from a refusal.
+
+    A medium that comes from a listing costs no call, unless ``identity`` is "checksum".
+
+    Args:
+        aws: the clients.
+        media: on S3.
+        identity: what tells its versions apart.
+        to_read: refuse what Bedrock can't read.
+
+    Raises:
+        MediaNotFoundError: The listing does not have the key.
+        InputError: It is empty, or in an archive.
+        ServiceError: AWS would not list.
+    """
+    if media.uri is None:
+        raise InputError(f"{media.name} is not on S3.")
+    if media.size is not None and media.etag is not None:
+        return object_version(aws, SourceIdentity(media.uri, media.size, media.etag), identity)
+    bucket, key = split_s3_uri(media.uri)
+    # The key itself sorts before all keys that it begins.
+    ask = lambda: [aws.s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)]  # noqa: E731
+    reply = next(iter(_asked(ask, media.uri)))
+    item = next((item for item in reply.get("Contents", []) if item["Key"] == key), None)
+    if item is None:
+        raise MediaNotFoundError(f"There is no object {media.uri!r}. For all media under a prefix end it with '/'.")
+    if to_read and not item["Size"]:
+        raise InputError(f"{media.uri!r} is empty: 0 bytes.")
+    if to_read and item.get("StorageClass") in ARCHIVED:
+        raise InputError(
+            f"{media.uri!r} is in {item.get('StorageClass')}: restore it first; Bedrock can't read it there."
+        )
+    return object_version(aws, SourceIdentity(media.uri, item["Size"], item["ETag"].strip('"')), identity)
+
+
+def object_tags(aws: Aws, uri: str) -> dict[str, str]:
+    """The tags of an object.
+
+    Raises:
+        InputError: The URI names no object.
+        ServiceError: AWS refused.
+    """
+    bucket, key = split_s3_uri(uri)
+    if not key:
+        raise InputError(f"{uri!r} names no object, which alone has tags: s3://bucket/key.")
+    try:
+        reply = aws.s3.get_object_tagging(Bucket=bucket, Key=key)
+    except (ClientError, BotoCoreError) as error:
+        raise ServiceError.of(error, "GetObjectTagging", uri) from error
+    return {tag["Key"]: tag["Value"] for tag in reply["TagSet"]}
+
+
+def _strings(values: Iterable[str] | None, name: str, such_as: str) -> tuple[str, ...]:
+    if values is None or isinstance(values, str):
+        return (values,) if values is not None else ()
+    found = tuple(values) if isinstance(values, Iterable) else (values,)
+    if not all(isinstance(value, str) for value in found):
+        raise InputError(f"{name}={short_repr(values)}: give a list of strings, such as {such_as}.")
+    return found
+
+
+def _work(output_s3_uri: str) -> re.Pattern[str]:
+    """What lies under the output prefix by our doing; a user's own media may lie there, too."""
+    ours = rf"/(?:{FOLDER}/[0-9a-f]{{64}}|[0-9a-f]{{16}}/[0-9a-f]{{16}})/"
+    return re.compile(re.escape(output_s3_uri.rstrip("/")) + ours)
+
+
+def _is_many(source: Any) -> bool:
+    if isinstance(source, os.PathLike):
+        return Path(source).is_dir()
+    return isinstance(source, Manifest) or (isinstance(source, str) and _is_prefix(source))
+
+
+def _is_prefix(source: str) -> bool:
+    _, _, key = source.removeprefix("s3://").partition("/")
+    return source.startswith("s3://") and (not key or key.endswith("/"))
+
+
+def _with_captions(listed: Iterable[tuple[Entry, Media | None]]) -> Iterator[Media]:
+    """Media, each with the captions that the same listing shows beside it.
+
+    S3 lists keys in order, so those that share a stem come together: a medium waits until the listing leaves its stem.
+    """
+    waiting: list[tuple[str, Media]] = []
+    best: dict[str, str] = {}
+    for entry, media in listed:
+        yield from _left(entry.key, waiting, best)
+        if entry.key.lower().endswith(_CAPTIONS):
+            for stem in _stems(entry.key):
+                best[stem] = min(best.get(stem, entry.key), entry.key, key=by_rank)
+        if media is not None:
+            waiting.append((_stems(entry.key)[-1], media))
+    yield from _left(None, waiting, best)
+
+
+def _left(key: str | None, waiting: list[tuple[str, Media]], best: dict[str, str]) -> Iterator[Media]:
+    """The media whose stem the listing has left, now that it is at ``key`` or at its end."""
+    gone = [(stem, media) for stem, media in waiting if key is None or not key.startswith(stem)]
+    for stem, media in gone:
+        waiting.remove((stem, media))
+        bucket, _ = split_s3_uri(media.uri or "")
+        yield replace(media, captions=f"s3://{bucket}/{best[stem]}" if stem in best else "")
+    for stem in [stem for stem in best if key is None or not key.startswith(stem)]:
+        del best[stem]
+
+
+def _stems(key: str) -> list[str]:
+    """``a/match.en.vtt`` -> ``a/match.``, ``a/match.en.``."""
+    name = key.rfind("/") + 1
+    return [key[: i + 1] for i in range(name, len(key)) if key[i] == "."]
+
+
+def _asked(ask: Callable[[], Iterable[Any]], what: str) -> Iterator[Any]:
+    try:
+        yield from ask()
+    except (ClientError, BotoCoreError) as error:
+        raise ServiceError.of(error, "ListObjectsV2", what) from error

@@ -1,0 +1,139 @@
+"""Moving a store from one Marengo to the next: what it holds, what is to do, whether all arrived. Calls nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bedrock_marengo.contract.segments import METADATA_KEYS
+
+__all__ = ["Holding", "Inventory", "Plan", "missing", "plan_migration", "take_inventory"]
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a store holds of one source by one model.
+
+    ``seconds`` is where its last segment ends: what of the medium was embedded, but for a beginning left out.
+    ``own`` are the user's own fields, as its first segment has them.
+    """
+
+    segments: int
+    media_type: str
+    seconds: float
+    own: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a store holds: model ID -> source -> ``Holding``; ``other`` counts rows that are no segments."""
+
+    models: Mapping[str, Mapping[str, Holding]]
+    other: int = 0
+
+    def of(self, model_id: str) -> Mapping[str, Holding]:
+        """The sources of one model."""
+        return self.models.get(model_id, {})
+
+    def __str__(self) -> str:
+        lines = [
+            f"{model_id}: {sum(holding.segments for holding in sources.values())} segments of {len(sources)} sources"
+            for model_id, sources in sorted(self.models.items())
+        ]
+        return "\n".join([*lines, *([f"{self.other} rows are no segments"] if self.other else [])]) or "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a move would do.
+
+    Attributes:
+        model_id: the model to embed with.
+        todo: source -> what the old store holds of it by other models.
+        there: those of them that the new store holds by this model: their jobs are done and are only read again, as a
+            run that was cut off may have left a source half.
+        cost: what ``cost`` said for those that are not there; None without it.
+    """
+
+    model_id: str
+    todo: Mapping[str, Holding]
+    there: tuple[str, ...]
+    cost: float | None = None
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Seconds to embed by media type, for what is not there; images have none."""
+        totals: dict[str, float] = {}
+        for source, holding in self.todo.items():
+            if source in self.there:
+                continue
+            totals[holding.media_type] = totals.get(holding.media_type, 0.0) + holding.seconds
+        return totals
+
+    def __str__(self) -> str:
+        kinds = [holding.media_type for source, holding in self.todo.items() if source not in self.there]
+        parts = [f"{kinds.count(kind)} {kind} ({seconds:.0f} s)" for kind, seconds in sorted(self.seconds.items())]
+        cost = "not known: give cost=" if self.cost is None else f"{self.cost:.2f}"
+        held = sum(holding.segments for holding in self.todo.values())
+        return (
+            f"{held} segments of {len(self.todo)} sources. "
+            f"To embed with {self.model_id}: {', '.join(parts) or 'nothing'}. "
+            f"There already: {len(self.there)} sources. Cost: {cost}."
+        )
+
+
+def take_inventory(rows: Iterable[Mapping[str, Any]]) -> Inventory:
+    """Count the metadata of a store's rows by model and source."""
+    models: dict[str, dict[str, Holding]] = {}
+    other = 0
+    for row in rows:
+        if any(row.get(key) is None for key in METADATA_KEYS):
+            other += 1
+            continue
+        sources = models.setdefault(row["model_id"], {})
+        known = sources.get(row["source"])
+        sources[row["source"]] = Holding(
+            segments=1 + (known.segments if known else 0),
+            media_type=row["media_type"],
+            seconds=max(float(row["end_sec"]), known.seconds if known else 0.0),
+            own=known.own if known else _own(row),
+        )
+    return Inventory(models, other)
+
+
+def plan_migration(
+    old: Inventory, new: Inventory, model_id: str, *, cost: Callable[[str, float], float] | None = None
+) -> Plan:
+    """What is to embed so that ``new`` holds by ``model_id`` all sources that ``old`` holds by others.
+
+    Args:
+        old: the store that is left.
+        new: the store that is filled; what it holds by another model than ``model_id`` counts for nothing.
+        model_id: the model to embed with.
+        cost: (media type, seconds) -> price.
+    """
+    sources: dict[str, Holding] = {}
+    for other, holdings in old.models.items():
+        if other != model_id:
+            sources.update(holdings)
+    there = sources.keys() & new.of(model_id).keys()
+    anew = [holding for source, holding in sources.items() if source not in there]
+    price = sum(cost(holding.media_type, holding.seconds) for holding in anew) if cost else None
+    return Plan(model_id, sources, tuple(sorted(there)), price)
+
+
+def missing(wanted: Mapping[str, int], held: Inventory, model_id: str) -> dict[str, tuple[int, int]]:
+    """Source -> (segments wanted, segments held), for each source whose count is wrong."""
+    sources = held.of(model_id)
+    counts = {source: (count, sources[source].segments if source in sources else 0) for source, count in wanted.items()}
+    return {source: pair for source, pair in counts.items() if pair[0] != pair[1]}
+
+
+def _own(row: Mapping[str, Any]) -> dict[str, Any]:
+    # Stores add fields of theirs, such as vectors: only what a user could have given is taken along.
+    return {
+        key: value
+        for key, value in row.items()
+        if key not in METADATA_KEYS and not key.startswith("_") and isinstance(value, str | int | float | bool)
+    }

@@ -1,0 +1,154 @@
+"""Segments as rows: what any framework's store keeps of them, and what becomes of media that failed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bedrock_marengo.contract.inputs import MediaLike
+from bedrock_marengo.contract.segments import Segment, SegmentEmbeddings, checked_metadata
+from bedrock_marengo.errors import ConfigurationError, MarengoError, MarengoWarning, MediaFailedError
+from bedrock_marengo.validation import short_repr
+from bedrock_marengo.words.captions import Transcript
+
+if TYPE_CHECKING:
+    from bedrock_marengo.client import MarengoClient
+    from bedrock_marengo.embedding.batch import MediaResult
+
+__all__ = [
+    "Captions",
+    "Failures",
+    "OnError",
+    "SegmentRecord",
+    "Transcripts",
+    "check_transcripts",
+    "records_of",
+    "user_fields",
+]
+
+Captions = Transcript | Path | str
+Transcripts = bool | Mapping[str, Captions] | Callable[[str], Captions | None]
+OnError = Literal["raise", "skip"] | Callable[[MediaLike, MarengoError], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentRecord:
+    """One segment: text (its URI, then the words spoken in it), flat metadata, vector as float32 ``(dimension,)``."""
+
+    segment: Segment
+    text: str
+    metadata: dict[str, Any]
+    vector: npt.NDArray[np.float32]
+
+
+def records_of(
+    client: MarengoClient,
+    segments: SegmentEmbeddings,
+    *,
+    source: MediaLike,
+    transcripts: Transcripts = True,
+    metadata: Mapping[str, Any] | None = None,
+) -> list[SegmentRecord]:
+    """One row for each segment of a medium.
+
+    Args:
+        client: reads captions that lie beside the medium.
+        segments: the medium's.
+        source: the medium as it was handed in: a local file's captions lie beside the file, not beside its upload.
+        transcripts: True takes captions (.vtt, .srt) that lie beside a medium; False none; a mapping or a callable
+            gives them by source URI: a ``pathlib.Path``, or the captions' text.
+        metadata: the user's own fields.
+
+    Raises:
+        InputError: Own fields that are reserved or not flat.
+    """
+    own = checked_metadata(metadata or {}, segments.source)
+    try:
+        transcript = _transcript(client, segments, source, transcripts)
+    except MarengoError as error:
+        # The vectors are paid for and right: captions that can't be read must not lose them.
+        warnings.warn(f"{segments.source} goes without its captions: {error}", MarengoWarning, stacklevel=2)
+        transcript = None
+    rows = []
+    for i, segment in enumerate(segments):
+        words = transcript.words(segment.start_sec, segment.end_sec) if transcript else ""
+        text = f"{segment.uri}\n{words}" if words else segment.uri
+        rows.append(SegmentRecord(segment, text, {**segments.metadata(i), **own}, segments.vectors[i]))
+    return rows
+
+
+def user_fields(
+    client: MarengoClient,
+    source: str,
+    *,
+    metadata: Callable[[str], Mapping[str, Any]] | None,
+    object_tags: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The user's own fields of a source: its object's tags ("" for one that it has not), then what ``metadata`` says.
+
+    Raises:
+        InputError: They are reserved or not flat.
+        ServiceError: AWS would not give the tags.
+    """
+    tags = client.object_tags(source) if object_tags else {}
+    own = checked_metadata(metadata(source), source) if metadata else {}
+    return checked_metadata({**{name: tags.get(name, "") for name in object_tags}, **own}, source)
+
+
+def check_transcripts(transcripts: Any) -> None:
+    """Refuse what gives no captions.
+
+    Raises:
+        ConfigurationError: As said.
+    """
+    if not isinstance(transcripts, bool | Mapping) and not callable(transcripts):
+        raise ConfigurationError(
+            f"transcripts={short_repr(transcripts)}: give True, False, or a mapping or a callable from a "
+            "source's URI to a pathlib.Path or the captions' text."
+        )
+
+
+class Failures:
+    """What becomes of media that failed: raised after the rest is done, skipped, or told to a callable."""
+
+    def __init__(self, on_error: OnError) -> None:
+        if on_error not in ("raise", "skip") and not callable(on_error):
+            raise ConfigurationError(f"on_error={short_repr(on_error)}: give 'raise', 'skip' or a callable.")
+        self._on_error = on_error
+        self._failed: list[MediaResult] = []
+
+    def note(self, done: MediaResult) -> None:
+        """A medium failed."""
+        if self._on_error == "raise":
+            self._failed.append(done)
+        elif callable(self._on_error) and done.error is not None:
+            self._on_error(done.source, done.error)
+
+    def raise_noted(self) -> None:
+        """All media are done.
+
+        Raises:
+            MarengoError: The one that failed, or ``MediaFailedError`` if several did.
+        """
+        if len(self._failed) == 1 and self._failed[0].error is not None:
+            raise self._failed[0].error
+        if self._failed:
+            raise MediaFailedError(self._failed)
+
+
+def _transcript(
+    client: MarengoClient, segments: SegmentEmbeddings, source: MediaLike, given: Transcripts
+) -> Transcript | None:
+    uri = segments.source
+    if segments.media_type == "image" or given is False:
+        return None
+    if given is True:
+        return client.captions_of(uri if isinstance(source, str) else source)
+    captions = given.get(uri) if isinstance(given, Mapping) else given(uri)
+    return Transcript.of(captions) if captions is not None else None

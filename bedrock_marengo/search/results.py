@@ -1,0 +1,180 @@
+"""What a search found, in one shape, whichever framework found it: for pictures, prompts and pages."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from bedrock_marengo.contract.inputs import Media, kind_of_name, split_s3_uri
+from bedrock_marengo.contract.models import Kind
+from bedrock_marengo.contract.segments import MAX_SEC, Segment, is_label
+from bedrock_marengo.errors import InputError
+from bedrock_marengo.search.fusion import Hit, Moment
+from bedrock_marengo.validation import is_number, require_many
+
+__all__ = ["SearchResult", "check_allowed_prefixes", "is_allowed", "names_of", "results_from"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """A stretch of a medium that a search found.
+
+    Attributes:
+        segment: the segment that names it, the best of its moment.
+        start_sec: where the moment begins, seconds; a moment of several clips begins before its best segment.
+        end_sec: where it ends.
+        media_type: "video", "audio" or "image".
+        score: as the search gave it, a distance or whatever: good for comparing within that search only.
+        tracks: embedding option -> cosine similarity, None where the search told none.
+        words: what is said in it, where captions were loaded.
+    """
+
+    segment: Segment
+    start_sec: float
+    end_sec: float
+    media_type: Kind
+    score: float | None = None
+    tracks: Mapping[str, float | None] = field(default_factory=dict)
+    words: str = ""
+
+    @property
+    def source(self) -> str:
+        """Raw S3 URI of the medium."""
+        return self.segment.source
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.source.rpartition("/")[2]
+
+    @property
+    def media(self) -> Media:
+        """The medium, of the kind that the search knows whatever its suffix says."""
+        return Media.from_s3(self.source, kind=self.media_type)
+
+
+def results_from(hits: Iterable[Any]) -> list[SearchResult]:
+    """The segments and moments among some hits, in order; other documents are passed over.
+
+    What a document's metadata say is taken where it makes sense; else the segment's URI tells.
+
+    Args:
+        hits: LangChain Documents, or (Document, score) pairs; LlamaIndex nodes, with or without score; the core's
+            ``Moment``, ``Hit``, ``Segment`` or ``SearchResult``, in any mixture.
+
+    Raises:
+        InputError: One thing in place of many.
+    """
+    if not isinstance(hits, tuple) and _found(hits) is not None:
+        raise InputError("This takes many hits, not one: give a list, even of one.")
+    return [found for hit in require_many(hits, "This", "hits") if (found := _found(hit)) is not None]
+
+
+def names_of(sources: Iterable[str]) -> dict[str, str]:
+    """What to call each source: its file's name, or its URI where two files have one name."""
+    by_name: defaultdict[str, set[str]] = defaultdict(set)
+    for source in sources:
+        by_name[source.rpartition("/")[2]].add(source)
+    return {source: name if len(same) == 1 else source for name, same in by_name.items() for source in same}
+
+
+def check_allowed_prefixes(allowed_prefixes: Sequence[str] | None) -> None:
+    """Refuse prefixes that are none: of a string each letter would be one.
+
+    Raises:
+        InputError: As said.
+    """
+    if allowed_prefixes is None:
+        return
+    for prefix in require_many(allowed_prefixes, "allowed_prefixes=", "S3 prefixes"):
+        split_s3_uri(prefix)
+
+
+def is_allowed(source: str, allowed_prefixes: Sequence[str] | None) -> bool:
+    """Whether a source is one of some S3 URIs or lies in one of these folders; None stands for everywhere.
+
+    A key that walks up again by ``..`` lies in none: S3 takes it letter by letter, but what stands before S3 may not.
+    """
+    if allowed_prefixes is None:
+        return True
+    walks = not {".", ".."}.isdisjoint(source.split("/"))
+    return any(
+        source == prefix or (not walks and source.startswith(prefix if prefix.endswith("/") else f"{prefix}/"))
+        for prefix in allowed_prefixes
+    )
+
+
+def _found(hit: Any) -> SearchResult | None:
+    if isinstance(hit, SearchResult):
+        return hit
+    if isinstance(hit, Moment):
+        tracks = {track: best.score for track, best in hit.tracks.items()}
+        return _made(hit.best.segment, hit.start_sec, hit.end_sec, score=hit.score, tracks=tracks)
+    if isinstance(hit, Hit):
+        return _made(hit.segment, score=hit.score, tracks={hit.segment.option: hit.score})
+    if isinstance(hit, Segment):
+        return _made(hit)
+    if isinstance(hit, tuple) and len(hit) == 2:
+        return _of_document(*hit)
+    return _of_document(getattr(hit, "node", hit), getattr(hit, "score", None))
+
+
+def _of_document(document: Any, score: Any) -> SearchResult | None:
+    """By shape, so that no framework is imported: LangChain's ``page_content``, or LlamaIndex's ``text``."""
+    text = getattr(document, "page_content", None) or getattr(document, "text", None) or ""
+    segment = Segment.find(text)
+    if segment is None:
+        return None
+    metadata = _mapping(getattr(document, "metadata", None))
+    tracks = {
+        track: _number(_mapping(rank).get("score"))
+        for track, rank in _mapping(metadata.get("tracks")).items()
+        if is_label(track, segment.scope)
+    }
+    if _number(score) is None and tracks:
+        score = metadata.get("score")
+    return _made(
+        segment,
+        _number(metadata.get("start_sec")),
+        _number(metadata.get("end_sec")),
+        score=_number(score),
+        tracks=tracks,
+        media_type=metadata.get("media_type"),
+        # Half a surrogate pair can't be sent or written.
+        words=text.partition("\n")[2].strip().encode("utf-8", "replace").decode(),
+    )
+
+
+def _made(
+    segment: Segment,
+    start_sec: float | None = None,
+    end_sec: float | None = None,
+    *,
+    score: float | None = None,
+    tracks: Mapping[str, float | None] | None = None,
+    media_type: Any = None,
+    words: str = "",
+) -> SearchResult:
+    if start_sec is None or end_sec is None or not 0 <= start_sec <= end_sec < MAX_SEC:
+        start_sec, end_sec = segment.start_sec, segment.end_sec
+    kind: Kind = "image" if segment.option == "image" else kind_of_name(segment.source) or "video"
+    return SearchResult(
+        segment=segment,
+        start_sec=start_sec,
+        end_sec=end_sec,
+        media_type=media_type if media_type in get_args(Kind) else kind,
+        score=score,
+        tracks=tracks or {segment.option: None},
+        words=words,
+    )
+
+
+def _mapping(value: Any) -> Mapping[Any, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _number(value: Any) -> float | None:
+    # Bounded, for an int may be too large to be a float.
+    return float(value) if is_number(value) and -1e30 < value < 1e30 else None
