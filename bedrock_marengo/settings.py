@@ -1,18 +1,22 @@
-"""What the settings of a client and of a run may be, each with what to give in place of what does not fit."""
+"""The settings of a client and of a run, and what each of them may be."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
+from bedrock_marengo.aws.session import AwsSettings
 from bedrock_marengo.contract.inputs import split_s3_uri
+from bedrock_marengo.contract.models import Model, find_model
 from bedrock_marengo.contract.payloads import BUCKET
 from bedrock_marengo.embedding.pricing import Prices
 from bedrock_marengo.errors import ConfigurationError, InputError
+from bedrock_marengo.s3.object_version import Identity
 from bedrock_marengo.validation import is_int, is_number, short_repr
 
-__all__ = ["KMS_KEY", "check_client", "check_run"]
+__all__ = ["KMS_KEY", "ClientSettings", "check_run"]
 
 Rule = tuple[Callable[[Any], bool], str]
 
@@ -26,29 +30,56 @@ _TAGS = 200
 _TAG_KEY, _TAG_VALUE = 128, 256
 
 
-def check_client(settings: Mapping[str, Any]) -> None:
-    """Refuse a client's setting that makes no sense, when it is typed.
+@dataclass(frozen=True)
+class ClientSettings(AwsSettings):
+    """The settings of ``MarengoClient``, which documents them. A new setting is a field here, with its rule below.
 
     Raises:
-        InputError: An S3 prefix that is none.
-        ConfigurationError: Any other.
+        InputError: An S3 prefix that is not one.
+        ConfigurationError: Any other value that makes no sense.
     """
-    for name in ("output_s3_uri", "staging_s3_uri"):
-        if (prefix := settings[name]) is not None:
-            split_s3_uri(prefix)
-            if not _S3_PREFIX.fullmatch(prefix) or len(prefix) > _S3_PREFIX_CHARACTERS:
-                raise InputError(
-                    f"{name}={short_repr(prefix)}: Bedrock takes s3://bucket/prefix/ with a bucket of 3 to 63 "
-                    f"lower-case letters, digits, dots and hyphens, at most {_S3_PREFIX_CHARACTERS} characters."
-                )
-    _check(_CLIENT, settings)
+
+    model: str = field(default="3.0", kw_only=False)
+    output_s3_uri: str | None = field(default=None, kw_only=True)
+    invoke_model_id: str | None = field(default=None, kw_only=True)
+    truncate: Literal["end", "error"] = field(default="end", kw_only=True)
+    token_counter: Callable[[str], int] | None = field(default=None, kw_only=True)
+    tags: Mapping[str, str] | None = field(default=None, kw_only=True)
+    output_kms_key_id: str | None = field(default=None, kw_only=True)
+    staging_s3_uri: str | None = field(default=None, kw_only=True)
+    identity: Identity = field(default="etag", kw_only=True)
+    prices: Prices | None = field(default=None, kw_only=True)
+    max_starts_per_sec: float | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        find_model(self.model)
+        for name in ("output_s3_uri", "staging_s3_uri"):
+            if (prefix := getattr(self, name)) is not None:
+                split_s3_uri(prefix)
+                if not _S3_PREFIX.fullmatch(prefix) or len(prefix) > _S3_PREFIX_CHARACTERS:
+                    raise InputError(
+                        f"{name}={short_repr(prefix)}: Bedrock takes s3://bucket/prefix/ with a bucket of 3 to 63 "
+                        f"lower-case letters, digits, dots and hyphens, at most {_S3_PREFIX_CHARACTERS} characters."
+                    )
+        _check(_CLIENT, vars(self))
+
+    @property
+    def resolved_model(self) -> Model:
+        """What ``model`` names."""
+        return find_model(self.model)[0]
+
+    @property
+    def resolved_invoke_id(self) -> str | None:
+        """The ID for InvokeModel; None if the region decides it."""
+        return self.invoke_model_id or find_model(self.model)[1]
 
 
 def check_run(**settings: Any) -> None:
     """Refuse a run's setting that makes no sense, before anything is started.
 
     Raises:
-        ConfigurationError: As said.
+        ConfigurationError: The first that makes no sense.
     """
     _check(_RUN, settings)
 

@@ -18,7 +18,7 @@ import tracemalloc
 from pathlib import Path
 
 from bedrock_marengo import MarengoClient
-from bedrock_marengo.jobs.fingerprint import work_prefix
+from bedrock_marengo.contract.payloads import MediaRequest
 
 SERVER = Path(__file__).with_name("_bulk_server.py")
 QUOTA = 20
@@ -95,6 +95,7 @@ def wanted(most):
 RUN = """
 import json, sys
 from bedrock_marengo import MarengoClient
+from bedrock_marengo.contract.payloads import MediaRequest
 with MarengoClient(**json.loads(sys.argv[1])) as client, open(sys.argv[3], "a") as out:
     for done in client.embed_many(sys.argv[2]):
         assert done.error is None, done.error
@@ -136,9 +137,8 @@ def run_second(count):
         with MarengoClient(**server.options) as client:
             # What is done must be known by its fingerprint: the client itself says where the work lies.
             objects = server.ask("put", count=count)
-            request = client._request_of("video")
             works = [
-                work_prefix(client.output_s3_uri, media.uri, client._worker.job_id(media, request))
+                client._runtime.embedder.key(media, MediaRequest(model=client.model, kind="video")).prefix
                 for media in client.list_media(server.sources)
             ]
             server.ask("done", prefixes=works)

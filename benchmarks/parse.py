@@ -15,7 +15,7 @@ from statistics import median
 
 import numpy as np
 
-from bedrock_marengo import MarengoClient
+from bedrock_marengo import Job, MarengoClient
 from bedrock_marengo.contract import responses
 
 ROWS = 14_400
@@ -49,11 +49,12 @@ def s3_pairs(path):
     try:
         options = json.loads(server.stdout.readline())["client_options"]
         with MarengoClient(**options) as client:
-            bucket, s3 = options["output_s3_uri"].split("/")[2], client._aws.s3
+            bucket, s3 = options["output_s3_uri"].split("/")[2], client._runtime.aws.s3
             s3.upload_file(str(path), bucket, "output.json")
+            job = Job("s3://b/k", "video", "0" * 64, "", None)
             for _ in range(PAIRS):
                 began = time.perf_counter()
-                client._jobs.read(f"s3://{bucket}/output.json", source="s3://b/k", job="0" * 16, kind="video")
+                client._runtime.runner.read(job, f"s3://{bucket}/output.json")
                 ours_sec = time.perf_counter() - began
                 rows = json.load(s3.get_object(Bucket=bucket, Key="output.json")["Body"])["data"]
                 np.array([row["embedding"] for row in rows], np.float32)

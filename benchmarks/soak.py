@@ -64,7 +64,7 @@ def soak(server, feed_sec, timeout_sec):
     began = time.monotonic()
     client = MarengoClient(**server.options)
     # The cache of vectors fills up to 256 MB: with less, a leak is not taken for it.
-    client._recall._cache_bytes = 4 << 20
+    client._runtime.cache._cache_bytes = 4 << 20
     with client, gauges:
         seen = Numbers()
         for done in client.embed_many(media(), options=["visual"], scopes=["clip"], timeout_sec=timeout_sec):

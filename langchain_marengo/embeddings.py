@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from bedrock_marengo import ConfigurationError, InputError, MarengoClient, MarengoWarning, Media, Query, Segment
-from bedrock_marengo.aws.fork_safety import Lock
+from bedrock_marengo.aws.fork_safety import ForkSafeLock
 from bedrock_marengo.contract.inputs import ImageLike, check_images, open_image
 from bedrock_marengo.validation import is_number, reject_unknown, require_many, short_repr
 
@@ -133,7 +133,7 @@ class MarengoEmbeddings(BaseModel, Embeddings):
     model_kwargs: dict[str, Any] | None = None
     """For code written for BedrockEmbeddings: Marengo's requests have no free parameters; any is refused."""
 
-    _lock: Lock = PrivateAttr(default_factory=Lock)
+    _lock: ForkSafeLock = PrivateAttr(default_factory=ForkSafeLock)
     _built: tuple[dict[str, Any], MarengoClient] | None = PrivateAttr(default=None)
     _handles: OrderedDict[str, Query | Vector] = PrivateAttr(default_factory=OrderedDict)
 
@@ -335,7 +335,7 @@ class MarengoEmbeddings(BaseModel, Embeddings):
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         super().__setstate__(state)
-        fresh: dict[str, Any] = {"_lock": Lock(), "_built": None, "_handles": OrderedDict()}
+        fresh: dict[str, Any] = {"_lock": ForkSafeLock(), "_built": None, "_handles": OrderedDict()}
         object.__setattr__(self, "__pydantic_private__", fresh)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> MarengoEmbeddings:

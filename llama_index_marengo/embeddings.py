@@ -25,7 +25,7 @@ from pydantic import ModelWrapValidatorHandler
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from bedrock_marengo import ConfigurationError, InputError, MarengoClient, Media, Query, Segment
-from bedrock_marengo.aws.fork_safety import Lock
+from bedrock_marengo.aws.fork_safety import ForkSafeLock
 from bedrock_marengo.contract.inputs import ImageLike, check_images, open_image
 from bedrock_marengo.validation import reject_unknown, require_many, short_repr
 
@@ -131,7 +131,7 @@ class MarengoEmbedding(MultiModalEmbedding):
     local_root: Path | None = None
     """A folder whose files a path as a string may open."""
 
-    _lock: Lock = PrivateAttr(default_factory=Lock)
+    _lock: ForkSafeLock = PrivateAttr(default_factory=ForkSafeLock)
     _built: tuple[dict[str, Any], MarengoClient] | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Calling off what waits: a run that is left, an awaitable that is cancelled, a client that is closed."""
+"""Cancelling what waits: a run that is abandoned, an awaitable that is cancelled, a client that is closed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import ParamSpec, TypeVar
 
-from bedrock_marengo.aws.fork_safety import renew_in_children
 from bedrock_marengo.errors import ClosedError
 
 __all__ = ["NEXT_ITEM", "CancelToken", "CancellableExecutor", "cancel_scope", "current_token", "run_in_scope"]
@@ -20,17 +19,17 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 POLL_SEC = 0.25
-"""How soon a wait notices what calls off more than itself."""
-NEXT_ITEM = "What was to come next"
+"""How often a wait checks the parent of its token."""
+NEXT_ITEM = "The next item"
 
 
 class CancelToken:
-    """Once set, what waits under it waits no more: the wait raises, or is told so.
+    """Cancelled once, it ends all waits that it covers.
 
-    In a forked child it is set: the threads that were at it are the parent's.
+    A forked child sees its parent's tokens as cancelled: the threads that used them exist only in the parent.
 
     Args:
-        parent: what calls off this one, too.
+        parent: a token that cancels this one, too.
     """
 
     def __init__(self, parent: CancelToken | None = None) -> None:
@@ -38,103 +37,98 @@ class CancelToken:
         self._event = threading.Event()
         self._pid = os.getpid()
 
-    def set(self) -> None:
-        """Call off what waits."""
+    @property
+    def is_inherited(self) -> bool:
+        """Whether it was made in the process that this one was forked from."""
+        return self._pid != os.getpid()
+
+    def cancel(self) -> None:
+        """End the waits."""
         self._event.set()
 
-    def is_set(self) -> bool:
-        """Whether it was called off."""
-        own = self._event.is_set() or self._pid != os.getpid()
-        return own or (self._parent is not None and self._parent.is_set())
+    def is_cancelled(self) -> bool:
+        """Whether it, or its parent, was cancelled."""
+        own = self._event.is_set() or self.is_inherited
+        return own or (self._parent is not None and self._parent.is_cancelled())
 
     def wait(self, seconds: float) -> bool:
-        """Sleep; whether it was called off meanwhile, which ends the sleep."""
+        """Sleep, at most until it is cancelled; whether it was."""
         until = time.monotonic() + seconds
-        while not self.is_set() and (left := until - time.monotonic()) > 0:
+        while not self.is_cancelled() and (left := until - time.monotonic()) > 0:
             self._event.wait(left if self._parent is None else min(left, POLL_SEC))
-        return self.is_set()
+        return self.is_cancelled()
 
     def check(self, what: str) -> None:
-        """Go on only if it was not called off.
+        """Go on only if it was not cancelled.
 
         Raises:
             ClosedError: It was.
         """
-        if self.is_set():
+        if self.is_cancelled():
             raise ClosedError(
-                f"{what} was called off: the client was closed, nobody waits for it any more, or it was begun in the "
-                "process that this one was forked from. Jobs that run go on, and the next run joins them."
+                f"{what} was cancelled: the client was closed, its caller stopped waiting, or it was started before "
+                "this process was forked. Running jobs continue, and the next run picks up their results."
             )
 
 
 class CancellableExecutor(ThreadPoolExecutor):
-    """Threads for a client until it is closed. What they are handed can be called off by who hands it over.
+    """A client's thread pool. A task is cancelled with the token of whoever submits it.
 
     Args:
-        size: threads at most.
-        name: what their names begin with.
-        stop: the client's.
+        size: the most threads.
+        name: the prefix of their names.
+        token: the client's.
     """
 
-    def __init__(self, size: int, name: str, stop: CancelToken) -> None:
+    def __init__(self, size: int, name: str, token: CancelToken) -> None:
         super().__init__(size, thread_name_prefix=name)
-        self._stop = stop
+        self._token = token
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """As an executor's; what waits in line when it is called off never begins.
+        """Submit a task; one that is cancelled while it is queued never starts.
 
         Raises:
             ClosedError: The client was closed.
         """
-        self._stop.check(NEXT_ITEM)
-        stop = current_token() or self._stop
+        self._token.check(NEXT_ITEM)
+        token = current_token() or self._token
         try:
-            return super().submit(lambda: run_in_scope(stop, fn, *args, **kwargs))
+            return super().submit(lambda: run_in_scope(token, fn, *args, **kwargs))
         except RuntimeError:
-            self._stop.check(NEXT_ITEM)
+            self._token.check(NEXT_ITEM)
             raise
 
 
 def current_token() -> CancelToken | None:
-    """What calls off the call that this thread is at; None if that is only its client."""
-    return _current.stop.get()
+    """The token of the call that this thread is in; None if only its client can cancel it."""
+    token = _current.get()
+    # The thread that forks is in no call in the child.
+    return None if token is None or token.is_inherited else token
 
 
 @contextmanager
-def cancel_scope(stop: CancelToken) -> Iterator[None]:
-    """Have the waits in this block called off by ``stop``."""
-    token = _current.stop.set(stop)
+def cancel_scope(token: CancelToken) -> Iterator[None]:
+    """Let ``token`` cancel the waits in this block."""
+    outer = _current.set(token)
     try:
         yield
     finally:
-        _current.stop.reset(token)
+        _current.reset(outer)
 
 
-def run_in_scope(stop: CancelToken, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a call whose waits ``stop`` calls off, unless it has done so already.
+def run_in_scope(token: CancelToken, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a call whose waits ``token`` cancels, unless it is cancelled already.
 
     Raises:
-        ClosedError: It has.
+        ClosedError: It is.
     """
-    # Not `under`, which would take longer than all the rest: each text comes through here.
-    token = _current.stop.set(stop)
+    # Not `cancel_scope`, which would take longer than all the rest: each text comes through here.
+    outer = _current.set(token)
     try:
-        stop.check("A call")
+        token.check("A call")
         return call(*args, **kwargs)
     finally:
-        _current.stop.reset(token)
+        _current.reset(outer)
 
 
-class _Current:
-    """What calls off the call that a thread is at. The thread that forks is at nothing in the child."""
-
-    def __init__(self) -> None:
-        self.stop: ContextVar[CancelToken | None] = ContextVar("marengo_stop", default=None)
-        renew_in_children(self)
-
-    def renew(self) -> None:
-        """No call is under way."""
-        self.stop.set(None)
-
-
-_current = _Current()
+_current: ContextVar[CancelToken | None] = ContextVar("marengo_cancel_token", default=None)

@@ -42,34 +42,34 @@ def as_finished(
     call: Callable[[S], T],
     items: Iterable[S],
     *,
-    threads: Callable[[], CancellableExecutor],
+    executor: CancellableExecutor,
     at_once: int,
-    stopped: CancelToken,
+    token: CancelToken,
     known: Callable[[S], T | None] = lambda item: None,
 ) -> Generator[T, None, None]:
-    """Map on threads of its own, results as they finish, items taken as threads come free.
+    """Map on a thread pool of its own, results as they finish, items taken as threads become free.
 
-    ``known`` answers an item at once, without a thread. ``stopped`` ends it, and is set when nobody takes results any
-    more, so that what is under way can end.
+    ``known`` answers an item at once, without a thread. ``token`` ends it, and is cancelled when the caller stops
+    taking results, so that running items can end.
     """
     pending: set[Future[T]] = set()
-    with threads() as own:
+    with executor:
         try:
             for item in items:
-                stopped.check(NEXT_ITEM)
+                token.check(NEXT_ITEM)
                 if (result := known(item)) is not None:
                     yield result
                     continue
-                pending.add(own.submit(call, item))
+                pending.add(executor.submit(call, item))
                 # What has finished meanwhile is handed on; with all threads busy something must finish first.
                 done, pending = wait(pending, None if len(pending) >= at_once else 0.0, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
             while pending:
-                stopped.check(NEXT_ITEM)
+                token.check(NEXT_ITEM)
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
         finally:
-            stopped.set()
+            token.cancel()
             for future in pending:
                 future.cancel()
 

@@ -19,7 +19,6 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as AwsConnectionError
 
 from bedrock_marengo.aws.cancellation import CancelToken, current_token
-from bedrock_marengo.aws.fork_safety import renew_in_children
 from bedrock_marengo.errors import ServiceError, error_code, http_status
 
 __all__ = ["RetryLimiter"]
@@ -40,38 +39,31 @@ _TRANSIENT_ERRORS = (AwsConnectionError, HTTPClientError, IncompleteReadError, R
 
 
 class RetryLimiter:
-    """Lets ``limit`` calls through at once, retries what passes, and slows all of them when one is throttled.
+    """Lets ``limit`` calls through at once, retries transient failures, and slows all calls when one is throttled.
 
     botocore's own retries are off for these calls: they know neither 408 nor 424, and each thread backs off alone.
 
     Attributes:
-        stop: what calls off a call that nothing nearer does.
+        cancel_token: cancels calls that have no token of their own.
     """
 
-    stop: CancelToken
-
     def __init__(self, limit: int, *, attempts: int = 8, throttled_attempts: int = 20) -> None:
-        self._limit = limit
         self._attempts = attempts
         self._throttled_attempts = throttled_attempts
         self._open_at = 0.0
         self._pause_sec = 0.0
-        renew_in_children(self)
-
-    def renew(self) -> None:
-        """Nobody is inside, and nobody waits."""
-        self._slots = _Slots(self._limit)
+        self._slots = _Slots(limit)
         self._lock = threading.Lock()
-        self.stop = CancelToken()
+        self.cancel_token = CancelToken()
 
     def close(self) -> None:
-        """Call off what is here; what comes later is not."""
-        stop, self.stop = self.stop, CancelToken()
-        stop.set()
+        """Cancel the calls that are waiting; later ones are not affected."""
+        token, self.cancel_token = self.cancel_token, CancelToken()
+        token.cancel()
 
-    def stopping(self) -> CancelToken:
-        """What calls off the call that this thread is at."""
-        return current_token() or self.stop
+    def token(self) -> CancelToken:
+        """The token of the call that this thread is in."""
+        return current_token() or self.cancel_token
 
     def call(
         self, call: Callable[[], T], operation: str, what: str, *, also_transient: frozenset[str] = frozenset()
@@ -88,14 +80,14 @@ class RetryLimiter:
             ServiceError: AWS refused, or what passes did not pass in time.
             ClosedError: It was called off while it waited.
         """
-        stop = self.stopping()
+        token = self.token()
         failed = throttled = 0
         while True:
             try:
                 # The gate may shut while a call queues for its slot.
                 with self._slots:
-                    self._wait(stop)
-                    stop.check(f"{operation} for {what}")
+                    self._wait(token)
+                    token.check(f"{operation} for {what}")
                     result = call()
             except (ClientError, BotoCoreError) as error:
                 if not is_transient(error) and error_code(error) not in also_transient:
@@ -107,16 +99,16 @@ class RetryLimiter:
                 if slow:
                     self._slow_down()
                 else:
-                    stop.wait(backoff_sec(failed))
+                    token.wait(backoff_sec(failed))
                 continue
             if self._pause_sec:
                 self._speed_up()
             return result
 
-    def _wait(self, stop: CancelToken) -> None:
+    def _wait(self, token: CancelToken) -> None:
         while (left := self._open_at - time.monotonic()) > 0:
             # Jitter, so that the pool does not come back as one.
-            if stop.wait(left * random.uniform(1.0, 1.2)):
+            if token.wait(left * random.uniform(1.0, 1.2)):
                 return
 
     def _slow_down(self) -> None:

@@ -17,14 +17,10 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ResponseStreamingError
 
 from bedrock_marengo.aws.cancellation import current_token
-from bedrock_marengo.aws.fork_safety import Lock, importing, renew_in_children
-from bedrock_marengo.contract.models import Model
+from bedrock_marengo.aws.fork_safety import importing
 from bedrock_marengo.errors import (
     ConfigurationError,
-    MediaNotFoundError,
-    ServiceError,
     error_code,
-    http_status,
 )
 from bedrock_marengo.validation import is_int, short_repr
 
@@ -123,25 +119,26 @@ class AwsSettings:
 
 
 class Aws:
-    """Clients made at their first use, one set for each process, and facts about buckets asked once."""
+    """Clients made at their first use, and facts about the account asked once. Of one process.
 
-    def __init__(self, settings: AwsSettings) -> None:
+    Args:
+        settings: how to reach AWS.
+        inherited: whether this process was forked from the one that was given the settings.
+    """
+
+    def __init__(self, settings: AwsSettings, *, inherited: bool = False) -> None:
         self.settings = settings
-        self._pid = os.getpid()
-        self._regions: dict[str, str | None] = {}
         self._account: str | None = None
-        self._asking = Lock()
-        renew_in_children(self)
-
-    def renew(self) -> None:
-        """No connection: a forked child must not share its parent's."""
         self._lock = threading.RLock()
         self._clients: dict[str, Any] = {}
+        if inherited and settings.bedrock_client is not None:
+            # Its connections are the parent's, too, and would bring the parent's replies: it opens new ones.
+            settings.bedrock_client.close()
 
     @property
     def bedrock(self) -> BedrockRuntimeClient:
-        """The bedrock-runtime client. It doesn't retry: ``Gate`` does."""
-        client: BedrockRuntimeClient = self._given() or self._client(
+        """The bedrock-runtime client. It doesn't retry: ``RetryLimiter`` does."""
+        client: BedrockRuntimeClient = self.settings.bedrock_client or self._client(
             "bedrock-runtime", endpoint_url=self.settings.endpoint_url, retries={"total_max_attempts": 1}
         )
         return client
@@ -199,52 +196,6 @@ class Aws:
                 self._account = self._ask_account(bucket)
             return self._account
 
-    def is_elsewhere(self, bucket: str) -> bool:
-        """Whether a bucket lies in another region than the model. One HEAD for each bucket.
-
-        Raises:
-            MediaNotFoundError: No such bucket.
-        """
-        return self._region_of(bucket) not in (None, self.region)
-
-    def check_bucket(self, bucket: str) -> None:
-        """Refuse a bucket that isn't there or lies in another region than the model. One HEAD for each bucket.
-
-        Raises:
-            MediaNotFoundError: No such bucket.
-            ConfigurationError: Another region.
-        """
-        if self.is_elsewhere(bucket):
-            region = self._region_of(bucket)
-            raise ConfigurationError(
-                f"Bucket {bucket!r} is in {region}, the model in {self.region}. Bedrock reads and writes only "
-                f"buckets in its own region: use region_name={region!r} if Marengo is there, or have media copied by "
-                f"staging_s3_uri='s3://a-bucket-in-{self.region}/stage/'."
-            )
-
-    def invoke_id(self, model: Model, given: str | None) -> str:
-        """The ID that InvokeModel takes in this region.
-
-        Raises:
-            ConfigurationError: Marengo isn't in this region, as far as we know, and no ID was given.
-        """
-        if given:
-            return given
-        self.check_region(model)
-        return model.invoke_ids[self.region][0]
-
-    def check_region(self, model: Model) -> None:
-        """Refuse a region without Marengo.
-
-        Raises:
-            ConfigurationError: As said.
-        """
-        if self.region not in model.invoke_ids:
-            raise ConfigurationError(
-                f"Marengo {model.version} is not in {self.region}, as far as we know: it is in "
-                f"{', '.join(model.invoke_ids)}. If AWS has added it, give invoke_model_id=."
-            )
-
     def close(self) -> None:
         """Close the connections of the clients we made."""
         with self._lock:
@@ -252,14 +203,6 @@ class Aws:
                 if hasattr(client, "close"):
                     client.close()
             self._clients.clear()
-
-    def _given(self) -> BedrockRuntimeClient | None:
-        client = self.settings.bedrock_client
-        if client is not None and self._pid != os.getpid():
-            # Its connections are the parent's, too, whose replies they would bring: it makes new ones.
-            self._pid = os.getpid()
-            client.close()
-        return client
 
     def _client(self, service: str, endpoint_url: str | None, **config: Any) -> Any:
         with self._lock:
@@ -329,28 +272,6 @@ class Aws:
                 "bucket_owner='123456789012', or a mapping of bucket to account.",
             )
 
-    def _region_of(self, bucket: str) -> str | None:
-        if bucket not in self._regions:
-            # One asks for all: a run begins on 64 threads at once.
-            with self._asking:
-                if bucket not in self._regions:
-                    self._regions[bucket] = self._ask_region(bucket)
-        return self._regions[bucket]
-
-    def _ask_region(self, bucket: str) -> str | None:
-        try:
-            reply: Any = self.s3.head_bucket(Bucket=bucket)
-        except ClientError as error:
-            # A refusal names the region all the same.
-            reply = error.response
-            if http_status(error) == 404 or error_code(error) == "NoSuchBucket":
-                raise MediaNotFoundError(f"There is no bucket {bucket!r}.") from error
-        except BotoCoreError as error:
-            raise ServiceError.of(error, "HeadBucket", f"bucket {bucket!r}") from error
-        headers = reply.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        region: str | None = reply.get("BucketRegion") or headers.get("x-amz-bucket-region")
-        return region
-
 
 def _refuse_a_strangers_reply(response_dict: dict[str, Any], operation_model: Any, **_: Any) -> None:
     """Make a reply that is not the service's, such as a proxy's page with status 200, one that is tried again.
@@ -364,9 +285,9 @@ def _refuse_a_strangers_reply(response_dict: dict[str, Any], operation_model: An
 
 def _try_no_more(response: Any, caught_exception: Exception | None, **_: Any) -> None:
     """Have botocore give up, in place of trying for minutes, a call that nobody waits for any more."""
-    stop = current_token()
-    if stop is not None and (caught_exception is not None or response[0].status_code >= 500):
-        stop.check("A call that failed")
+    token = current_token()
+    if token is not None and (caught_exception is not None or response[0].status_code >= 500):
+        token.check("A call that failed")
 
 
 _REPLIES: dict[str, Callable[[dict[str, Any]], bool]] = {
@@ -395,7 +316,7 @@ def _said(ask: Callable[[], str], advice: str) -> str:
 AWS_FIELDS = frozenset(f.name for f in fields(AwsSettings))
 
 
-def _whole(reply: Any, name: str) -> Any:
+def require_member(reply: Any, name: str) -> Any:
     """The reply, if it arrived whole: of a JSON body that broke off, botocore makes a reply without its members."""
     if name not in reply:
         raise ResponseStreamingError(error=f"the reply broke off before {name}")

@@ -14,7 +14,6 @@ from botocore.exceptions import (
 )
 
 from bedrock_marengo.aws.cancellation import CancelToken
-from bedrock_marengo.aws.fork_safety import renew_in_children
 from bedrock_marengo.aws.retries import THROTTLED, T, backoff_sec, is_transient
 from bedrock_marengo.errors import MarengoWarning, ServiceError, error_code
 
@@ -56,10 +55,6 @@ class StartLimiter:
         self._ended = 0
         self._refused_at: float | None = None
         self._warned = False
-        renew_in_children(self)
-
-    def renew(self) -> None:
-        """Nobody starts a job, and none of the parent's is ours."""
         self._starting = self._running = 0
         self._changed = threading.Condition()
         self._turn = threading.Lock()
@@ -70,7 +65,7 @@ class StartLimiter:
         what: str,
         *,
         hold: bool,
-        stopped: CancelToken,
+        token: CancelToken,
         attempts: int = 8,
     ) -> T:
         """Start a job when its turn comes; with ``hold`` it counts as running until ``release``.
@@ -81,7 +76,7 @@ class StartLimiter:
         """
         failed = refused = 0
         while True:
-            waited = self._take(stopped, what)
+            waited = self._take(token, what)
             try:
                 result = start()
             except BaseException as error:
@@ -95,11 +90,11 @@ class StartLimiter:
                     refused += 1
                     self._full()
                     # Others may use up the account's quota: then nothing of ours ends, and only time helps.
-                    stopped.wait(backoff_sec(refused))
+                    token.wait(backoff_sec(refused))
                 elif code in THROTTLED:
                     self._throttled()
                 elif is_transient(error) and (failed := failed + 1) < attempts:
-                    stopped.wait(backoff_sec(failed))
+                    token.wait(backoff_sec(failed))
                 else:
                     raise ServiceError.of(error, "StartAsyncInvoke", what) from error
                 continue
@@ -116,11 +111,11 @@ class StartLimiter:
                 self._ended, self._ceiling = 0, self._ceiling + 1
             self._changed.notify()
 
-    def _take(self, stopped: CancelToken, what: str) -> bool:
+    def _take(self, token: CancelToken, what: str) -> bool:
         """Wait for a place and a turn; whether it was the speed that made it wait."""
         with self._changed:
             while self._running + self._starting >= self._ceiling:
-                stopped.check(f"The start of {what}")
+                token.check(f"The start of {what}")
                 self._changed.wait(0.5)
             self._starting += 1
         try:
@@ -129,9 +124,9 @@ class StartLimiter:
                 waited = False
                 while (lack_sec := self._draw()) > 0:
                     waited = True
-                    stopped.check(f"The start of {what}")
-                    stopped.wait(lack_sec)
-                stopped.check(f"The start of {what}")
+                    token.check(f"The start of {what}")
+                    token.wait(lack_sec)
+                token.check(f"The start of {what}")
         except BaseException:
             self._give_back(running=False)
             raise

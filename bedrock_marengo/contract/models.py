@@ -63,6 +63,31 @@ class Model:
     end_of_life: Mapping[str, date] = field(default_factory=dict)
     """Region -> the day AWS ends the model there; ``*`` for all."""
 
+    def invoke_id(self, region: str) -> str:
+        """The ID that InvokeModel takes in a region.
+
+        Raises:
+            ConfigurationError: Marengo is not available there, as far as we know.
+        """
+        self.check_region(region)
+        return self.invoke_ids[region][0]
+
+    def kind_of_option(self, option: str) -> Kind:
+        """The kind of file that a segment of an embedding option is read as."""
+        return {"image": "image", "audio": "audio"}.get(option, "video")  # type: ignore[return-value]
+
+    def check_region(self, region: str) -> None:
+        """Refuse a region without this model.
+
+        Raises:
+            ConfigurationError: Marengo is not available there, as far as we know.
+        """
+        if region not in self.invoke_ids:
+            raise ConfigurationError(
+                f"Marengo {self.version} is not available in {region}, as far as we know. Use one of "
+                f"{', '.join(self.invoke_ids)}; if AWS has added {region}, set invoke_model_id=."
+            )
+
 
 def _ids(base: str) -> dict[str, str]:
     return {prefix: f"{prefix}.{base}" for prefix in ("us", "eu", "apac")}

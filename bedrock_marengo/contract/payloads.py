@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ import msgspec
 from bedrock_marengo.contract.inputs import Segmentation, split_s3_uri
 from bedrock_marengo.contract.models import Kind, Model
 from bedrock_marengo.errors import InputError
-from bedrock_marengo.validation import is_number, short_repr, valid_unicode
+from bedrock_marengo.validation import is_number, reject_unknown, short_repr, valid_unicode
 
 __all__ = ["BUCKET", "MediaRequest", "encode", "image", "inline", "multi_input", "s3_location", "text", "text_image"]
 
@@ -309,3 +310,23 @@ def _names(values: Sequence[str], field: str) -> tuple[str, ...]:
     if not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"{field}={values!r}: give a list of names, or leave it out for all.")
     return names
+
+
+REQUEST_SETTINGS = ("options", "scopes", "segmentation", "start_sec", "end_sec", "fused")
+"""The fields of ``MediaRequest`` that a user sets."""
+
+
+def requests_by_kind(model: Model, where: str, settings: Mapping[str, Any]) -> Callable[[Kind], MediaRequest]:
+    """The request for each kind of file.
+
+    Raises:
+        InputError: A setting that fits neither video nor audio. One that fits one of them is refused for the other's
+            files, when the request for it is made.
+    """
+    reject_unknown(settings, REQUEST_SETTINGS, where)
+    request = functools.cache(lambda kind: MediaRequest(model=model, kind=kind, **settings))
+    try:
+        request("video")
+    except InputError:
+        request("audio")
+    return request

@@ -1,103 +1,149 @@
-"""Many media: each handed on as it finishes, what is done found without asking for each."""
+"""Many files: each result as it is ready, and what is done found without asking for each file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import functools
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
 from bedrock_marengo.aws.cancellation import CancellableExecutor, CancelToken, cancel_scope
 from bedrock_marengo.aws.parallel import as_finished
 from bedrock_marengo.contract.inputs import Media, MediaLike
+from bedrock_marengo.contract.models import Kind
+from bedrock_marengo.contract.payloads import MediaRequest
 from bedrock_marengo.contract.segments import SegmentEmbeddings
+from bedrock_marengo.embedding.pipeline import MediaEmbedder, RunOptions
 from bedrock_marengo.errors import MarengoError
+from bedrock_marengo.jobs.fingerprint import JobKey
 from bedrock_marengo.jobs.index import JobIndex
 from bedrock_marengo.s3.listing import MediaListing
+from bedrock_marengo.s3.objects import S3Objects
 
 __all__ = ["MediaResult", "embed_all"]
 
-LOOKS = 8
-"""Media looked up one by one before the whole output prefix is listed: a handful must not cost 1,000 LISTs."""
+LOOKUPS = 8
+"""Files looked up one by one before the whole output prefix is listed: a handful must not cost 1,000 LISTs. Ours."""
 
 
 @dataclass(slots=True, eq=False)
 class MediaResult:
-    """One medium of ``embed_many``: ``source`` as handed in, and either ``segments`` or ``error``.
+    """One file of ``embed_many``: ``source`` as handed in, and either ``segments`` or ``error``.
 
-    The segments of a medium that was done before are read when they are first asked for: that may raise.
+    The segments of a file that was embedded before are read when they are first asked for, which may raise.
     """
 
     source: MediaLike
     uri: str | None
     error: MarengoError | None = None
     media: Media | None = field(default=None, repr=False)
-    """The medium as listed, with what the listing said of it: size, ETag, captions."""
+    """The file as listed, with what the listing said: size, ETag, captions."""
     read: Callable[[], SegmentEmbeddings] | None = field(default=None, repr=False)
     _found: SegmentEmbeddings | None = field(default=None, repr=False)
 
     @property
     def segments(self) -> SegmentEmbeddings | None:
-        """The medium's segments; None if it failed."""
+        """The file's segments; None if it failed."""
         if self._found is None and self.read is not None:
             self._found = self.read()
         return self._found
 
 
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One file to embed, with its job's key if the listing gives it."""
+
+    source: MediaLike
+    media: Media
+    request: MediaRequest
+    key: JobKey | None
+
+
 def embed_all(
+    embedder: MediaEmbedder,
+    objects: S3Objects,
     listing: MediaListing,
-    embed: Callable[[Media], SegmentEmbeddings],
+    request: Callable[[Kind], MediaRequest],
+    run: RunOptions,
     *,
-    fingerprint: Callable[[Media], str | None],
-    is_done: Callable[[Media], bool],
-    load_index: Callable[[], JobIndex],
-    threads: Callable[[], CancellableExecutor],
+    output_s3_uri: str,
+    executor: CancellableExecutor,
     at_once: int,
     read_ahead: bool,
-    stopped: CancelToken,
+    token: CancelToken,
 ) -> Generator[MediaResult, None, None]:
-    """Embed what a listing holds.
+    """Embed the files of a listing.
 
     Args:
-        listing: the media.
-        embed: one medium to its segments, wherever its work stands.
-        fingerprint: a listed medium's work, None if only a call could tell.
-        is_done: looks one medium's work up.
-        load_index: lists the output prefix.
-        threads: opens the threads that embed.
-        at_once: media under way.
-        read_ahead: read the segments of what was done before on the threads, too, in place of when they are asked for.
-        stopped: ends it; set when nobody takes results any more.
+        embedder: embeds one file.
+        objects: S3.
+        listing: the files.
+        request: what to request of each kind.
+        run: how to embed them.
+        output_s3_uri: the prefix of all jobs.
+        executor: embeds at most ``at_once`` files at a time.
+        at_once: files in progress.
+        read_ahead: read the segments of what was done before on the executor, too, not when they are asked for.
+        token: ends it; cancelled when the caller stops taking results.
     """
-    looks = 0
-    index: JobIndex | None = None
+    lookup = _Lookup(embedder, objects, output_s3_uri)
 
-    def done_before(item: tuple[MediaLike, Media | MarengoError]) -> MediaResult | None:
-        nonlocal looks, index
-        source, media = item
-        if isinstance(media, MarengoError):
-            return MediaResult(source, None, error=media)
-        if read_ahead or (digest := _digest(media)) is None:
+    def known(task: _Task | MediaResult) -> MediaResult | None:
+        if isinstance(task, MediaResult):
+            return task
+        # What is to be paid again is not done.
+        if read_ahead or run.force or task.key is None or not lookup.is_done(task.key):
             return None
-        looks += 1
-        if index is None and looks > LOOKS:
-            index = load_index()
-        done = index.state(digest) == "done" if index is not None else is_done(media)
-        return MediaResult(source, media.uri, media=media, read=lambda: embed(media)) if done else None
+        read = functools.partial(embedder.embed, task.media, task.request, run, task.key)
+        return MediaResult(task.source, task.media.uri, media=task.media, read=read)
 
-    def _digest(media: Media) -> str | None:
+    def embed_one(task: _Task | MediaResult) -> MediaResult:
+        assert isinstance(task, _Task)  # noqa: S101  the others are known
         try:
-            return fingerprint(media)
-        except MarengoError:
-            # What is wrong with it, the thread that embeds it will say.
-            return None
-
-    def embed_one(item: tuple[MediaLike, Media | MarengoError]) -> MediaResult:
-        source, media = item
-        assert isinstance(media, Media)  # noqa: S101  errors were handed on
-        try:
-            with cancel_scope(stopped):
-                found = embed(media)
+            with cancel_scope(token):
+                found = embedder.embed(task.media, task.request, run, task.key)
         except MarengoError as error:
-            return MediaResult(source, media.uri, error=error, media=media)
-        return MediaResult(source, found.source, media=media, _found=found)
+            return MediaResult(task.source, task.media.uri, error=error, media=task.media)
+        return MediaResult(task.source, found.source, media=task.media, _found=found)
 
-    return as_finished(embed_one, listing.items(), threads=threads, at_once=at_once, stopped=stopped, known=done_before)
+    tasks = _tasks(embedder, listing, request)
+    return as_finished(embed_one, tasks, executor=executor, at_once=at_once, token=token, known=known)
+
+
+def _tasks(
+    embedder: MediaEmbedder, listing: MediaListing, request: Callable[[Kind], MediaRequest]
+) -> Iterator[_Task | MediaResult]:
+    """What to embed, with its key; what can't be embedded is a result with an error."""
+    for source, media in listing.items():
+        if isinstance(media, MarengoError):
+            yield MediaResult(source, None, error=media)
+            continue
+        try:
+            wanted = request(media.kind)
+        except MarengoError as error:
+            yield MediaResult(source, media.uri, error=error, media=media)
+            continue
+        try:
+            key = embedder.key(media, wanted)
+        except MarengoError:
+            # What is wrong with it is reported when it is embedded.
+            key = None
+        yield _Task(source, media, wanted, key)
+
+
+class _Lookup:
+    """Whether jobs are done: the first few one by one, the rest from one listing of the output prefix."""
+
+    def __init__(self, embedder: MediaEmbedder, objects: S3Objects, output_s3_uri: str) -> None:
+        self._embedder = embedder
+        self._objects = objects
+        self._output_s3_uri = output_s3_uri
+        self._count = 0
+        self._index: JobIndex | None = None
+
+    def is_done(self, key: JobKey) -> bool:
+        self._count += 1
+        if self._index is None and self._count > LOOKUPS:
+            self._index = JobIndex.load(self._objects, self._output_s3_uri)
+        if self._index is not None:
+            return self._index.state(key.fingerprint) == "done"
+        return self._embedder.is_done(key)

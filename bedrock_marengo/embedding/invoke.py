@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any, Literal
 
@@ -21,9 +20,10 @@ from bedrock_marengo.contract.responses import read_vector
 from bedrock_marengo.contract.tokens import estimate_tokens, most_tokens
 from bedrock_marengo.embedding.pricing import Usage
 from bedrock_marengo.errors import ConfigurationError, InputError, warn_once
+from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.validation import is_int, short_repr
 
-__all__ = ["Invoker"]
+__all__ = ["Invoker", "check_size"]
 
 Vector = npt.NDArray[np.float32]
 
@@ -37,7 +37,8 @@ class Invoker:
     def __init__(
         self,
         aws: Aws,
-        gate: RetryLimiter,
+        objects: S3Objects,
+        limiter: RetryLimiter,
         model: Model,
         *,
         invoke_model_id: str | None = None,
@@ -47,7 +48,8 @@ class Invoker:
     ) -> None:
         self._usage = usage or Usage()
         self._aws = aws
-        self._gate = gate
+        self._objects = objects
+        self._limiter = limiter
         self._model = model
         self._given_id = invoke_model_id
         self._truncate: Literal["end", "error"] = truncate
@@ -62,20 +64,11 @@ class Invoker:
     def location(self, image: Media) -> dict[str, Any]:
         """Where the service finds an image: inside the request, or on S3 with the bucket's owner."""
         if image.uri is None:
-            self.check_size(image)
+            check_size(self._model, image)
             return payloads.inline(image.read())
         bucket, _ = split_s3_uri(image.uri)
-        self._aws.check_bucket(bucket)
+        self._objects.check_bucket(bucket)
         return payloads.s3_location(image.uri, self._aws.owner(bucket))
-
-    def check_size(self, media: Media) -> None:
-        """Refuse media over the model's limit."""
-        limit = self._model.image_bytes if media.kind == "image" else self._model.media_bytes
-        if media.size is not None and media.size > limit:
-            raise InputError(
-                f"{media.name} is {media.size:,} bytes; Marengo {self._model.version} takes {media.kind} of at most "
-                f"{limit:,}: cut or compress it."
-            )
 
     def check_length(self, text: str) -> None:
         """Warn of, or refuse, a text that the service would cut."""
@@ -107,15 +100,36 @@ class Invoker:
 
     def vector(self, body: bytes, what: str = "a text", *, kind: Literal["text", "image"] = "text") -> Vector:
         """One call, one float32 vector of ``(dimension,)``."""
-        vector = self._gate.call(lambda: read_vector(self.reply(body), self._model.dimension), "InvokeModel", what)
+        vector = self._limiter.call(lambda: read_vector(self.reply(body), self._model.dimension), "InvokeModel", what)
         (self._usage.text if kind == "text" else self._usage.image)()
         return vector
 
-    def vectors(self, executor: Executor, bodies: Iterable[bytes], *, ahead: int) -> Iterator[Vector]:
-        """One vector for each body, in order, many calls at once."""
-        return in_order(executor, functools.partial(self.vector), bodies, ahead=ahead)
+    def embed_texts(
+        self, executor: Executor, texts: Sequence[str], places: Iterable[int], total: int, *, ahead: int
+    ) -> npt.NDArray[np.float32]:
+        """One vector for each text as float32 ``(n, dimension)``, in order; equal texts are sent once.
 
-    def each(self, executor: Executor, texts: Iterable[str], *, ahead: int) -> Iterator[Vector]:
+        Args:
+            executor: makes the calls.
+            texts: the texts, all checked before the first call.
+            places: the position of each among ``total`` inputs, for errors.
+            total: the number of inputs.
+            ahead: calls to have under way or queued.
+        """
+        bodies: dict[str, bytes] = {}
+        for place, text in zip(places, texts, strict=True):
+            if not isinstance(text, str) or text not in bodies:
+                try:
+                    bodies[text] = self.text_body(text)
+                except InputError as error:
+                    raise InputError(f"Text {place} of {total}: {error}") from None
+        rows = {text: row for row, text in enumerate(bodies)}
+        vectors = np.empty((len(bodies), self._model.dimension), np.float32)
+        for row, vector in enumerate(in_order(executor, self.vector, bodies.values(), ahead=ahead)):
+            vectors[row] = vector
+        return vectors if len(rows) == len(texts) else vectors[[rows[text] for text in texts]]
+
+    def iter_embed(self, executor: Executor, texts: Iterable[str], *, ahead: int) -> Iterator[Vector]:
         """One vector for each text, in order, texts taken as needed; equal ones among the latest 4,096 asked once."""
         failed: list[BaseException] = []
         refused: InputError | None = None
@@ -157,8 +171,22 @@ class Invoker:
 
     def reply(self, body: bytes) -> bytes:
         """One call's reply as it came."""
-        model_id = self._aws.invoke_id(self._model, self._given_id)
+        model_id = self._given_id or self._model.invoke_id(self._aws.region)
         reply = self._aws.bedrock.invoke_model(
             modelId=model_id, body=body, contentType="application/json", accept="application/json"
         )
         return reply["body"].read()
+
+
+def check_size(model: Model, media: Media) -> None:
+    """Refuse a file over the model's limit.
+
+    Raises:
+        InputError: It is too large.
+    """
+    limit = model.image_bytes if media.kind == "image" else model.media_bytes
+    if media.size is not None and media.size > limit:
+        raise InputError(
+            f"{media.name} is {media.size:,} bytes; Marengo {model.version} takes {media.kind} files of at most "
+            f"{limit:,} bytes. Cut or compress it."
+        )

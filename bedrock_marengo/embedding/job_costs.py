@@ -1,18 +1,18 @@
-"""What a start takes: money, and perhaps a copy of the medium where the model is."""
+"""What a start costs: money, and a copy of the file if it is in another region."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bedrock_marengo.aws.session import Aws
 from bedrock_marengo.contract.inputs import Media
-from bedrock_marengo.contract.models import Kind
 from bedrock_marengo.contract.payloads import MediaRequest
 from bedrock_marengo.contract.segments import SegmentEmbeddings
 from bedrock_marengo.embedding.pricing import Budget, Usage
+from bedrock_marengo.jobs.fingerprint import JobKey
+from bedrock_marengo.jobs.job import Job
 from bedrock_marengo.media.durations import Durations, duration_of, requested_sec
 from bedrock_marengo.s3.cross_region import CrossRegionCopies
-from bedrock_marengo.s3.object_version import SourceIdentity
+from bedrock_marengo.s3.objects import S3Objects
 
 __all__ = ["JobCosts"]
 
@@ -22,47 +22,48 @@ class JobCosts:
     """Pays for the starts of one run.
 
     Attributes:
-        aws: the clients.
-        usage: counts what was really done.
-        stage: where media of other regions are copied to.
+        objects: S3.
+        usage: counts what was done.
+        copies: of files in other regions; None if such files are refused.
         budget: where the run must stop.
-        durations: source URI -> seconds, for the budget; what it lacks is read.
+        durations: source URI -> seconds, for the budget; lengths that it lacks are read from the file.
     """
 
-    aws: Aws
+    objects: S3Objects
     usage: Usage
-    stage: CrossRegionCopies | None = None
+    copies: CrossRegionCopies | None = None
     budget: Budget | None = None
     durations: Durations | None = None
 
-    def place(self, source_uri: str, fingerprint: str) -> str | None:
-        """Where Bedrock is to read a medium for a job, if not at its own place."""
-        if self.stage is None or not self.stage.needed(source_uri):
+    def copy_of(self, source_uri: str, fingerprint: str) -> str | None:
+        """The copy that Bedrock reads for a job; None if it reads the file itself."""
+        if self.copies is None or not self.copies.needed(source_uri):
             return None
-        return self.stage.uri_of(source_uri, fingerprint)
+        return self.copies.uri_of(source_uri, fingerprint)
 
-    def before_start(self, request: MediaRequest, source: SourceIdentity, fingerprint: str) -> None:
-        """Charge the budget, then copy the medium if it must be.
+    def before_start(self, key: JobKey) -> None:
+        """Charge the budget, then copy the file if needed.
 
         Raises:
             BudgetError: It would cost too much, or its length is not known. Nothing was done.
-            ServiceError: AWS refused the copy, or the bytes whose length is asked.
+            ServiceError: AWS refused the copy, or to read the length.
         """
-        copied = source.size if self.place(source.uri, fingerprint) else 0
+        request, source = key.request, key.source
+        copied = source.size if self.copy_of(source.uri, key.fingerprint) else 0
         if self.budget is not None:
             media = Media(request.kind, uri=source.uri, size=source.size)
-            length = requested_sec(request, duration_of(self.aws, media, self.durations))
+            length = requested_sec(request, duration_of(self.objects, media, self.durations))
             self.budget.charge(media, request.kind, length, copied_bytes=copied)
-        if copied and self.stage is not None:
-            self.stage.put(source, fingerprint)
+        if copied and self.copies is not None:
+            self.copies.put(source, key.fingerprint)
             self.usage.copied(copied)
 
-    def job_ended(self, source_uri: str, fingerprint: str) -> None:
-        """Bedrock will not read the medium for this job again: take its copy away."""
-        if (copy := self.place(source_uri, fingerprint)) is not None and self.stage is not None:
-            self.stage.remove(copy)
+    def job_ended(self, job: Job) -> None:
+        """Bedrock will not read the file for this job again: delete its copy."""
+        if (copy := self.copy_of(job.source, job.fingerprint)) is not None and self.copies is not None:
+            self.copies.remove(copy)
 
-    def count(self, kind: Kind, request: MediaRequest, found: SegmentEmbeddings) -> None:
-        """Count a job that this run started, by the length that its segments tell."""
+    def count(self, request: MediaRequest, found: SegmentEmbeddings) -> None:
+        """Count a job that this run started, by the length that its segments show."""
         length = float(found.end_sec.max()) if len(found) else None
-        self.usage.job(kind, requested_sec(request, length))
+        self.usage.job(request.kind, requested_sec(request, length))

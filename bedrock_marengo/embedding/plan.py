@@ -10,17 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bedrock_marengo.aws.parallel import in_order
-from bedrock_marengo.aws.session import Aws
 from bedrock_marengo.contract.inputs import Media, MediaLike, split_s3_uri
 from bedrock_marengo.contract.models import Kind
 from bedrock_marengo.contract.payloads import MediaRequest
+from bedrock_marengo.embedding.invoke import check_size
 from bedrock_marengo.embedding.pricing import GB, Prices
 from bedrock_marengo.errors import MarengoError
-from bedrock_marengo.jobs.fingerprint import fingerprint
+from bedrock_marengo.jobs.fingerprint import JobKey
 from bedrock_marengo.jobs.index import JobIndex, State
 from bedrock_marengo.media.durations import Durations, duration_of, requested_sec
 from bedrock_marengo.s3.listing import MediaListing, locate
 from bedrock_marengo.s3.object_version import Identity
+from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.s3.uploads import find_upload
 
 __all__ = ["Plan", "Planner"]
@@ -127,9 +128,8 @@ class Planner:
     """Looks at media and at what is done, and starts nothing. ``plan`` makes one LIST for 1,000 objects of each.
 
     Attributes:
-        aws: the clients.
+        objects: S3.
         request: the request for each kind.
-        check_size: refuses media over the model's limit.
         output_s3_uri: where the work lies.
         index: what is done there.
         staged: whether media of other regions are copied.
@@ -141,9 +141,8 @@ class Planner:
         force: whether what is done is paid for again.
     """
 
-    aws: Aws
+    objects: S3Objects
     request: Callable[[Kind], MediaRequest]
-    check_size: Callable[[Media], None]
     output_s3_uri: str
     index: JobIndex
     staged: bool
@@ -181,27 +180,27 @@ class Planner:
 
     def _looked(self, media: Media) -> _Look:
         request = self.request(media.kind)
-        self.check_size(media)
+        check_size(request.model, media)
         found: Media | None = media
         if media.uri is None:
-            found = find_upload(self.aws, media, self.output_s3_uri)
+            found = find_upload(self.objects, media, self.output_s3_uri)
         elif not self.staged:
-            self.aws.check_bucket(split_s3_uri(media.uri)[0])
+            self.objects.check_bucket(split_s3_uri(media.uri)[0])
         job: int | None = None
         state: State = "absent"
         if found is None:
             size = media.size or 0
         else:
-            source = locate(self.aws, found, self.identity)
-            self.check_size(Media(media.kind, uri=source.uri, size=source.size))
-            digest = fingerprint(request, source)
-            size, job = source.size, int(digest[:16], 16)
-            state = "absent" if self.force else self.index.state(digest)
+            source = locate(self.objects, found, self.identity)
+            check_size(request.model, Media(media.kind, uri=source.uri, size=source.size))
+            key = JobKey.of(request, source, self.output_s3_uri)
+            size, job = source.size, int(key.fingerprint[:16], 16)
+            state = "absent" if self.force else self.index.state(key.fingerprint)
         look = _Look(name=media.name, state=state, kind=media.kind, job=job, size=size, uploaded=found is None)
         if state != "absent":
             return look
-        look.copied = media.uri is not None and self.aws.is_elsewhere(split_s3_uri(media.uri)[0])
-        look.sec = requested_sec(request, duration_of(self.aws, media, self.durations, probe=self.probe))
+        look.copied = media.uri is not None and self.objects.is_elsewhere(split_s3_uri(media.uri)[0])
+        look.sec = requested_sec(request, duration_of(self.objects, media, self.durations, probe=self.probe))
         look.unknown = media.kind != "image" and look.sec is None
         if look.unknown:
             look.sec = self.assume_duration_sec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, fields
 
-from bedrock_marengo.aws.fork_safety import Lock
+from bedrock_marengo.aws.fork_safety import ForkSafeLock
 from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.contract.models import Kind
 from bedrock_marengo.errors import BudgetError, ConfigurationError
@@ -78,7 +78,7 @@ class Usage:
     unknown: int = field(default=0, init=False)
     copied_bytes: int = field(default=0, init=False)
     usd: float = field(default=0.0, init=False)
-    _lock: Lock = field(default_factory=Lock, init=False, repr=False)
+    _lock: ForkSafeLock = field(default_factory=ForkSafeLock, init=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.media_sec:,.0f} s of media, {self.usd:,.2f} USD"
@@ -146,7 +146,7 @@ class Budget:
         self.exhausted = False
         self._prices = prices or Prices()
         self._assume_duration_sec = assume_duration_sec
-        self._lock = Lock()
+        self._lock = ForkSafeLock()
 
     def charge(self, media: Media, kind: Kind, duration_sec: float | None, *, copied_bytes: int = 0) -> float:
         """Allow a start, and note its cost.

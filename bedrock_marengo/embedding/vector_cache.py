@@ -1,4 +1,4 @@
-"""The vector that a segment's URI names: from a bounded cache, else from its job's output.json."""
+"""The vectors of segments: a bounded cache of the jobs that were read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bedrock_marengo.aws.fork_safety import renew_in_children
 from bedrock_marengo.contract.segments import Segment, SegmentEmbeddings
 from bedrock_marengo.errors import SegmentNotFoundError
 
@@ -19,14 +18,14 @@ __all__ = ["VectorCache"]
 CACHE_BYTES = 256 * 1024**2
 _JOB_BYTES = 600
 _ROW_BYTES = 370
-"""What a job, and a row's key beside its vector, cost; measured with tracemalloc."""
+"""What a job, and a row's key next to its vector, take; measured with tracemalloc."""
 
-_Place = tuple[int, int, str, str]
+_Row = tuple[int, int, str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    rows: dict[_Place, int]
+    rows: dict[_Row, int]
     vectors: npt.NDArray[np.float32]
 
     @property
@@ -35,22 +34,16 @@ class _Table:
 
 
 class VectorCache:
-    """Vectors by segment, kept a whole job at a time: each output.json is read once however many segments ask.
+    """Vectors by segment, kept a whole job at a time: each output.json is read once, however many segments it has.
 
     Args:
-        read: reads the embeddings of the job that a segment names; raises SegmentNotFoundError if there is none.
         cache_bytes: how much to keep; the newest job always stays.
     """
 
-    def __init__(self, read: Callable[[Segment], SegmentEmbeddings], *, cache_bytes: int = CACHE_BYTES) -> None:
-        self._read = read
+    def __init__(self, *, cache_bytes: int = CACHE_BYTES) -> None:
         self._cache_bytes = cache_bytes
         self._tables: OrderedDict[tuple[str, str], _Table] = OrderedDict()
         self._size = 0
-        renew_in_children(self)
-
-    def renew(self) -> None:
-        """Nobody reads."""
         self._lock = threading.Lock()
         self._reading: dict[tuple[str, str], threading.Lock] = {}
 
@@ -64,11 +57,17 @@ class VectorCache:
             for key in [key for key in self._tables if key[0] == source]:
                 self._drop(key)
 
-    def vectors(self, segments: Sequence[Segment]) -> list[npt.NDArray[np.float32]]:
+    def vectors(
+        self, segments: Sequence[Segment], read: Callable[[Segment], SegmentEmbeddings]
+    ) -> list[npt.NDArray[np.float32]]:
         """One vector for each segment, in order.
 
+        Args:
+            segments: the segments.
+            read: reads the embeddings of the job that a segment names, if they are not in the cache.
+
         Raises:
-            SegmentNotFoundError: No job of ours, or a job without that segment.
+            SegmentNotFoundError: A job without that segment; and what ``read`` raises.
         """
         # Job by job: with more jobs than the cache holds, each is still read once.
         places: dict[tuple[str, str], list[int]] = {}
@@ -76,11 +75,11 @@ class VectorCache:
             places.setdefault((segment.source, segment.job), []).append(i)
         found: dict[int, npt.NDArray[np.float32]] = {}
         for numbers in places.values():
-            table = self._table(segments[numbers[0]])
+            table = self._table(segments[numbers[0]], read)
             found |= {i: _row(table, segments[i]) for i in numbers}
         return [found[i] for i in range(len(segments))]
 
-    def _table(self, segment: Segment) -> _Table:
+    def _table(self, segment: Segment, read: Callable[[Segment], SegmentEmbeddings]) -> _Table:
         key = (segment.source, segment.job)
         if (table := self._cached(key)) is not None:
             return table
@@ -90,7 +89,7 @@ class VectorCache:
             with reading:
                 # Another thread may have read it while this one waited.
                 if (table := self._cached(key)) is None:
-                    table = self._keep(self._read(segment))
+                    table = self._keep(read(segment))
         finally:
             with self._lock:
                 self._reading.pop(key, None)
@@ -104,7 +103,7 @@ class VectorCache:
             return table
 
     def _keep(self, embeddings: SegmentEmbeddings) -> _Table:
-        table = _Table({_place(segment): i for i, segment in enumerate(embeddings)}, embeddings.vectors)
+        table = _Table({_row_key(segment): i for i, segment in enumerate(embeddings)}, embeddings.vectors)
         with self._lock:
             self._drop((embeddings.source, embeddings.job))
             self._tables[(embeddings.source, embeddings.job)] = table
@@ -120,17 +119,17 @@ class VectorCache:
 
 
 def _row(table: _Table, segment: Segment) -> npt.NDArray[np.float32]:
-    row = table.rows.get(_place(segment))
+    row = table.rows.get(_row_key(segment))
     if row is None:
         raise SegmentNotFoundError(
             f"The job {segment.job} of {segment.source!r} has no segment {segment.uri!r}: "
-            f"it holds {len(table.rows)} others. Was the text of a stored segment changed?"
+            f"it has {len(table.rows)} other segments. Check that the stored text was not changed."
         )
     # A view would keep the whole job's vectors in memory.
     vector: npt.NDArray[np.float32] = table.vectors[row].copy()
     return vector
 
 
-def _place(segment: Segment) -> _Place:
+def _row_key(segment: Segment) -> _Row:
     # Milliseconds as integers: float times are never joined by equality.
     return round(segment.start_sec * 1000), round(segment.end_sec * 1000), segment.option, segment.scope

@@ -1,4 +1,4 @@
-"""Give back: all that was made of a source, and what it took."""
+"""Deletes all that was made of a source."""
 
 from __future__ import annotations
 
@@ -8,38 +8,34 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from bedrock_marengo.aws.session import Aws
 from bedrock_marengo.contract.inputs import Media, MediaLike, split_s3_uri
-from bedrock_marengo.errors import ConfigurationError, InputError, ServiceError
+from bedrock_marengo.errors import ConfigurationError, InputError
 from bedrock_marengo.jobs.fingerprint import source_prefix
 from bedrock_marengo.s3.cross_region import CrossRegionCopies
+from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.s3.uploads import FOLDER, upload_prefix
 from bedrock_marengo.validation import short_repr
 
 __all__ = ["Cleanup", "DeletionReport"]
 
-_BATCH = 1000
-"""Keys that one DeleteObjects takes."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeletionReport:
-    """What ``forget`` removed, or with ``dry_run`` would remove.
+    """What ``forget`` deleted, or with ``dry_run`` would delete.
 
     Attributes:
-        sources: raw S3 URIs that were forgotten: the source's own, or its uploads'.
-        dry_run: whether nothing was removed.
+        sources: raw S3 URIs that were forgotten: the source's own, or those of its uploads.
+        dry_run: whether nothing was deleted.
         outputs: how many output.json.
         requests: how many request.json.
-        uploads: how many uploads of ours.
-        copies: how many copies in the stage.
+        uploads: how many uploads of local files.
+        copies: how many copies from other regions.
         others: how many other files of the jobs, such as Bedrock's manifest.json.
-        bytes: of all of these.
-        unfinished: jobs without an output: one that still runs writes its output later. Forget again then.
-        uris: what was removed.
-        segments: what the store's callable gave back for each source; empty without one.
+        bytes: the size of all of these.
+        unfinished: jobs without an output: one that is still running writes its output later. Forget the source again
+            then.
+        uris: what was deleted.
+        segments: what the ``store`` callable returned for each source; empty without one.
     """
 
     sources: tuple[str, ...]
@@ -58,54 +54,56 @@ class DeletionReport:
         counts = {name: getattr(self, name) for name in ("outputs", "requests", "uploads", "copies", "others")}
         listed = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing"
         late = f"; {self.unfinished} jobs have no output yet" if self.unfinished else ""
-        verb = "would remove" if self.dry_run else "removed"
+        verb = "would delete" if self.dry_run else "deleted"
         return f"{verb} {listed} ({self.bytes:,} bytes) of {', '.join(self.sources) or 'no source'}{late}"
 
 
 class Cleanup:
-    """Removes what was made of a source under one output prefix. A source that is not ours is never touched.
+    """Deletes what was made of a source under one output prefix, never the source itself.
 
-    In a bucket with versioning the deletions are markers: a lifecycle rule ends the old versions.
+    In a versioned bucket the deletions are markers: a lifecycle rule removes the old versions.
     """
 
-    def __init__(self, aws: Aws, output_s3_uri: str, stage: CrossRegionCopies | None = None) -> None:
-        self._aws = aws
+    def __init__(self, objects: S3Objects, output_s3_uri: str, copies: CrossRegionCopies | None = None) -> None:
+        self._objects = objects
         self._output_s3_uri = output_s3_uri
-        self._stage = stage
+        self._copies = copies
 
     def forget(
         self, source: MediaLike, *, dry_run: bool = False, store: Callable[[str], Any] | None = None
     ) -> DeletionReport:
-        """Remove a source's outputs, request files, uploads and staged copies; see ``MarengoClient.forget``."""
+        """Delete a source's outputs, request files, uploads and copies; see ``MarengoClient.forget``."""
         if store is not None and not callable(store):
-            raise ConfigurationError(f"store={short_repr(store)}: give a callable that takes a source's URI.")
+            raise ConfigurationError(f"store={short_repr(store)}: expected a callable that takes a source's URI.")
         sources = self._sources(source)
         # The store first: segments without vectors are worse than vectors without segments.
         segments = tuple(store(uri) for uri in sources) if store is not None and not dry_run else ()
-        found = {uri: size for prefix in self._prefixes(sources) for uri, size in self._listed(prefix)}
+        found = {item.uri: item.size for prefix in self._prefixes(sources) for item in self._objects.list(prefix)}
         if not dry_run:
-            self._remove(list(found))
+            self._objects.delete_many(list(found))
         kinds = Counter(self._kind(uri) for uri in found)
         return DeletionReport(
             sources=sources,
             dry_run=dry_run,
             **kinds,
             bytes=sum(found.values()),
-            unfinished=len(_works(found, "/request.json") - _works(found, "/output.json")),
+            unfinished=len(_job_folders(found, "/request.json") - _job_folders(found, "/output.json")),
             uris=tuple(found),
             segments=segments,
         )
 
     def _sources(self, source: MediaLike) -> tuple[str, ...]:
-        """The URIs that segments of a source name: a local medium has those of its uploads."""
+        """The URIs by which segments name a source: for a local file, those of its uploads."""
         if isinstance(source, str) and source.startswith("s3://"):
             if split_s3_uri(source)[1].rpartition("/")[2] == "":
-                raise InputError(f"{source!r} names no object: of a prefix forget each that list_media() gives.")
+                raise InputError(
+                    f"{source!r} is not an object: for a prefix, call forget() for each file of list_media()."
+                )
             return (source,)
         media = Media.of(source)
         if media.uri is not None:
             return (media.uri,)
-        return tuple(uri for uri, _ in self._listed(upload_prefix(media, self._output_s3_uri)))
+        return tuple(item.uri for item in self._objects.list(upload_prefix(media, self._output_s3_uri)))
 
     def _prefixes(self, sources: tuple[str, ...]) -> Iterator[str]:
         uploads = re.compile(re.escape(self._uploads) + r"[0-9a-f]{64}/")
@@ -113,40 +111,8 @@ class Cleanup:
             yield source_prefix(self._output_s3_uri, uri)
             if ours := uploads.match(uri):
                 yield ours[0]
-            if self._stage is not None:
-                yield self._stage.prefix_of(uri)
-
-    def _listed(self, prefix: str) -> Iterator[tuple[str, int]]:
-        bucket, key = split_s3_uri(prefix)
-        try:
-            for page in self._aws.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key):
-                yield from ((f"s3://{bucket}/{item['Key']}", item["Size"]) for item in page.get("Contents", []))
-        except (ClientError, BotoCoreError) as error:
-            raise ServiceError.of(error, "ListObjectsV2", prefix) from error
-
-    def _remove(self, uris: list[str]) -> None:
-        buckets: dict[str, list[str]] = {}
-        for uri in uris:
-            bucket, key = split_s3_uri(uri)
-            buckets.setdefault(bucket, []).append(key)
-        for bucket, keys in buckets.items():
-            for first in range(0, len(keys), _BATCH):
-                self._delete(bucket, keys[first : first + _BATCH])
-
-    def _delete(self, bucket: str, keys: list[str]) -> None:
-        try:
-            reply = self._aws.s3.delete_objects(
-                Bucket=bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
-            )
-        except (ClientError, BotoCoreError) as error:
-            raise ServiceError.of(error, "DeleteObjects", f"{len(keys)} objects in s3://{bucket}") from error
-        for failed in reply.get("Errors", []):
-            code, said = failed.get("Code", "Unknown"), failed.get("Message", "")
-            raise ServiceError(
-                f"DeleteObjects for s3://{bucket}/{failed.get('Key')}: {code}: {said}",
-                code=code,
-                operation="DeleteObjects",
-            )
+            if self._copies is not None:
+                yield self._copies.prefix_of(uri)
 
     def _kind(self, uri: str) -> str:
         kinds = (
@@ -162,7 +128,7 @@ class Cleanup:
         return f"{self._output_s3_uri.rstrip('/')}/{FOLDER}/"
 
 
-def _works(uris: dict[str, int], name: str) -> set[str]:
-    """The folders of the jobs that have a file of this name."""
+def _job_folders(uris: dict[str, int], name: str) -> set[str]:
+    """The folders of the jobs that have a file with this name."""
     depth = 2 if name == "/output.json" else 1
     return {uri.rsplit("/", depth)[0] for uri in uris if uri.endswith(name)}

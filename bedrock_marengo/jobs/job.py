@@ -1,4 +1,4 @@
-"""One asynchronous job: its identity, state and location. Holds data only."""
+"""One asynchronous job: what it is, how it stands, where its output is. Holds data, no service."""
 
 from __future__ import annotations
 
@@ -7,33 +7,29 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple
 
 from bedrock_marengo.contract.models import Kind
-from bedrock_marengo.errors import (
-    ConfigurationError,
-)
-from bedrock_marengo.jobs.fingerprint import RequestFile
+from bedrock_marengo.errors import ConfigurationError
+from bedrock_marengo.jobs.fingerprint import JobKey, RequestFile
 
-__all__ = ["InvocationStatus", "Job", "Status", "invocation_id"]
-
+__all__ = ["OUTPUT_NAME", "InvocationStatus", "Job", "Status", "invocation_id"]
 
 Status = Literal["InProgress", "Completed", "Failed"]
 
-
-_OUTPUT = "/output.json"
+OUTPUT_NAME = "/output.json"
 
 
 class InvocationStatus(NamedTuple):
-    """What GetAsyncInvoke says.
+    """What GetAsyncInvoke reports.
 
     Attributes:
         status: "InProgress", "Completed" or "Failed".
-        said: why it failed.
+        message: why it failed.
         folder: the S3 folder of the output.
         settled: whether it ended long ago.
-        stuck: whether it began so long ago that it will hardly end.
+        stuck: whether it began so long ago that it is unlikely to end.
     """
 
     status: Status
-    said: str
+    message: str
     folder: str
     settled: bool
     stuck: bool = False
@@ -41,17 +37,17 @@ class InvocationStatus(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One medium's work: running, or found done.
+    """The asynchronous embedding of one file: running, or found done.
 
     Attributes:
-        source: raw S3 URI of the medium.
+        source: raw S3 URI of the file.
         kind: "video", "audio" or "image".
         fingerprint: 64 hex digits; the first 16 are the job's id.
-        prefix: the S3 folder of the work.
-        arn: ARN of the invocation; None when the output was there already.
-        output_uri: S3 URI of the output, if it was there already.
-        joined: whether someone else had started it.
-        held: whether it counts among the client's running jobs until it is waited for.
+        prefix: the S3 folder of request.json and the output.
+        arn: ARN of the invocation; None if the output existed already.
+        output_uri: S3 URI of the output, if it existed already.
+        joined: whether another run had started it.
+        counts_as_running: whether it occupies one of the client's job slots until it is waited for.
     """
 
     source: str
@@ -61,10 +57,15 @@ class Job:
     arn: str | None
     output_uri: str | None = None
     joined: bool = False
-    held: bool = False
+    counts_as_running: bool = False
     _ask: Callable[[Job], InvocationStatus] | None = field(default=None, repr=False, compare=False)
     _record: tuple[RequestFile, str] | None = field(default=None, repr=False, compare=False)
-    _void: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    _unusable: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+
+    @classmethod
+    def of(cls, key: JobKey, **found: Any) -> Job:
+        """The job that a key identifies."""
+        return cls(key.source.uri, key.request.kind, key.fingerprint, key.prefix, None, **found)
 
     @property
     def id(self) -> str:
@@ -72,15 +73,15 @@ class Job:
         return self.fingerprint[:16]
 
     def status(self) -> Status:
-        """Ask Bedrock how the job is; a job whose output was found is Completed.
+        """Ask Bedrock for the job's status; a job whose output was found is Completed.
 
         Raises:
             JobError: Bedrock no longer knows the job.
-            ServiceError: AWS refused to say.
+            ServiceError: AWS refused.
             ConfigurationError: The job comes from a pickle, which holds no credentials.
         """
         if self._ask is None:
-            raise ConfigurationError(f"This job of {self.source} has no client: client.collect(job) takes it up.")
+            raise ConfigurationError(f"This job of {self.source} has no client: use client.collect(job).")
         return self._ask(self).status
 
     def __getstate__(self) -> list[Any]:
@@ -95,4 +96,4 @@ class Job:
 
 def invocation_id(where: str | None) -> str:
     """The 12 characters that name an invocation, in its ARN and in its output's URI."""
-    return (where or "").removesuffix(_OUTPUT).rsplit("/", 1)[-1]
+    return (where or "").removesuffix(OUTPUT_NAME).rsplit("/", 1)[-1]

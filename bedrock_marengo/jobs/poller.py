@@ -1,4 +1,4 @@
-"""Following many jobs with few calls: one thread asks for all of them."""
+"""Polls many jobs with few calls: one thread asks for all of them. The poll interval is here."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bedrock_marengo.aws.cancellation import CancelToken
-from bedrock_marengo.aws.fork_safety import renew_in_children
 
 __all__ = ["JobPoller"]
 
 FIRST_SEC = 0.1
 LONGEST_SEC = 15.0
 PART_OF_A_JOB = 0.19
-"""How long to pause between two looks, as a part of what a job takes: later costs idle quota, sooner costs calls."""
+"""The poll interval as a fraction of a job's length: longer leaves quota idle, shorter costs calls."""
 
 
 @dataclass(eq=False)
@@ -26,48 +25,45 @@ class _Wait:
 
 
 class JobPoller:
-    """Tells when a job is no longer in progress. Its thread lives while somebody waits.
+    """Reports when a job is no longer in progress. Its thread lives while there are waits.
 
     Args:
-        running: of these ARNs those in progress, the oldest submitted at most so many seconds ago (None: unknown).
+        running: which of these ARNs are in progress; the oldest was submitted at most this many seconds ago (None:
+            unknown).
     """
 
     def __init__(self, running: Callable[[Sequence[str], float | None], set[str]]) -> None:
         self._running = running
         self._job_sec: float | None = None
-        renew_in_children(self)
-
-    def renew(self) -> None:
-        """Nobody waits."""
         self._changed = threading.Condition()
         self._waits: set[_Wait] = set()
         self._thread: threading.Thread | None = None
 
     def close(self) -> None:
-        """Wait for the thread, which ends with the last that waits."""
+        """Wait for the thread, which ends with the last wait."""
         with self._changed:
-            # Under the lock, under which it is started, too.
+            # It is started under the same lock.
             thread = self._thread
         if thread is not None:
             thread.join()
 
-    def wait(self, arn: str, *, since: float | None, stopped: CancelToken, timeout_sec: float | None) -> bool:
-        """Block until a job is seen to have ended; False if the time is up or the wait was called off.
+    def wait(self, arn: str, *, since: float | None, token: CancelToken, timeout_sec: float | None) -> bool:
+        """Block until a job is seen to have ended; False after ``timeout_sec`` or if cancelled.
 
         Args:
             arn: the job.
-            since: when it was started, by the monotonic clock; None if somebody else had done so.
-            stopped: calls the wait off.
+            since: when it was started, by the monotonic clock; None if another run started it.
+            token: cancels the wait.
             timeout_sec: how long to wait.
         """
         wait = _Wait(arn, since)
         with self._changed:
             self._waits.add(wait)
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._follow, name="marengo-follower", daemon=True)
+                self._thread = threading.Thread(target=self._poll, name="marengo-poller", daemon=True)
                 self._thread.start()
         try:
-            ended = _wait(wait.ended, stopped, timeout_sec)
+            ended = _wait(wait.ended, token, timeout_sec)
         finally:
             with self._changed:
                 self._waits.discard(wait)
@@ -76,7 +72,7 @@ class JobPoller:
             self._learn(time.monotonic() - since)
         return ended
 
-    def _follow(self) -> None:
+    def _poll(self) -> None:
         pause = FIRST_SEC
         while True:
             with self._changed:
@@ -86,21 +82,21 @@ class JobPoller:
                     # Under the lock, so that a new wait either finds this thread or starts another.
                     self._thread = None
                     return
-            ended = self._look(waits)
+            ended = self._ended(waits)
             for wait in ended:
                 wait.ended.set()
             with self._changed:
                 self._waits -= ended
             pause = self._pause(pause)
 
-    def _look(self, waits: set[_Wait]) -> set[_Wait]:
+    def _ended(self, waits: set[_Wait]) -> set[_Wait]:
         known = [wait.since for wait in waits if wait.since is not None]
         oldest = time.monotonic() - min(known) if len(known) == len(waits) else None
         try:
             running = self._running([wait.arn for wait in waits], oldest)
         except Exception:
-            # Whatever it is: without this thread nobody would be told of any job. Whoever waits asks for itself, and
-            # meets the error if it is one of its own.
+            # Whatever it is: without this thread no wait would end. Each waiter asks for its own job, and meets the
+            # error if it is one of its own.
             return waits
         return {wait for wait in waits if wait.arn not in running}
 
@@ -114,11 +110,11 @@ class JobPoller:
             self._job_sec = job_sec if self._job_sec is None else 0.9 * self._job_sec + 0.1 * job_sec
 
 
-def _wait(event: threading.Event, stopped: CancelToken, timeout_sec: float | None) -> bool:
+def _wait(event: threading.Event, token: CancelToken, timeout_sec: float | None) -> bool:
     until = None if timeout_sec is None else time.monotonic() + timeout_sec
     while True:
         left = float("inf") if until is None else until - time.monotonic()
-        if left <= 0 or stopped.is_set():
+        if left <= 0 or token.is_cancelled():
             return event.is_set()
         if event.wait(min(left, 0.5)):
             return True

@@ -1,4 +1,4 @@
-"""A job taken up in another process: by its ARN, or by what lies on S3."""
+"""A job that another process started: found by its ARN, or by the URI of its output."""
 
 from __future__ import annotations
 
@@ -6,68 +6,71 @@ from bedrock_marengo.contract.inputs import split_s3_uri
 from bedrock_marengo.contract.models import Kind, Model
 from bedrock_marengo.errors import ConfigurationError, InputError, JobError, OutputError, ServiceError
 from bedrock_marengo.jobs.fingerprint import RequestFile
-from bedrock_marengo.jobs.job import Job
-from bedrock_marengo.jobs.runner import UNKNOWN, Jobs
+from bedrock_marengo.jobs.invocations import UNKNOWN
+from bedrock_marengo.jobs.job import OUTPUT_NAME, Job
+from bedrock_marengo.jobs.runner import JobRunner
 from bedrock_marengo.validation import short_repr
 
 __all__ = ["resume_job"]
 
-_REQUEST = "/request.json"
-_OUTPUT = "/output.json"
+_REQUEST_NAME = "/request.json"
+_EXPECTED = "expected an invocation's ARN, or the S3 URI of its output.json or request.json."
 
 
-def resume_job(jobs: Jobs, model: Model, name: str) -> Job:
+def resume_job(runner: JobRunner, model: Model, name: str) -> Job:
     """The job that an ARN, or the S3 URI of its output.json or request.json, names.
 
     Raises:
         InputError: Neither.
         JobError: Bedrock does not know the ARN.
-        OutputError: No request.json of ours, no such output, or one that was found useless.
+        OutputError: No request.json of this package, no such output, or one that is marked unusable.
         ConfigurationError: A job of another model.
         ServiceError: AWS refused.
     """
     if not isinstance(name, str):
-        raise InputError(f"{short_repr(name)} names no job: give an invocation's ARN, or the URI of its output.json.")
-    output = name if name.endswith(_OUTPUT) else None
-    folder = _folder(name) if name.startswith("s3://") else _folder_of_arn(jobs, name)
-    record = _record(jobs, f"{folder}/")
+        raise InputError(f"{short_repr(name)} does not name a job: {_EXPECTED}")
+    output = name if name.endswith(OUTPUT_NAME) else None
+    folder = _folder(name) if name.startswith("s3://") else _folder_of_arn(runner, name)
+    record = _request(runner, f"{folder}/")
     if record.model_id != model.model_id:
-        raise ConfigurationError(f"{name} is a job of {record.model_id}: give its client model={record.model_id!r}.")
-    if output is not None and output not in jobs.outputs(f"{folder}/"):
-        raise OutputError(f"{output} is not there, or was found useless: a later attempt has the output.")
+        raise ConfigurationError(f"{name} is a job of {record.model_id}: use a client with model={record.model_id!r}.")
+    if output is not None and output not in runner.outputs(f"{folder}/"):
+        raise OutputError(f"{output} does not exist, or is marked unusable: a later attempt has the output.")
     kind: Kind = record.request["kind"]
     arn = record.arn if name.startswith("s3://") else name
-    return Job(record.uri, kind, record.fingerprint, f"{folder}/", arn, output, joined=True, _ask=jobs.ask)
+    return Job(record.uri, kind, record.fingerprint, f"{folder}/", arn, output, joined=True, _ask=runner.ask)
 
 
 def _folder(uri: str) -> str:
-    """The work folder, without a slash, that a file's URI lies in."""
+    """The job's folder, without a slash, that a file is in."""
     split_s3_uri(uri)
-    for name, depth in ((_REQUEST, 1), (_OUTPUT, 2)):
+    for name, depth in ((_REQUEST_NAME, 1), (OUTPUT_NAME, 2)):
         if uri.endswith(name):
             return uri.rsplit("/", depth)[0]
-    raise InputError(f"{uri!r} names no job: give an invocation's ARN, or the URI of its output.json or request.json.")
+    raise InputError(f"{uri!r} does not name a job: {_EXPECTED}")
 
 
-def _folder_of_arn(jobs: Jobs, arn: str) -> str:
+def _folder_of_arn(runner: JobRunner, arn: str) -> str:
     if ":async-invoke/" not in arn:
-        raise InputError(f"{arn!r} names no job: give an invocation's ARN, or the URI of its output.json.")
+        raise InputError(f"{arn!r} does not name a job: {_EXPECTED}")
     try:
-        return jobs.get_invocation(arn, arn).folder.rstrip("/").rsplit("/", 1)[0]
+        return runner.get_invocation(arn).folder.rstrip("/").rsplit("/", 1)[0]
     except ServiceError as error:
         if error.code not in UNKNOWN:
             raise
         raise JobError(
-            f"Bedrock does not know {arn}: it may have been forgotten. Its output's URI names the job, too.",
+            f"Bedrock does not know {arn}: it may have expired. The S3 URI of its output.json names the job, too.",
             source=arn,
             arn=arn,
         ) from error
 
 
-def _record(jobs: Jobs, prefix: str) -> RequestFile:
+def _request(runner: JobRunner, prefix: str) -> RequestFile:
     try:
-        return jobs.read_record(prefix)[0]
+        return runner.read_request(prefix)[0]
     except ServiceError as error:
         if error.code != "NoSuchKey":
             raise
-        raise OutputError(f"{prefix}request.json is not there: no job of ours, or one that was forgotten.") from error
+        raise OutputError(
+            f"{prefix}request.json does not exist: not a job of this package, or one that was forgotten."
+        ) from error

@@ -8,7 +8,6 @@ from fractions import Fraction
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from bedrock_marengo.aws.session import Aws
 from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.media.containers import open_container
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from av import Packet, VideoFrame
     from av.container import InputContainer, OutputContainer
 from bedrock_marengo.media.frames import _HAIR_SEC, _check_times, _decoded, _go, _length_sec, _pixels, _tracks
+from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.validation import check_width
 
 __all__ = ["clip_of"]
@@ -44,11 +44,11 @@ _VIDEO_OPTIONS = {"crf": "28", "preset": "veryfast", "bf": "0", "threads": "1"}
 _SOUND_BITS = 64_000
 
 
-def clip_of(aws: Aws, media: Media, start_sec: float, end_sec: float, *, width: int) -> bytes:
+def clip_of(objects: S3Objects, media: Media, start_sec: float, end_sec: float, *, width: int) -> bytes:
     """A part of a video or audio file as a small MP4 (H.264, AAC) of its own, which begins where the part does.
 
     Args:
-        aws: the clients.
+        objects: S3.
         media: a video or audio.
         start_sec: seconds on the medium's own clock.
         end_sec: as ``start_sec``.
@@ -66,7 +66,7 @@ def clip_of(aws: Aws, media: Media, start_sec: float, end_sec: float, *, width: 
     if end_sec <= start_sec:
         raise InputError(f"A clip of {media.name} from {start_sec:g} to {end_sec:g} s is empty: end it later.")
     file = io.BytesIO()
-    with open_container(aws, media) as container:
+    with open_container(objects, media) as container:
         import av
 
         with av.open(file, "w", format="mp4") as film:

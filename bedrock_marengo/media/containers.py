@@ -12,9 +12,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from bedrock_marengo.aws.retries import RetryLimiter
-from bedrock_marengo.aws.session import Aws
-from bedrock_marengo.contract.inputs import Media, split_s3_uri
+from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.errors import ConfigurationError, InputError, MarengoError
+from bedrock_marengo.s3.objects import S3Objects
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -35,7 +35,7 @@ _SAFE = {"format_whitelist": _FORMATS, "protocol_whitelist": "none", **DECODER}
 
 
 @contextmanager
-def open_container(aws: Aws, media: Media) -> Iterator[InputContainer]:
+def open_container(objects: S3Objects, media: Media) -> Iterator[InputContainer]:
     """A medium's container, open for reading: from S3 by ranged GETs of 256 KiB.
 
     Raises:
@@ -50,7 +50,7 @@ def open_container(aws: Aws, media: Media) -> Iterator[InputContainer]:
     try:
         # A title that is no UTF-8 must not matter: from 19 it doesn't, and there is no such setting.
         lenient: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-        with _as_file(aws, media) as file, av.open(file, "r", options=_SAFE, **lenient) as container:
+        with _as_file(objects, media) as file, av.open(file, "r", options=_SAFE, **lenient) as container:
             yield container
     except MarengoError:
         raise
@@ -65,22 +65,21 @@ def has_av() -> bool:
     return find_spec("av") is not None
 
 
-def _as_file(aws: Aws, media: Media) -> Any:
+def _as_file(objects: S3Objects, media: Media) -> Any:
     if media.path is not None and media.kind != "image":
         return media.path.open("rb")
     # An image that has a name would be opened by FFmpeg itself, as one of a numbered series.
-    return io.BytesIO(media.read()) if media.uri is None else _Ranged(aws, media)
+    return io.BytesIO(media.read()) if media.uri is None else _Ranged(objects, media)
 
 
 class _Ranged(io.RawIOBase):
     """An object on S3 as a file: what is read comes in blocks, the latest few of which are kept."""
 
-    def __init__(self, aws: Aws, media: Media) -> None:
-        self._s3 = aws.s3
-        # botocore retries no reply that breaks off in its body.
-        self._gate = RetryLimiter(1, attempts=_ATTEMPTS)
-        self._name = media.name
-        self._bucket, self._key = split_s3_uri(media.uri or "")
+    def __init__(self, objects: S3Objects, media: Media) -> None:
+        self._objects = objects
+        # Of its own: a page of frames must not wait for the calls of a run.
+        self._limiter = RetryLimiter(1, attempts=_ATTEMPTS)
+        self._uri = media.uri or ""
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._at = 0
         self._size = self._ask_size() if media.size is None else media.size
@@ -125,12 +124,4 @@ class _Ranged(io.RawIOBase):
 
     def _get(self, number: int) -> tuple[bytes, int]:
         """A block, and the size of the whole."""
-        first = number * BLOCK_BYTES
-
-        def ask() -> tuple[bytes, int]:
-            span = f"bytes={first}-{first + BLOCK_BYTES - 1}"
-            reply = self._s3.get_object(Bucket=self._bucket, Key=self._key, Range=span)
-            # "bytes 0-262143/104857600"
-            return reply["Body"].read(), int(reply["ContentRange"].rpartition("/")[2])
-
-        return self._gate.call(ask, "GetObject", self._name)
+        return self._objects.get_range(self._uri, number * BLOCK_BYTES, BLOCK_BYTES, limiter=self._limiter)

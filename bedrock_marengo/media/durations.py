@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from bedrock_marengo.aws.session import Aws
 from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.contract.payloads import MediaRequest
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.media.containers import has_av, open_container
+from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.validation import is_number, short_repr
 
 __all__ = ["Durations", "duration_of", "requested_sec"]
@@ -19,11 +19,13 @@ _MICROSECONDS = 1_000_000
 """FFmpeg's unit of a container's length."""
 
 
-def duration_of(aws: Aws, media: Media, durations: Durations | None = None, *, probe: bool = True) -> float | None:
+def duration_of(
+    objects: S3Objects, media: Media, durations: Durations | None = None, *, probe: bool = True
+) -> float | None:
     """A medium's length in seconds, None where nobody knows.
 
     Args:
-        aws: the clients.
+        objects: S3.
         media: on S3, in a file or in memory. An image has none.
         durations: source URI (or path) -> seconds; what it lacks is read.
         probe: whether to read the container where PyAV is installed (extra ``media``): a few GETs of 256 KiB.
@@ -43,7 +45,7 @@ def duration_of(aws: Aws, media: Media, durations: Durations | None = None, *, p
                 f"durations gave {short_repr(given)} for {media.name}: give seconds, more than 0, or None."
             )
         return float(given)
-    return _probe(aws, media) if probe and has_av() else None
+    return _probe(objects, media) if probe and has_av() else None
 
 
 def requested_sec(request: MediaRequest, duration_sec: float | None) -> float | None:
@@ -55,9 +57,9 @@ def requested_sec(request: MediaRequest, duration_sec: float | None) -> float | 
     return max(0.0, min(ends) - start) if ends else None
 
 
-def _probe(aws: Aws, media: Media) -> float | None:
+def _probe(objects: S3Objects, media: Media) -> float | None:
     try:
-        with open_container(aws, media) as container:
+        with open_container(objects, media) as container:
             lengths = [container.duration / _MICROSECONDS] if container.duration else []
             lengths += [float(s.duration * s.time_base) for s in container.streams if s.duration and s.time_base]
     except InputError:

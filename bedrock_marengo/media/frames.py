@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bedrock_marengo.aws.session import Aws
 from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.contract.segments import MAX_SEC
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.media.containers import DECODER, open_container
+from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.validation import check_width, is_number, require_many, short_repr
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ _LEADS_SEC = (0, 2, 10, 60, inf)
 """How far before a time to begin decoding, where nearer did not do."""
 
 
-def frames_of(aws: Aws, media: Media, at_sec: Sequence[float], *, width: int) -> list[bytes]:
+def frames_of(objects: S3Objects, media: Media, at_sec: Sequence[float], *, width: int) -> list[bytes]:
     """JPEGs of what is to be seen at some times, in the order asked; past the end it is the last frame.
 
     Args:
-        aws: the clients.
+        objects: S3.
         media: a video, or an image, whose times do not matter.
         at_sec: seconds on the medium's own clock.
         width: pixels at most; the height follows.
@@ -52,7 +52,7 @@ def frames_of(aws: Aws, media: Media, at_sec: Sequence[float], *, width: int) ->
     if media.kind == "image":
         times = [0.0] * len(times)
     found: dict[float, bytes] = {}
-    with open_container(aws, media) as container:
+    with open_container(objects, media) as container:
         picture = next((stream for stream in _tracks(container) if stream.type == "video"), None)
         if picture is None:
             raise InputError(f"{media.name} has no picture to take a frame from.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -13,13 +13,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from bedrock_marengo.aws.session import Aws
 from bedrock_marengo.contract.inputs import Manifest, Media, MediaLike, SourceLike, Sources, kind_of_name, split_s3_uri
-from bedrock_marengo.errors import InputError, MarengoError, MediaNotFoundError, ServiceError
+from bedrock_marengo.errors import InputError, MarengoError, MediaNotFoundError
 from bedrock_marengo.s3.manifests import Entry, read_manifest
 from bedrock_marengo.s3.object_version import Identity, SourceIdentity, object_version
+from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.s3.sidecars import SUFFIXES as _CAPTIONS
 from bedrock_marengo.s3.sidecars import by_rank
 from bedrock_marengo.s3.uploads import FOLDER
@@ -34,7 +32,7 @@ class MediaListing(Iterable[Media]):
     """The media that a user points at, listed lazily; read it again to list again.
 
     Args:
-        aws: the clients.
+        objects: S3.
         sources: ``s3://bucket/prefix/`` (ends in a slash, or is a bucket), ``s3://bucket/key``, a local file or
             folder as ``pathlib.Path``, ``Media``, a ``Manifest``, or an iterable of these.
         suffixes: only files that end so, such as ``[".mp4"]``. Default: all that Marengo reads.
@@ -55,7 +53,7 @@ class MediaListing(Iterable[Media]):
 
     def __init__(
         self,
-        aws: Aws,
+        objects: S3Objects,
         sources: Sources,
         *,
         suffixes: Iterable[str] | None = None,
@@ -73,7 +71,7 @@ class MediaListing(Iterable[Media]):
             raise InputError(f"modified_after={short_repr(modified_after)}: give a datetime that names its time zone.")
         if modified_after is not None and modified_after.tzinfo is None:
             raise InputError(f"modified_after={modified_after!r} names no time zone: give tzinfo=, such as UTC.")
-        self._aws = aws
+        self._objects = objects
         self._sources = sources
         self._suffixes = tuple(suffix.lower() for suffix in _strings(suffixes, "suffixes", "['.mp4']"))
         self._exclude = _strings(exclude, "exclude", "['*/drafts/*']")
@@ -130,19 +128,17 @@ class MediaListing(Iterable[Media]):
     def _prefix(self, uri: str) -> Iterator[Media]:
         bucket, prefix = split_s3_uri(uri)
         if not self._staged:
-            self._aws.check_bucket(bucket)
-        pages = self._aws.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            self._objects.check_bucket(bucket)
         listed = (
-            Entry(bucket, i["Key"], i["Size"], i["ETag"].strip('"'), i.get("LastModified"), i.get("StorageClass"))
-            for page in _asked(lambda: iter(pages), f"s3://{bucket}/{prefix}")
-            for i in page.get("Contents", [])
+            Entry(bucket, item.key, item.size, item.etag, item.modified, item.storage_class)
+            for item in self._objects.list(f"s3://{bucket}/{prefix}")
         )
         ours = self._output
         theirs = (entry for entry in listed if not (ours and ours.match(f"s3://{bucket}/{entry.key}")))
         yield from _with_captions((entry, self._kept(entry)) for entry in theirs)
 
     def _manifest(self, manifest: Manifest) -> Iterator[Media | InputError]:
-        for entry in read_manifest(self._aws, manifest):
+        for entry in read_manifest(self._objects, manifest):
             found = entry if isinstance(entry, InputError) else self._kept(entry)
             if found is not None:
                 yield found
@@ -177,13 +173,13 @@ class MediaListing(Iterable[Media]):
         return reason is None
 
 
-def locate(aws: Aws, media: Media, identity: Identity = "etag", *, to_read: bool = True) -> SourceIdentity:
+def locate(objects: S3Objects, media: Media, identity: Identity = "etag", *, to_read: bool = True) -> SourceIdentity:
     """The identity of a medium on S3, by one listing: absent is proven, never guessed from a refusal.
 
     A medium that comes from a listing costs no call, unless ``identity`` is "checksum".
 
     Args:
-        aws: the clients.
+        objects: S3.
         media: on S3.
         identity: what tells its versions apart.
         to_read: refuse what Bedrock can't read.
@@ -196,38 +192,31 @@ def locate(aws: Aws, media: Media, identity: Identity = "etag", *, to_read: bool
     if media.uri is None:
         raise InputError(f"{media.name} is not on S3.")
     if media.size is not None and media.etag is not None:
-        return object_version(aws, SourceIdentity(media.uri, media.size, media.etag), identity)
-    bucket, key = split_s3_uri(media.uri)
-    # The key itself sorts before all keys that it begins.
-    ask = lambda: [aws.s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)]  # noqa: E731
-    reply = next(iter(_asked(ask, media.uri)))
-    item = next((item for item in reply.get("Contents", []) if item["Key"] == key), None)
-    if item is None:
-        raise MediaNotFoundError(f"There is no object {media.uri!r}. For all media under a prefix end it with '/'.")
-    if to_read and not item["Size"]:
-        raise InputError(f"{media.uri!r} is empty: 0 bytes.")
-    if to_read and item.get("StorageClass") in ARCHIVED:
-        raise InputError(
-            f"{media.uri!r} is in {item.get('StorageClass')}: restore it first; Bedrock can't read it there."
+        return object_version(objects, SourceIdentity(media.uri, media.size, media.etag), identity)
+    found = objects.find(media.uri)
+    if found is None:
+        raise MediaNotFoundError(
+            f"There is no object {media.uri!r}. To embed all files under a prefix, end it with a slash."
         )
-    return object_version(aws, SourceIdentity(media.uri, item["Size"], item["ETag"].strip('"')), identity)
+    if to_read and not found.size:
+        raise InputError(f"{media.uri!r} is empty (0 bytes).")
+    if to_read and found.storage_class in ARCHIVED:
+        raise InputError(
+            f"{media.uri!r} is archived in {found.storage_class}: restore it first, Bedrock can't read it."
+        )
+    return object_version(objects, SourceIdentity(media.uri, found.size, found.etag), identity)
 
 
-def object_tags(aws: Aws, uri: str) -> dict[str, str]:
+def object_tags(objects: S3Objects, uri: str) -> dict[str, str]:
     """The tags of an object.
 
     Raises:
-        InputError: The URI names no object.
+        InputError: The URI is a bucket's or a prefix's.
         ServiceError: AWS refused.
     """
-    bucket, key = split_s3_uri(uri)
-    if not key:
-        raise InputError(f"{uri!r} names no object, which alone has tags: s3://bucket/key.")
-    try:
-        reply = aws.s3.get_object_tagging(Bucket=bucket, Key=key)
-    except (ClientError, BotoCoreError) as error:
-        raise ServiceError.of(error, "GetObjectTagging", uri) from error
-    return {tag["Key"]: tag["Value"] for tag in reply["TagSet"]}
+    if not split_s3_uri(uri)[1]:
+        raise InputError(f"{uri!r} is not an object: only objects have tags. Expected s3://bucket/key.")
+    return objects.tags(uri)
 
 
 def _strings(values: Iterable[str] | None, name: str, such_as: str) -> tuple[str, ...]:
@@ -288,10 +277,3 @@ def _stems(key: str) -> list[str]:
     """``a/match.en.vtt`` -> ``a/match.``, ``a/match.en.``."""
     name = key.rfind("/") + 1
     return [key[: i + 1] for i in range(name, len(key)) if key[i] == "."]
-
-
-def _asked(ask: Callable[[], Iterable[Any]], what: str) -> Iterator[Any]:
-    try:
-        yield from ask()
-    except (ClientError, BotoCoreError) as error:
-        raise ServiceError.of(error, "ListObjectsV2", what) from error

@@ -16,11 +16,10 @@ from typing import IO
 from urllib.parse import unquote_plus
 
 import msgspec
-from botocore.exceptions import BotoCoreError, ClientError
 
-from bedrock_marengo.aws.session import Aws
-from bedrock_marengo.contract.inputs import Manifest, split_s3_uri
-from bedrock_marengo.errors import InputError, ServiceError
+from bedrock_marengo.contract.inputs import Manifest
+from bedrock_marengo.errors import InputError
+from bedrock_marengo.s3.objects import S3Objects
 
 __all__ = ["Entry", "read_manifest"]
 
@@ -63,7 +62,7 @@ class _Inventory(msgspec.Struct, rename="camel"):
     files: list[_InventoryFile]
 
 
-def read_manifest(aws: Aws, manifest: Manifest) -> Iterator[Entry | InputError]:
+def read_manifest(objects: S3Objects, manifest: Manifest) -> Iterator[Entry | InputError]:
     """The objects of a manifest, one by one; a row that names none comes as its error.
 
     Raises:
@@ -71,17 +70,17 @@ def read_manifest(aws: Aws, manifest: Manifest) -> Iterator[Entry | InputError]:
         ServiceError: AWS would not give it.
     """
     if not manifest.is_inventory:
-        yield from _rows(aws, manifest.where, columns=None)
+        yield from _rows(objects, manifest.where, columns=None)
         return
-    inventory = _inventory(aws, manifest)
+    inventory = _inventory(objects, manifest)
     columns = [name.strip() for name in inventory.file_schema.split(",")]
     bucket = inventory.destination_bucket.removeprefix("arn:aws:s3:::")
     for file in inventory.files:
-        yield from _rows(aws, f"s3://{bucket}/{file.key}", columns)
+        yield from _rows(objects, f"s3://{bucket}/{file.key}", columns)
 
 
-def _inventory(aws: Aws, manifest: Manifest) -> _Inventory:
-    with _opened(aws, manifest.where) as file:
+def _inventory(objects: S3Objects, manifest: Manifest) -> _Inventory:
+    with _opened(objects, manifest.where) as file:
         data = file.read()
     try:
         inventory = msgspec.json.decode(data, type=_Inventory)
@@ -92,10 +91,12 @@ def _inventory(aws: Aws, manifest: Manifest) -> _Inventory:
     return inventory
 
 
-def _rows(aws: Aws, where: str | os.PathLike[str], columns: Sequence[str] | None) -> Iterator[Entry | InputError]:
+def _rows(
+    objects: S3Objects, where: str | os.PathLike[str], columns: Sequence[str] | None
+) -> Iterator[Entry | InputError]:
     """A CSV's rows. ``columns`` are an inventory's, whose keys are URL-encoded."""
     encoded = columns is not None
-    with _opened(aws, where) as file, _unzipped(file, where) as text:
+    with _opened(objects, where) as file, _unzipped(file, where) as text:
         for number, row in enumerate(csv.reader(text), 1):
             if columns is None:
                 columns = row if {"bucket", "key"} <= {name.strip().lower() for name in row} else _COLUMNS
@@ -131,7 +132,7 @@ def _time(text: str) -> datetime:
 
 
 @contextmanager
-def _opened(aws: Aws, where: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def _opened(objects: S3Objects, where: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     if not isinstance(where, str):
         try:
             file = Path(where).open("rb")  # noqa: SIM115  closed below
@@ -140,13 +141,9 @@ def _opened(aws: Aws, where: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         with file:
             yield file
         return
-    bucket, key = split_s3_uri(where)
     # A copy: a run may take weeks over a file, and S3 keeps no connection open that long.
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as copy:
-        try:
-            aws.s3.download_fileobj(bucket, key, copy)
-        except (ClientError, BotoCoreError) as error:
-            raise ServiceError.of(error, "GetObject", where) from error
+        objects.download(where, copy)
         copy.seek(0)
         yield copy
 

@@ -1,4 +1,4 @@
-"""What tells one version of an object from another, where its ETag does not serve."""
+"""Which version of an object a job is for: size and ETag, or what ``identity=`` puts in the ETag's place."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from bedrock_marengo.aws.session import Aws
 from bedrock_marengo.contract.inputs import split_s3_uri
-from bedrock_marengo.errors import InputError, ServiceError
+from bedrock_marengo.errors import InputError
+from bedrock_marengo.s3.objects import S3Objects
 
 __all__ = ["Identity", "SourceIdentity", "object_version"]
 
 
 @dataclass(frozen=True, slots=True)
 class SourceIdentity:
-    """What tells one version of a medium from another: what one listing gives."""
+    """One version of a file on S3, as a listing shows it: ``size`` in bytes, ``etag`` without quotes."""
 
     uri: str
     size: int
     etag: str
     version: str | None = None
-    """What stands in the ETag's place, where the client has ``identity=``."""
+    """Used instead of the ETag, if the client has ``identity=``."""
 
     def canonical(self) -> dict[str, Any]:
         """Bucket, key, size in bytes, ETag without quotes."""
@@ -33,35 +31,33 @@ class SourceIdentity:
 
 Identity = Literal["etag", "checksum"] | Callable[[SourceIdentity], str]
 
-# S3's checksums, those that do not depend on how an object was cut into parts first.
+# S3's checksums; first those that do not depend on how an object was split into parts.
 _ALGORITHMS = ("CRC64NVME", "SHA256", "SHA1", "CRC32C", "CRC32")
 
 
-def object_version(aws: Aws, source: SourceIdentity, identity: Identity) -> SourceIdentity:
-    """A source with what stands in its ETag's place: nothing, S3's checksum (one HEAD), or a callable's string.
+def object_version(objects: S3Objects, source: SourceIdentity, identity: Identity) -> SourceIdentity:
+    """A source with its version: nothing, S3's checksum (one HeadObject), or a callable's string.
 
     Raises:
-        InputError: The object has no checksum, or the callable gives no string.
-        ServiceError: AWS would not say.
+        InputError: The object has no checksum, or the callable returned no string.
+        ServiceError: AWS refused.
     """
     if identity == "etag":
         return source
-    version = _checksum(aws, source) if identity == "checksum" else identity(source)
+    version = _checksum(objects, source) if identity == "checksum" else identity(source)
     if not isinstance(version, str) or not version:
-        raise InputError(f"identity= gave {version!r} for {source.uri!r}: it must give a string that is not empty.")
+        raise InputError(
+            f"identity= returned {version!r} for {source.uri!r}: it must return a string that is not empty."
+        )
     return replace(source, version=version)
 
 
-def _checksum(aws: Aws, source: SourceIdentity) -> str:
-    bucket, key = split_s3_uri(source.uri)
-    try:
-        head = aws.s3.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
-    except (ClientError, BotoCoreError) as error:
-        raise ServiceError.of(error, "HeadObject", source.uri) from error
+def _checksum(objects: S3Objects, source: SourceIdentity) -> str:
+    head = objects.head(source.uri)
     for name in _ALGORITHMS:
         if found := head.get(f"Checksum{name}"):
             return f"{name}:{found}"
     raise InputError(
-        f"{source.uri!r} has no checksum on S3, which older objects lack: copy it in place once, or give "
-        "identity='etag' or a callable."
+        f"{source.uri!r} has no checksum on S3; older objects lack one. Copy it in place once, or set identity='etag' "
+        "or a callable."
     )

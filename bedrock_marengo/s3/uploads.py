@@ -1,4 +1,4 @@
-"""Local media to S3."""
+"""Local files to S3, stored under the SHA-256 of their bytes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ import mimetypes
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 from weakref import WeakValueDictionary
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from bedrock_marengo.aws.fork_safety import Lock
-from bedrock_marengo.aws.session import Aws
-from bedrock_marengo.contract.inputs import Media, split_s3_uri
+from bedrock_marengo.aws.fork_safety import ForkSafeLock
+from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.errors import InputError, ServiceError
+from bedrock_marengo.s3.objects import S3Objects
 
 __all__ = ["FOLDER", "find_upload", "upload", "upload_prefix"]
 
@@ -24,36 +21,30 @@ FOLDER = "uploads"
 _UNSAFE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
-def upload(aws: Aws, media: Media, output_s3_uri: str) -> Media:
-    """Put a local medium under ``<output>/uploads/<sha256>/<name>``, in parts, unless its bytes are there already.
+def upload(objects: S3Objects, media: Media, output_s3_uri: str) -> Media:
+    """Put a local file under ``<output>/uploads/<sha256>/<name>``, in parts, unless its bytes are there already.
 
     Returns:
-        The medium on S3, with size and ETag. The same bytes under another name are found again, too.
+        The file on S3, with size and ETag. The same bytes are found under another name, too.
 
     Raises:
-        InputError: The file can't be read, or was written to meanwhile.
+        InputError: The file can't be read, or changed during the upload.
         ServiceError: S3 refused.
     """
-    from boto3.exceptions import S3UploadFailedError  # boto3 costs 0.1 s that an import must not
-
     before = _state(media)
-    bucket, prefix = split_s3_uri(upload_prefix(media, output_s3_uri))
+    prefix = upload_prefix(media, output_s3_uri)
     try:
         # Equal bytes under two names take turns, so that they become one upload and one job.
         with _turn(prefix):
-            found = _listed(aws, bucket, prefix, media)
+            found = _listed(objects, prefix, media)
             if found is None:
-                _put_whole(aws, bucket, prefix + _name(media), media, before)
-                found = _listed(aws, bucket, prefix, media)
-    except (ClientError, BotoCoreError, S3UploadFailedError) as error:
-        # boto3's own says nothing of why: what it wraps does.
-        refused = error.__context__ if isinstance(error.__context__, ClientError) else error
-        raise ServiceError.of(refused, "PutObject", f"{media.name} -> s3://{bucket}/{prefix}") from error
+                _put_whole(objects, prefix + _name(media), media, before)
+                found = _listed(objects, prefix, media)
     except OSError as error:
         raise _unreadable(media, error) from error
     if found is None:
         raise ServiceError(
-            f"{media.name} was put under s3://{bucket}/{prefix}, but a listing does not show it.",
+            f"{media.name} was uploaded to {prefix}, but a listing does not show it.",
             code="NotListed",
             operation="PutObject",
         )
@@ -61,21 +52,17 @@ def upload(aws: Aws, media: Media, output_s3_uri: str) -> Media:
 
 
 def upload_prefix(media: Media, output_s3_uri: str) -> str:
-    """Where a local medium's upload lies: ``<output>/uploads/<sha256>/``."""
+    """The prefix of a local file's upload: ``<output>/uploads/<sha256>/``."""
     return f"{output_s3_uri.rstrip('/')}/{FOLDER}/{_digest(media)}/"
 
 
-def find_upload(aws: Aws, media: Media, output_s3_uri: str) -> Media | None:
-    """The upload of a local medium's bytes, if there is one. One listing.
+def find_upload(objects: S3Objects, media: Media, output_s3_uri: str) -> Media | None:
+    """The upload of a local file's bytes, if there is one. One listing.
 
     Raises:
         ServiceError: AWS would not list.
     """
-    prefix = upload_prefix(media, output_s3_uri)
-    try:
-        return _listed(aws, *split_s3_uri(prefix), media)
-    except (ClientError, BotoCoreError) as error:
-        raise ServiceError.of(error, "ListObjectsV2", prefix) from error
+    return _listed(objects, upload_prefix(media, output_s3_uri), media)
 
 
 def _digest(media: Media) -> str:
@@ -88,18 +75,19 @@ def _digest(media: Media) -> str:
         raise _unreadable(media, error) from error
 
 
-def _put_whole(aws: Aws, bucket: str, key: str, media: Media, before: tuple[int, int] | None) -> None:
-    """Put a medium unless its file is no longer as it was ``before`` its digest was taken."""
-    _put(aws, bucket, key, media)
+def _put_whole(objects: S3Objects, uri: str, media: Media, before: tuple[int, int] | None) -> None:
+    """Upload a file; refuse it if it is no longer as it was ``before`` its digest was computed."""
+    file = io.BytesIO(media.read()) if media.path is None else str(media.path)
+    objects.upload(uri, file, content_type=mimetypes.guess_type(uri)[0], name=media.name)
     if _state(media) != before:
-        # Other bytes than its place says. Where they may not be deleted they stay, and are no one's.
-        with suppress(ClientError, BotoCoreError):
-            aws.s3.delete_object(Bucket=bucket, Key=key)
-        raise InputError(f"{media.name} was written to while it was uploaded: embed it when it is whole.")
+        # Other bytes than the digest says. If they may not be deleted they stay.
+        with suppress(ServiceError):
+            objects.delete(uri)
+        raise InputError(f"{media.name} changed during the upload: embed it when it is complete.")
 
 
 def _state(media: Media) -> tuple[int, int] | None:
-    """What changes when a file is written to; None for bytes."""
+    """What changes when a file is written to: size and modification time; None for bytes."""
     if media.path is None:
         return None
     try:
@@ -110,37 +98,28 @@ def _state(media: Media) -> tuple[int, int] | None:
 
 
 def _unreadable(media: Media, error: OSError) -> InputError:
-    return InputError(f"{media.name} can't be read: {error.strerror or error}. Is it still there, and yours to read?")
+    return InputError(
+        f"{media.name} can't be read: {error.strerror or error}. Check that it exists and that you may read it."
+    )
 
 
 @contextmanager
 def _turn(prefix: str) -> Iterator[None]:
     with _any_turn:
-        turn = _turns.setdefault(prefix, Lock())
+        turn = _turns.setdefault(prefix, ForkSafeLock())
     with turn:
         yield
 
 
-_any_turn = Lock()
-_turns: WeakValueDictionary[str, Lock] = WeakValueDictionary()
+_any_turn = ForkSafeLock()
+_turns: WeakValueDictionary[str, ForkSafeLock] = WeakValueDictionary()
 
 
-def _listed(aws: Aws, bucket: str, prefix: str, media: Media) -> Media | None:
-    items = aws.s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
-    for item in items:
-        return Media(media.kind, uri=f"s3://{bucket}/{item['Key']}", size=item["Size"], etag=item["ETag"].strip('"'))
-    return None
-
-
-def _put(aws: Aws, bucket: str, key: str, media: Media) -> None:
-    kind = mimetypes.guess_type(key)[0]
-    extra: dict[str, Any] = {"ContentType": kind} if kind else {}
-    if media.path is not None:
-        aws.s3.upload_file(str(media.path), bucket, key, ExtraArgs=extra)
-    else:
-        aws.s3.upload_fileobj(io.BytesIO(media.read()), bucket, key, ExtraArgs=extra)
+def _listed(objects: S3Objects, prefix: str, media: Media) -> Media | None:
+    found = next(objects.list(prefix, limit=1000), None)
+    return None if found is None else Media(media.kind, uri=found.uri, size=found.size, etag=found.etag)
 
 
 def _name(media: Media) -> str:
-    # A file's name may hold what no key can, or what no deletion of several keys can name.
+    # A file name may hold what a key can't, or what DeleteObjects can't name.
     return _UNSAFE.sub("_", media.path.name) if media.path else media.kind

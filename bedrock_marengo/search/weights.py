@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from bedrock_marengo.aws.fork_safety import Lock
+from bedrock_marengo.aws.fork_safety import ForkSafeLock
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.validation import is_number, short_repr
 
@@ -190,4 +190,4 @@ def cosines(query: Vector, vectors: Vector) -> Vector:
 _anchors: WeakKeyDictionary[MarengoClient, dict[str, Vector]] = WeakKeyDictionary()
 
 
-_anchors_lock = Lock()
+_anchors_lock = ForkSafeLock()

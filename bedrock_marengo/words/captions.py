@@ -6,15 +6,14 @@ import html
 import re
 from bisect import bisect_left
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.errors import InputError
+from bedrock_marengo.s3.objects import S3Objects
+from bedrock_marengo.s3.sidecars import captions_beside
 from bedrock_marengo.validation import short_repr
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["Transcript"]
+__all__ = ["Transcript", "captions_of"]
 
 
 _TIME = r"(?:(\d+):)?(\d{1,2}):(\d{2})(?:[.,](\d{1,3}))?"
@@ -78,6 +77,23 @@ class Transcript:
         """The words whose middle lies from ``start_sec`` up to, not including, ``end_sec``."""
         low, high = bisect_left(self._times, start_sec), bisect_left(self._times, end_sec)
         return " ".join(word for _, word in self._words[low:high])
+
+
+def captions_of(objects: S3Objects, media: Media) -> Transcript | None:
+    """The captions stored next to a file; None if there are none.
+
+    Raises:
+        InputError: The captions can't be read.
+        ServiceError: AWS refused.
+    """
+    found = captions_beside(objects, media)
+    if found is None:
+        return None
+    name, data = found
+    try:
+        return Transcript.parse(data.decode("utf-8", "replace"))
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
 
 
 def _spread(times: str, text: str) -> list[tuple[float, str]]:

@@ -83,7 +83,7 @@ def key(context: Context) -> Finding:
 def _place(context: Context, bucket: str) -> Finding:
     may_be_elsewhere = context.staging_s3_uri is not None and bucket not in map(bucket_of, context.written)
     try:
-        (context.aws.is_elsewhere if may_be_elsewhere else context.aws.check_bucket)(bucket)
+        (context.objects.is_elsewhere if may_be_elsewhere else context.objects.check_bucket)(bucket)
     except MediaNotFoundError as error:
         return Finding(State.FAILED, str(error), "Make it, or correct its name.", error=error)
     except ConfigurationError as error:

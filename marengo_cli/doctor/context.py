@@ -11,9 +11,11 @@ from typing import Any
 
 from botocore.config import Config
 
+from bedrock_marengo.aws.retries import RetryLimiter
 from bedrock_marengo.aws.session import Aws
 from bedrock_marengo.contract.inputs import split_s3_uri
 from bedrock_marengo.contract.models import Model
+from bedrock_marengo.s3.objects import S3Objects
 from marengo_cli.doctor.findings import Answer, ask
 from marengo_cli.doctor.policy import least_policy
 
@@ -60,6 +62,11 @@ class Context:
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
 
     @cached_property
+    def objects(self) -> S3Objects:
+        """S3, as the package uses it."""
+        return S3Objects(self.aws, RetryLimiter(1))
+
+    @cached_property
     def caller(self) -> Answer:
         """What STS says of these credentials."""
         sts = self.aws.session.client("sts", region_name=self.aws.region, config=CONFIG)
@@ -83,7 +90,7 @@ class Context:
         Raises:
             ConfigurationError: Marengo isn't in the region.
         """
-        return self.aws.invoke_id(self.model, self.invoke_model_id)
+        return self.invoke_model_id or self.model.invoke_id(self.aws.region)
 
     @property
     def written(self) -> list[str]:

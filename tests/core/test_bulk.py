@@ -112,7 +112,7 @@ class TestQuotas:
     def test_the_ceiling_is_what_runs_when_the_quota_says_no_and_rises_slowly(self):
         starts = StartLimiter(max_per_sec=1e9)
         for _ in range(5):
-            starts.call(lambda: None, "a medium", hold=True, stopped=CancelToken())
+            starts.call(lambda: None, "a medium", hold=True, token=CancelToken())
         starts._full()
         assert starts._ceiling == 5
         for _ in range(PROBE_ROUNDS * 5 - 1):
@@ -186,7 +186,7 @@ class TestChanges:
 
         refusing = True
         local.faults = [Fault(op="s3:PutObject", error="NotImplemented", status=501, when=conditional, times=1)]
-        with pytest.warns(MarengoWarning, match="refuses conditional writes"):
+        with pytest.warns(MarengoWarning, match="does not support conditional writes"):
             assert len(client.embed_media(video)) == 12
         assert len(connect().embed_media(video)) == 12 and len(local.jobs) == 1
 

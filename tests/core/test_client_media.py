@@ -21,7 +21,7 @@ from bedrock_marengo import (
     SegmentNotFoundError,
     ServiceError,
 )
-from bedrock_marengo.jobs import runner
+from bedrock_marengo.jobs import invocations
 from marengo_local import Fault
 
 PASSING = "An internal error occurred. Please try again."
@@ -258,7 +258,7 @@ def test_a_job_that_bedrock_forgot(client, connect, local, video):
 
 
 def test_a_job_that_takes_too_long_for_the_caller(client, local, video, held):
-    with pytest.raises(JobError, match=r"still runs after 0.1 s.*The next run joins it"):
+    with pytest.raises(JobError, match=r"still running after 0.1 s.*The next run joins it"):
         client.embed_media(video, timeout_sec=0.1)
     held.set()
     assert len(client.embed_media(video)) == 12 and starts(local) == 1
@@ -321,7 +321,7 @@ def test_an_output_may_appear_late(client, local, video):
 
 
 def test_an_output_that_never_appears(client, local, video, monkeypatch):
-    monkeypatch.setattr(runner, "_LATE_SEC", 0.0)
+    monkeypatch.setattr(invocations, "LATE_SEC", 0.0)
     local.mutate_output = lambda rows: None
     with pytest.raises(OutputError, match=r"is Completed, but .* has no output"):
         client.embed_media(video)
@@ -335,7 +335,7 @@ def test_a_missing_object(client, local, video):
     for uri in (f"s3://{local.bucket}/none.mp4", f"s3://{local.bucket}/matc.mp4", video.replace("match", "Match")):
         with pytest.raises(MediaNotFoundError, match="There is no object"):
             client.embed_media(uri)
-    with pytest.raises(MediaNotFoundError, match="end it with '/'"):
+    with pytest.raises(MediaNotFoundError, match="end it with a slash"):
         client.embed_media(Media.from_s3(f"s3://{local.bucket}/match", kind="video"))
     assert starts(local) == 0
 
@@ -360,9 +360,9 @@ def test_an_output_that_may_not_be_read_is_not_paid_again(client, connect, local
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"Body": b""}, "is empty: 0 bytes"),
-        ({"StorageClass": "GLACIER"}, "is in GLACIER: restore it first"),
-        ({"StorageClass": "DEEP_ARCHIVE"}, "is in DEEP_ARCHIVE"),
+        ({"Body": b""}, r"is empty \(0 bytes\)"),
+        ({"StorageClass": "GLACIER"}, "is archived in GLACIER: restore it first"),
+        ({"StorageClass": "DEEP_ARCHIVE"}, "is archived in DEEP_ARCHIVE"),
     ],
 )
 def test_an_object_that_bedrock_can_not_read(client, local, change, said):
@@ -374,10 +374,12 @@ def test_an_object_that_bedrock_can_not_read(client, local, change, said):
 
 def test_too_large(client, local, png):
     local.put(bytes(5 * 1024**2 + 1), "large.png")
-    with pytest.raises(InputError, match=r"large.png is 5,242,881 bytes; Marengo 3.0 takes image of at most 5,242,880"):
+    with pytest.raises(
+        InputError, match=r"large.png is 5,242,881 bytes; Marengo 3.0 takes image files of at most 5,242,880"
+    ):
         client.embed_media(f"s3://{local.bucket}/large.png")
     large = Media("video", uri=f"s3://{local.bucket}/a.mp4", size=6 * 1024**3 + 1, etag="x")
-    with pytest.raises(InputError, match="takes video of at most 6,442,450,944"):
+    with pytest.raises(InputError, match="takes video files of at most 6,442,450,944"):
         client.embed_media(large)
     assert local.calls["InvokeModel"] == starts(local) == 0
 
@@ -527,7 +529,7 @@ def test_a_fresh_client_reads_each_job_once(connect, local, png, cache_bytes):
     found = [connect().embed_media(uri) for uri in uris]
     wanted = [embeddings[i % len(embeddings)] for i in range(12) for embeddings in found]
     fresh = connect()
-    fresh._recall._cache_bytes = cache_bytes
+    fresh._runtime.cache._cache_bytes = cache_bytes
     local.calls.reset()
     vectors = fresh.segment_vectors(segment.uri for segment in wanted)
     assert local.calls["s3:GetObject"] == 3 and len(vectors) == 36
@@ -544,11 +546,11 @@ def test_an_unknown_segment_names_the_prefix(client, local, video):
     # Nothing is read, and nothing outside our own prefix is even listed.
     assert len(local.calls) == len(asked) == 1
     assert asked[0].body["bucket"] == local.bucket and asked[0].body["prefix"].startswith("marengo/")
-    with pytest.raises(SegmentNotFoundError, match=r"has no segment .*it holds 12 others"):
+    with pytest.raises(SegmentNotFoundError, match=r"has no segment .*it has 12 other segments"):
         client.segment_vectors([Segment(video, 0, 5, "visual", "clip", found.job)])
     with pytest.raises(InputError, match="no segment's URI"):
         client.segment_vectors(["a dog"])
-    with pytest.raises(SegmentNotFoundError, match="give output_s3_uri="):
+    with pytest.raises(SegmentNotFoundError, match="set output_s3_uri="):
         MarengoClient(region_name="us-east-1").segment_vectors([found[0]])
 
 

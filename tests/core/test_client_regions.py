@@ -66,7 +66,9 @@ def test_a_wrong_id_is_explained(connect, local):
 def test_a_region_without_marengo(connect, local, video):
     client = connect(region_name="us-west-2")
     for call in (lambda: client.embed_text("a"), lambda: client.embed_media(video)):
-        with pytest.raises(ConfigurationError, match=r"not in us-west-2.*us-east-1, eu-west-1, ap-northeast-2"):
+        with pytest.raises(
+            ConfigurationError, match=r"not available in us-west-2.*us-east-1, eu-west-1, ap-northeast-2"
+        ):
             call()
     assert len(local.calls) == 0
 
@@ -121,7 +123,7 @@ def test_no_such_bucket(connect, local, video):
 
 
 def test_segments_need_an_output_prefix(connect, local, video):
-    with pytest.raises(ConfigurationError, match="give output_s3_uri="):
+    with pytest.raises(ConfigurationError, match="set output_s3_uri="):
         connect(output_s3_uri=None).embed_media(video)
     assert len(local.calls) == 0
 

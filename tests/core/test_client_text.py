@@ -118,7 +118,10 @@ def test_a_text_that_looks_like_a_place_is_a_text(client, local, text):
         (lambda c: c.embed_texts(["a", ["b"]]), "Text 1 of 2: A text must be a string"),
         (lambda c: c.embed_image("dog.png"), "is no medium"),
         (lambda c: c.embed_image(Media("video", data=b"x")), "is video; here goes image"),
-        (lambda c: c.embed_image(Media("image", data=b"x", size=5 * 1024**2 + 1)), "takes image of at most 5,242,880"),
+        (
+            lambda c: c.embed_image(Media("image", data=b"x", size=5 * 1024**2 + 1)),
+            "takes image files of at most 5,242,880",
+        ),
         (lambda c: c.embed_text_image(None, Media("image", data=b"x")), "not NoneType"),
         (lambda c: c.embed_text_image("", Media("image", data=b"x")), "empty text"),
         (lambda c: c.embed_text_image("a", None), "is no medium"),
@@ -397,7 +400,7 @@ def test_a_pickle_holds_no_secret_and_works(connect, local):
     for secret in (local.access_key_id, local.client_options["aws_secret_access_key"] + '"', "TOKEN-OF-MINE"):
         assert secret.encode() not in data and secret not in repr(client) and secret not in str(client.__getstate__())
     copied = pickle.loads(data)
-    assert repr(copied) == repr(client) and copied._aws_settings.max_concurrency == 3
+    assert repr(copied) == repr(client) and copied._settings.max_concurrency == 3
     # The copy finds credentials by boto3's own chain; here, the environment.
     assert np.array_equal(copied.embed_text("a"), connect().embed_text("a"))
 
@@ -419,7 +422,7 @@ def test_no_error_shows_a_secret(connect, local):
     client = connect(aws_secret_access_key="s3cr3t-of-mine", aws_session_token="t0ken-of-mine")
     with pytest.raises(ServiceError) as caught:
         client.embed_text("a")
-    shown = f"{caught.value!r} {caught.value} {caught.value.__dict__} {client!r} {client._aws_settings!r}"
+    shown = f"{caught.value!r} {caught.value} {caught.value.__dict__} {client!r} {client._settings!r}"
     assert "of-mine" not in shown
     copied = pickle.loads(pickle.dumps(caught.value))
     assert (str(copied), copied.code) == (str(caught.value), "AccessDeniedException")

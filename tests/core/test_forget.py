@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bedrock_marengo import InputError, SegmentNotFoundError, ServiceError
-from bedrock_marengo.jobs import runner
+from bedrock_marengo.jobs import invocations
 from marengo_local import Fault
 
 
@@ -32,8 +32,8 @@ def test_all_that_was_made_of_a_source(client, local, others, video):
     for told in (dry, receipt):
         assert (told.outputs, told.requests, told.others, told.uploads, told.unfinished) == (2, 2, 2, 0, 0)
         assert len(told.uris) == 6 and told.bytes > 1000
-    assert str(dry).startswith("would remove 2 outputs, 2 requests, 2 others (")
-    assert str(receipt).startswith("removed 2 outputs")
+    assert str(dry).startswith("would delete 2 outputs, 2 requests, 2 others (")
+    assert str(receipt).startswith("deleted 2 outputs")
     with pytest.raises(SegmentNotFoundError):
         client.segment_vectors([first[0]])
     assert client.forget(video).uris == ()
@@ -47,7 +47,7 @@ def test_a_source_that_is_gone(client, local, others, video):
 
 def test_a_forgotten_source_can_be_embedded_again(client, local, video, monkeypatch):
     # Bedrock still knows the first attempt's token, and answers with a job whose output is gone.
-    monkeypatch.setattr(runner, "_LATE_SEC", 0.1)
+    monkeypatch.setattr(invocations, "LATE_SEC", 0.1)
     first = client.embed_media(video)
     client.forget(video)
     assert np.array_equal(client.embed_media(video).vectors, first.vectors)
@@ -72,7 +72,7 @@ def test_a_file_that_is_gone(client, tmp_path):
 
 def test_copies_in_the_stage(connect, local, video):
     client = connect(staging_s3_uri=f"s3://{local.bucket}/stage/")
-    local.put(b"copy", client._stage.prefix_of(video).split("/", 3)[3] + "0123.mp4")
+    local.put(b"copy", client._runtime.copies.prefix_of(video).split("/", 3)[3] + "0123.mp4")
     local.put(b"copy", "stage/another/0123.mp4")
     receipt = client.forget(video)
     assert receipt.copies == 1 and keys(local) == ["match.mp4", "stage/another/0123.mp4"]
@@ -115,7 +115,7 @@ def test_a_store_that_fails_keeps_the_vectors(client, local, video):
 
 
 def test_more_than_one_call_deletes(client, local, video, monkeypatch):
-    monkeypatch.setattr("bedrock_marengo.jobs.cleanup._BATCH", 2)
+    monkeypatch.setattr("bedrock_marengo.s3.objects.DELETE_BATCH", 2)
     client.embed_media(video)
     client.embed_media(video, scopes=["clip"])
     assert len(client.forget(video).uris) == 6 and keys(local) == ["match.mp4"]

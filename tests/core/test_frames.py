@@ -453,7 +453,7 @@ class TestNothingElseIsOpened:
                 client.frames(media, [0])
             with pytest.raises(InputError, match="can't be decoded here"):
                 client.clip(media, 0, 1)
-            assert duration_of(client._aws, media) is None, name
+            assert duration_of(client._runtime.objects, media) is None, name
         assert server.asked == []
 
     def test_nor_for_a_plan(self, client, local, server, lists):

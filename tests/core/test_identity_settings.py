@@ -5,6 +5,7 @@ import datetime
 import pytest
 
 from bedrock_marengo import ConfigurationError, InputError, ServiceError
+from bedrock_marengo.aws.retries import RetryLimiter
 from bedrock_marengo.aws.session import Aws, AwsSettings
 from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.contract.models import MODELS
@@ -12,13 +13,14 @@ from bedrock_marengo.contract.payloads import MediaRequest
 from bedrock_marengo.jobs.fingerprint import fingerprint, work_prefix
 from bedrock_marengo.s3.listing import locate
 from bedrock_marengo.s3.object_version import SourceIdentity, object_version
+from bedrock_marengo.s3.objects import S3Objects
 from marengo_local import Fault
 
 
 @pytest.fixture
-def aws(local):
+def objects(local):
     options = {name: value for name, value in local.client_options.items() if name != "output_s3_uri"}
-    return Aws(AwsSettings(**options))
+    return S3Objects(Aws(AwsSettings(**options)), RetryLimiter(4))
 
 
 REQUEST = MediaRequest(model=MODELS["3.0"], kind="video")
@@ -35,55 +37,55 @@ def copied_in_place(local, uri):
     assert local.s3.head_object(Bucket=local.bucket, Key=key)["ETag"] != before
 
 
-def test_the_default_is_the_etag_and_costs_no_call(aws, local, video):
-    source = locate(aws, Media.from_s3(video))
+def test_the_default_is_the_etag_and_costs_no_call(objects, local, video):
+    source = locate(objects, Media.from_s3(video))
     assert source.version is None and source.canonical()["etag"] == source.etag
     local.calls.reset()
-    assert locate(aws, Media("video", uri=video, size=7, etag="e")) == SourceIdentity(video, 7, "e")
+    assert locate(objects, Media("video", uri=video, size=7, etag="e")) == SourceIdentity(video, 7, "e")
     assert len(local.calls) == 0
 
 
-def test_a_checksum_by_one_head(aws, local, video):
-    source = locate(aws, Media.from_s3(video), "checksum")
+def test_a_checksum_by_one_head(objects, local, video):
+    source = locate(objects, Media.from_s3(video), "checksum")
     assert source.version.startswith("CRC") and source.canonical()["etag"] == source.version != source.etag
     assert local.calls["s3:HeadObject"] == 1
     local.put(b"b video", "match.mp4")
-    assert locate(aws, Media.from_s3(video), "checksum").version != source.version
+    assert locate(objects, Media.from_s3(video), "checksum").version != source.version
 
 
-def test_the_best_checksum_is_taken(aws, local):
+def test_the_best_checksum_is_taken(objects, local):
     local.s3.put_object(Bucket=local.bucket, Key="a.mp4", Body=b"x", ChecksumAlgorithm="SHA256")
-    source = locate(aws, Media.from_s3(f"s3://{local.bucket}/a.mp4"), "checksum")
+    source = locate(objects, Media.from_s3(f"s3://{local.bucket}/a.mp4"), "checksum")
     assert source.version == "SHA256:LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE="
 
 
-def test_no_checksum_and_no_answer(aws, local, video, monkeypatch):
+def test_no_checksum_and_no_answer(objects, local, video, monkeypatch):
     source = SourceIdentity(video, 7, "e")
-    with pytest.raises(InputError, match=r"identity= gave None for 's3://"):
-        object_version(aws, source, lambda _: None)
+    with pytest.raises(InputError, match=r"identity= returned None for 's3://"):
+        object_version(objects, source, lambda _: None)
     local.faults = [Fault("s3:HeadObject", error="AccessDenied")]
     with pytest.raises(ServiceError, match="HeadObject"):
-        object_version(aws, source, "checksum")
+        object_version(objects, source, "checksum")
     with pytest.raises(ConfigurationError, match="give 'etag', 'checksum' or a callable"):
         _client(local, identity="md5")
 
 
-def test_an_object_without_a_checksum(aws, local, monkeypatch):
+def test_an_object_without_a_checksum(objects, local, monkeypatch):
     monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
-    old = Aws(aws.settings)
-    old.s3.put_object(Bucket=local.bucket, Key="old.mp4", Body=b"x")
-    with pytest.raises(InputError, match=r"has no checksum on S3.*copy it in place once"):
-        locate(aws, Media.from_s3(f"s3://{local.bucket}/old.mp4"), "checksum")
+    old = S3Objects(Aws(objects._aws.settings), RetryLimiter(4))
+    old._aws.s3.put_object(Bucket=local.bucket, Key="old.mp4", Body=b"x")
+    with pytest.raises(InputError, match=r"has no checksum on S3.*Copy it in place once"):
+        locate(objects, Media.from_s3(f"s3://{local.bucket}/old.mp4"), "checksum")
 
 
-def test_a_callable_makes_a_copy_in_place_the_same_work(aws, local, video):
+def test_a_callable_makes_a_copy_in_place_the_same_work(objects, local, video):
     def content(source):
         return source.uri.rsplit("/", 1)[-1]
 
     media = Media.from_s3(video)
-    before = [locate(aws, media), locate(aws, media, content)]
+    before = [locate(objects, media), locate(objects, media, content)]
     copied_in_place(local, video)
-    after = [locate(aws, media), locate(aws, media, content)]
+    after = [locate(objects, media), locate(objects, media, content)]
     digests = [[fingerprint(REQUEST, source) for source in both] for both in (before, after)]
     assert digests[0][0] != digests[1][0] and digests[0][1] == digests[1][1]
 
@@ -119,7 +121,7 @@ def test_a_role_whose_credentials_are_fetched_anew(local, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", local.sts_endpoint_url)
     with _client(local, role_arn="arn:aws:iam::123456789012:role/marengo") as client:
         assert client.embed_text("a").shape == (512,)
-        credentials = client._aws._session().get_credentials()
+        credentials = client._runtime.aws._session().get_credentials()
         first = credentials.get_frozen_credentials().access_key
         assert first.startswith("ASIA") and first != local.access_key_id
         # As if an hour had passed.

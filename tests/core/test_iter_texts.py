@@ -48,12 +48,12 @@ def test_memory_is_bounded():
         for taken in range(1, 20_001):
             yield f"text {taken}"
 
-    invoker = Echo(Aws(AwsSettings()), RetryLimiter(4), MODELS["3.0"])
+    invoker = Echo(Aws(AwsSettings()), None, RetryLimiter(4), MODELS["3.0"])
     ahead = 0
     with ThreadPoolExecutor(4) as threads:
         tracemalloc.start()
         try:
-            for given, _ in enumerate(invoker.each(threads, texts(), ahead=128), 1):
+            for given, _ in enumerate(invoker.iter_embed(threads, texts(), ahead=128), 1):
                 ahead = max(ahead, taken - given)
             peak = tracemalloc.get_traced_memory()[1]
         finally:

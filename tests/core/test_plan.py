@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from bedrock_marengo import BudgetError, ConfigurationError, InputError, Media, Prices, Segmentation
+from bedrock_marengo.aws.retries import RetryLimiter
 from bedrock_marengo.aws.session import Aws, AwsSettings
 from bedrock_marengo.contract.models import MODELS
 from bedrock_marengo.contract.payloads import MediaRequest
 from bedrock_marengo.embedding.pricing import Budget, Usage
 from bedrock_marengo.media.durations import duration_of, requested_sec
+from bedrock_marengo.s3.objects import S3Objects
 from marengo_local import Fault, reel
 
 LENGTHS = {"a.mp4": 60.0, "b.mp4": 120.0, "c.mp3": 300.0}
@@ -126,31 +128,31 @@ async def test_for_asyncio(client, archive):
 
 
 @pytest.fixture
-def aws(local):
+def objects(local):
     options = {name: value for name, value in local.client_options.items() if name != "output_s3_uri"}
-    return Aws(AwsSettings(**options))
+    return S3Objects(Aws(AwsSettings(**options)), RetryLimiter(4))
 
 
-def test_lengths_by_a_few_ranged_reads(aws, local):
+def test_lengths_by_a_few_ranged_reads(objects, local):
     clip = max(Path(reel.__path__[0]).glob("*.mp4"), key=lambda path: path.stat().st_size)
     uri = local.put(clip, "clip.mp4")
     size = clip.stat().st_size
-    expected = duration_of(aws, Media.from_path(clip))
-    assert expected == duration_of(aws, Media.from_bytes(clip.read_bytes())) > 5
+    expected = duration_of(objects, Media.from_path(clip))
+    assert expected == duration_of(objects, Media.from_bytes(clip.read_bytes())) > 5
     for media in (Media.from_s3(uri), Media("video", uri=uri, size=size)):
-        assert duration_of(aws, media) == expected
+        assert duration_of(objects, media) == expected
     asked = local.calls.of("s3:GetObject")
     assert 2 <= len(asked) <= 8 and local.calls["s3:HeadObject"] == 0
 
 
-def test_lengths_that_are_given_or_unknown(aws, local, video, png):
+def test_lengths_that_are_given_or_unknown(objects, local, video, png):
     media = Media.from_s3(video)
-    assert duration_of(aws, media) is None
-    assert duration_of(aws, media, {video: 7}) == 7.0
-    assert duration_of(aws, media, lambda uri: 8 if uri == video else None) == 8.0
+    assert duration_of(objects, media) is None
+    assert duration_of(objects, media, {video: 7}) == 7.0
+    assert duration_of(objects, media, lambda uri: 8 if uri == video else None) == 8.0
     local.calls.reset()
-    assert duration_of(aws, media, {}, probe=False) is None
-    assert duration_of(aws, Media.from_bytes(png())) is None
+    assert duration_of(objects, media, {}, probe=False) is None
+    assert duration_of(objects, Media.from_bytes(png())) is None
     assert len(local.calls) == 0
 
 

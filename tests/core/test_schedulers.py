@@ -113,13 +113,13 @@ def test_what_is_no_job(client, connect, local, video):
     (output,) = outputs(local)
     arn = local.calls.of("GetAsyncInvoke")[0].arn if local.calls["GetAsyncInvoke"] else client.job(output).arn
     for name, error, match in (
-        ("a string", InputError, "names no job"),
-        (video, InputError, "names no job"),
-        (output.replace("/output.json", "x/output.json"), OutputError, "not there, or was found useless"),
-        (f"s3://{local.bucket}/elsewhere/id/output.json", OutputError, "no job of ours"),
+        ("a string", InputError, "does not name a job"),
+        (video, InputError, "does not name a job"),
+        (output.replace("/output.json", "x/output.json"), OutputError, "does not exist, or is marked unusable"),
+        (f"s3://{local.bucket}/elsewhere/id/output.json", OutputError, "not a job of this package"),
         (arn[:-12] + "abcdefghijkl", JobError, "Bedrock does not know"),
     ):
         with pytest.raises(error, match=match):
             client.job(name)
-    with pytest.raises(ConfigurationError, match="give its client model="):
+    with pytest.raises(ConfigurationError, match="use a client with model="):
         connect("2.7").job(output)

@@ -3,24 +3,26 @@
 import pytest
 
 from bedrock_marengo import ConfigurationError, JobError, ServiceError
+from bedrock_marengo.aws.retries import RetryLimiter
 from bedrock_marengo.aws.session import Aws, AwsSettings
-from bedrock_marengo.s3 import cross_region
+from bedrock_marengo.s3 import objects as objects_module
 from bedrock_marengo.s3.cross_region import CrossRegionCopies
 from bedrock_marengo.s3.object_version import SourceIdentity
+from bedrock_marengo.s3.objects import S3Objects
 from marengo_local import Fault
 
 JOB = "0123456789abcdef" * 4
 
 
 @pytest.fixture
-def aws(local):
+def objects(local):
     options = {name: value for name, value in local.client_options.items() if name != "output_s3_uri"}
-    return Aws(AwsSettings(**options))
+    return S3Objects(Aws(AwsSettings(**options)), RetryLimiter(4))
 
 
 @pytest.fixture
-def stage(aws, local):
-    return CrossRegionCopies(aws, f"s3://{local.bucket}/stage")
+def stage(objects, local):
+    return CrossRegionCopies(objects, f"s3://{local.bucket}/stage")
 
 
 @pytest.fixture
@@ -73,8 +75,8 @@ def test_no_two_jobs_share_a_copy(stage, local, elsewhere):
 
 
 def test_large_media_are_copied_in_parts(stage, local, elsewhere, monkeypatch):
-    monkeypatch.setattr(cross_region, "COPY_BYTES", 6 << 20)
-    monkeypatch.setattr(cross_region, "PART_BYTES", 5 << 20)
+    monkeypatch.setattr(objects_module, "COPY_BYTES", 6 << 20)
+    monkeypatch.setattr(objects_module, "PART_BYTES", 5 << 20)
     bucket, body = elsewhere.uri.split("/")[2], b"v" * (7 << 20)
     etag = local.s3.put_object(Bucket=bucket, Key="long.mp4", Body=body)["ETag"].strip('"')
     uri = stage.put(SourceIdentity(f"s3://{bucket}/long.mp4", len(body), etag), JOB)
@@ -83,11 +85,11 @@ def test_large_media_are_copied_in_parts(stage, local, elsewhere, monkeypatch):
     assert local.s3.head_object(Bucket=local.bucket, Key=key)["ContentLength"] == len(body)
 
 
-def test_what_is_refused(aws, stage, local, elsewhere, video):
-    with pytest.raises(ConfigurationError, match="no copy of ours"):
+def test_what_is_refused(objects, stage, local, elsewhere, video):
+    with pytest.raises(ConfigurationError, match="is not one of our copies"):
         stage.remove(video)
     with pytest.raises(ConfigurationError, match="is in eu-west-1, the model in us-east-1"):
-        CrossRegionCopies(aws, f"s3://{elsewhere.uri.split('/')[2]}/stage/").put(elsewhere, JOB)
+        CrossRegionCopies(objects, f"s3://{elsewhere.uri.split('/')[2]}/stage/").put(elsewhere, JOB)
     local.faults = [Fault("s3:CopyObject", error="AccessDenied")]
     with pytest.raises(ServiceError, match=r"AccessDenied.*Check IAM"):
         stage.put(elsewhere, JOB)
@@ -95,7 +97,7 @@ def test_what_is_refused(aws, stage, local, elsewhere, video):
 
 
 def test_without_a_stage_the_way_out_is_named(client, elsewhere):
-    with pytest.raises(ConfigurationError, match="have media copied by staging_s3_uri='s3://a-bucket-in-us-east-1/"):
+    with pytest.raises(ConfigurationError, match="have files copied with staging_s3_uri='s3://a-bucket-in-us-east-1/"):
         client.embed_media(elsewhere.uri)
 
 
@@ -123,7 +125,7 @@ def test_a_job_collected_by_another_removes_the_copy(connect, local, elsewhere):
 
 def test_a_wait_that_ends_early_leaves_the_copy_to_the_job_that_reads_it(connect, local, elsewhere, held):
     client = connect(staging_s3_uri=f"s3://{local.bucket}/stage/")
-    with pytest.raises(JobError, match="still runs") as caught:
+    with pytest.raises(JobError, match="still running") as caught:
         client.embed_media(elsewhere.uri, timeout_sec=0.1)
     assert caught.value.running and len(staged(local)) == 1
     held.set()

@@ -189,7 +189,9 @@ class TestSecrets:
 
     def test_a_client_of_ones_own_is_used_and_does_not_leave_the_process(self, local, embeddings):
         own = MarengoEmbeddings(
-            client=embeddings.core._aws.bedrock, bucket_owner=local.account_id, output_s3_uri=local.output_s3_uri
+            client=embeddings.core._runtime.aws.bedrock,
+            bucket_owner=local.account_id,
+            output_s3_uri=local.output_s3_uri,
         )
         assert own.embed_query("a dog") == embeddings.embed_query("a dog")
         with pytest.raises(ConfigurationError, match="can't be pickled"):

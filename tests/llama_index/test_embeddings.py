@@ -303,7 +303,7 @@ class TestSecrets:
         assert copied.aws_secret_access_key.get_secret_value() == self.SECRET
 
     def test_a_client_of_ones_own_is_used_and_does_not_leave_the_process(self, local, embed_model):
-        own = MarengoEmbedding(client=embed_model.core._aws.bedrock, bucket_owner=local.account_id)
+        own = MarengoEmbedding(client=embed_model.core._runtime.aws.bedrock, bucket_owner=local.account_id)
         assert own.get_query_embedding("a dog") == embed_model.get_query_embedding("a dog")
         with pytest.raises(ConfigurationError, match="can't be pickled"):
             pickle.dumps(own)

@@ -118,7 +118,7 @@ class TestProcesses:
         assert local.calls["StartAsyncInvoke"] == 2
 
     def test_a_client_of_ones_own_raises_in_place_of_getting_lost(self, local, embed_model):
-        own = MarengoEmbedding(client=embed_model.core._aws.bedrock, bucket_owner=local.account_id)
+        own = MarengoEmbedding(client=embed_model.core._runtime.aws.bedrock, bucket_owner=local.account_id)
         with pytest.raises(ConfigurationError, match="can't be pickled"):
             IngestionPipeline(transformations=[own]).run(nodes=[TextNode(text="a dog")], num_workers=2)
 

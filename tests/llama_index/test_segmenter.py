@@ -143,7 +143,7 @@ class TestSettings:
         assert settings["aws_access_key_id"].encode() not in data
         assert pickle.loads(data).to_dict() == segmenter.to_dict()
         assert pickle.loads(data)(read(match)) == segmenter(read(match))
-        own = MarengoEmbedding(client=embed_model.core._aws.bedrock, bucket_owner=local.account_id)
+        own = MarengoEmbedding(client=embed_model.core._runtime.aws.bedrock, bucket_owner=local.account_id)
         with pytest.raises(ConfigurationError, match="can't be pickled"):
             pickle.dumps(MarengoSegmenter(embed_model=own))
 

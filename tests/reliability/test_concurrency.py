@@ -232,7 +232,8 @@ class TestLeaving:
         list(client.embed_many([f"{bucket}0.mp4"]))
 
         def shut():
-            client._gate._open_at, client._gate._pause_sec = time.monotonic() + 60, 60.0
+            limiter = client._runtime.limiter
+            limiter._open_at, limiter._pause_sec = time.monotonic() + 60, 60.0
 
         local.job_duration_sec = lambda job: shut() or 0.0
         return f"{bucket}"
@@ -288,7 +289,7 @@ class TestClosing:
 
         before = set(threading.enumerate())
         follower = JobPoller(lambda arns, oldest_sec: set())
-        waiting = thread(target=lambda: follower.wait("a job", since=None, stopped=CancelToken(), timeout_sec=None))
+        waiting = thread(target=lambda: follower.wait("a job", since=None, token=CancelToken(), timeout_sec=None))
         monkeypatch.setattr(threading, "Thread", Slow)
         waiting.start()
         starting.wait()
@@ -299,7 +300,7 @@ class TestClosing:
     async def test_what_tasks_wait_for_is_called_off(self, client, video, held):
         job = client.start(video)
         tasks = [asyncio.create_task(client.acollect(job)) for _ in range(100)]
-        while len(client._jobs._follower._waits) < 64:
+        while len(client._runtime.runner._poller._waits) < 64:
             await asyncio.sleep(0.01)
         await asyncio.to_thread(client.close)
         # 64 waited for the job, the others for a thread.
@@ -458,8 +459,10 @@ class TestForks:
         """Held by a thread that the child does not have."""
         core, langchain, llama_index = shared.values()
         core.embed_text("a"), langchain.embed_query("a"), llama_index.get_query_embedding("a")
-        locks = [core._lock, core._aws._lock, core._gate._lock, core._starts._turn, core._starts._changed]
-        locks += [core._jobs._follower._changed, core._recall._lock, core._usage._lock, langchain._lock]
+        runtime = core._runtime
+        locks = [runtime._lock, runtime.aws._lock, runtime.limiter._lock, runtime.objects._asking]
+        locks += [runtime._starts._turn, runtime._starts._changed, runtime.runner._poller._changed]
+        locks += [runtime.cache._lock, core._making, core._usage._lock, langchain._lock]
         locks += [llama_index._lock, langchain.model_copy()._lock]
         holding, done = threading.Event(), threading.Event()
 
@@ -467,11 +470,11 @@ class TestForks:
             for lock in locks:
                 lock.__enter__()
             for _ in range(16):
-                core._gate._slots.__enter__()
+                runtime.limiter._slots.__enter__()
             holding.set()
             done.wait()
             for _ in range(16):
-                core._gate._slots.__exit__()
+                runtime.limiter._slots.__exit__()
             for lock in reversed(locks):
                 lock.__exit__(None, None, None)
 

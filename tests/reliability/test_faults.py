@@ -98,7 +98,7 @@ def test_a_follower_that_meets_what_nobody_foresaw_lets_nobody_wait_for_ever(con
         asked.append(arns)
         raise AttributeError("a botocore of tomorrow")
 
-    monkeypatch.setattr(client._jobs._follower, "_running", fails)
+    monkeypatch.setattr(client._runtime.runner._poller, "_running", fails)
     local.job_duration_sec = 0.3
     assert [done.error for done in client.embed_many([f"{bucket}0.mp4", f"{bucket}1.mp4"])] == [None, None]
     assert asked

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bedrock_marengo import OutputError, ServiceError
-from bedrock_marengo.jobs import runner
+from bedrock_marengo.jobs import invocations
 from marengo_local import Fault
 
 
@@ -177,7 +177,7 @@ class TestNotThereAtOnce:
 
     def test_a_manifest_alone_is_no_live_job(self, client, local, video, monkeypatch, truth, same):
         wanted = truth(video)
-        monkeypatch.setattr(runner, "_LATE_SEC", 0.0)
+        monkeypatch.setattr(invocations, "LATE_SEC", 0.0)
         lost = itertools.chain([None], itertools.repeat(0))
         local.mutate_output = lambda rows: rows if next(lost) == 0 else None
         assert same(client.embed_media(video), wanted) and len(local.jobs) == 2

@@ -69,7 +69,7 @@ class Things:
 
     @property
     def settings(self):
-        return self.client._aws_settings
+        return self.client._settings
 
     @functools.cached_property
     def job(self):
@@ -434,7 +434,7 @@ def test_a_days_work_logs_warns_prints_and_traces_no_secret(
 
 def test_botocores_own_log_never_holds_the_secret_key(things, image, caplog):
     caplog.set_level(logging.DEBUG)
-    MarengoClient(**things.client._aws_settings.__dict__ | {"bedrock_client": None}).embed_text("a dog")
+    MarengoClient(**things.client._settings.__dict__ | {"bedrock_client": None}).embed_text("a dog")
     assert any(record.name.startswith("botocore") for record in caplog.records)
     assert SECRET not in caplog.text
 

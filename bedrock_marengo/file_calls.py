@@ -1,0 +1,242 @@
+"""Calls about files that embed nothing: list, locate, plan, forget, play, frames, clips, captions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from bedrock_marengo.async_calls import async_twin
+from bedrock_marengo.contract.inputs import Media, MediaLike, Sources
+from bedrock_marengo.contract.payloads import requests_by_kind
+from bedrock_marengo.contract.segments import Segment
+from bedrock_marengo.embedding.pipeline import RunOptions
+from bedrock_marengo.embedding.plan import JOB_SEC, JOBS_ALLOWED, Plan, Planner
+from bedrock_marengo.jobs.cleanup import Cleanup, DeletionReport
+from bedrock_marengo.jobs.index import JobIndex
+from bedrock_marengo.media.clips import clip_of
+from bedrock_marengo.media.durations import Durations
+from bedrock_marengo.media.frames import frames_of
+from bedrock_marengo.runtime import ClientBase
+from bedrock_marengo.s3.listing import MediaListing, object_tags
+from bedrock_marengo.s3.object_version import SourceIdentity
+from bedrock_marengo.s3.presign import playable_url
+from bedrock_marengo.settings import check_run
+from bedrock_marengo.words.captions import Transcript, captions_of
+
+__all__ = ["FileCalls"]
+
+
+class FileCalls(ClientBase):
+    """The part of ``MarengoClient`` that looks at files, plays them, and plans or removes what is made of them."""
+
+    def list_media(
+        self,
+        sources: Sources,
+        *,
+        suffixes: Iterable[str] | None = None,
+        exclude: Iterable[str] = (),
+        modified_after: datetime | None = None,
+        limit: int | None = None,
+    ) -> MediaListing:
+        """The media files of a prefix, folder, manifest or list, lazily.
+
+        Args:
+            sources: ``s3://bucket/prefix/``, ``s3://bucket/key``, a ``pathlib.Path`` of a file or folder, ``Media``, a
+                ``Manifest``, or an iterable of these.
+            suffixes: of a prefix, folder or manifest only these, such as [".mp4"].
+            exclude: glob patterns of keys to leave out.
+            modified_after: only what was modified after this time, which must have a time zone.
+            limit: at most this many.
+
+        Returns:
+            A listing, to read as often as you like; ``.skipped`` counts what was left out, by reason.
+        """
+        return MediaListing(
+            self._runtime.objects,
+            sources,
+            suffixes=suffixes,
+            exclude=exclude,
+            modified_after=modified_after,
+            limit=limit,
+            output_s3_uri=self._settings.output_s3_uri,
+            staged=self._runtime.copies is not None,
+        )
+
+    def object_tags(self, source: str) -> dict[str, str]:
+        """The tags of an object at ``s3://bucket/key``.
+
+        Raises:
+            ServiceError: AWS refused: it needs s3:GetObjectTagging.
+        """
+        return object_tags(self._runtime.objects, source)
+
+    def locate(self, source: MediaLike) -> SourceIdentity:
+        """A file's URI, size in bytes and ETag on S3, by one listing; a local one is uploaded first.
+
+        Raises:
+            MediaNotFoundError: There is no such file.
+            InputError: It is empty, archived or too large.
+            ServiceError: AWS refused.
+        """
+        runtime = self._runtime
+        return runtime.embedder.locate(Media.of(source), RunOptions(costs=runtime.costs()))
+
+    def plan(
+        self,
+        sources: Sources | MediaListing,
+        *,
+        durations: Durations | None = None,
+        probe: bool = True,
+        assume_duration_sec: float | None = None,
+        jobs_at_once: int = JOBS_ALLOWED,
+        mean_job_sec: float = JOB_SEC,
+        force: bool = False,
+        **settings: Any,
+    ) -> Plan:
+        """The dry run of ``embed_many``: what would be started, joined, reused, uploaded, copied, and its cost.
+
+        Starts and writes nothing. A prefix costs its listing and one of the output prefix; lengths cost a few ranged
+        GETs for each file to start, unless given.
+
+        Args:
+            sources: as for ``embed_many``.
+            durations: source URI (or path) -> seconds, a mapping or a callable; lengths that it lacks are read.
+            probe: whether to read lengths from the files, if PyAV is installed (extra ``media``).
+            assume_duration_sec: the length of a file of unknown length; without it, such files are in no sum.
+            jobs_at_once: jobs that the account allows in flight.
+            mean_job_sec: how long a job takes, seconds.
+            force: as if nothing were done yet.
+            settings: as for ``embed_many``: options, scopes, segmentation, start_sec, end_sec, fused.
+
+        Returns:
+            Counts, seconds, bytes and US dollars of what would be started.
+
+        Raises:
+            InputError: A setting that fits neither video nor audio.
+            ServiceError: AWS would not list.
+        """
+        check_run(
+            durations=durations,
+            assume_duration_sec=assume_duration_sec,
+            jobs_at_once=jobs_at_once,
+            mean_job_sec=mean_job_sec,
+            force=force,
+        )
+        runtime = self._runtime
+        planner = Planner(
+            objects=runtime.objects,
+            request=requests_by_kind(self.model, "plan", settings),
+            output_s3_uri=self.output_s3_uri,
+            index=JobIndex.load(runtime.objects, self.output_s3_uri),
+            staged=runtime.copies is not None,
+            identity=self._settings.identity,
+            prices=self._usage.prices,
+            durations=durations,
+            probe=probe,
+            assume_duration_sec=assume_duration_sec,
+            force=force,
+        )
+        return planner.plan(
+            sources if isinstance(sources, MediaListing) else self.list_media(sources),
+            runtime.pool("calls"),
+            ahead=self._ahead,
+            jobs_at_once=jobs_at_once,
+            mean_job_sec=mean_job_sec,
+        )
+
+    def forget(
+        self, source: MediaLike, *, dry_run: bool = False, store: Callable[[str], Any] | None = None
+    ) -> DeletionReport:
+        """Delete all that was made of a source: outputs, request files, uploads, copies; never the source itself.
+
+        The object may be deleted already. Embedding the source again costs again.
+
+        Args:
+            source: ``s3://bucket/key``, as in segments' metadata, or the local file that was uploaded.
+            dry_run: only report.
+            store: called with each source's URI first, to remove its segments:
+                ``functools.partial(langchain_marengo.delete_segments, vectorstore)`` or ``index.delete_ref_doc``.
+
+        Raises:
+            InputError: Not a source, or a local file that is gone: pass its upload's URI.
+            ServiceError: AWS refused; the next call deletes what is left.
+        """
+        runtime = self._runtime
+        cleanup = Cleanup(runtime.objects, self.output_s3_uri, runtime.copies)
+        report = cleanup.forget(source, dry_run=dry_run, store=store)
+        if not dry_run:
+            for uri in report.sources:
+                runtime.cache.forget(uri)
+        return report
+
+    def playable_url(self, segment: Segment | str, *, expires_sec: int = 3600) -> str:
+        """A presigned URL, with ``#t=start,end``, that plays a segment in a browser. Made without a call.
+
+        Whoever has it can read the whole file until it expires, at the latest when the credentials that signed it do.
+
+        Args:
+            segment: the segment or its URI.
+            expires_sec: seconds, at most 7 days.
+
+        Raises:
+            InputError: A string that is not a segment's URI.
+            ConfigurationError: ``expires_sec`` is more than S3 supports.
+            ServiceError: There are no credentials.
+        """
+        return playable_url(self._runtime.objects, Segment.of(segment), expires_sec=expires_sec)
+
+    def frames(self, source: MediaLike, at_sec: Sequence[float], *, width: int = 512) -> list[bytes]:
+        """JPEGs of what a video shows at some times, in the order of ``at_sec``; past its end it is the last frame.
+
+        From S3 only what is needed is read, in ranges. Needs the extra ``media``.
+
+        Args:
+            source: a video or an image (whose frame is the same at every time), as for ``embed_media``.
+            at_sec: seconds on the file's own clock.
+            width: pixels at most; the height follows.
+
+        Raises:
+            InputError: It shows nothing, can't be decoded, or a time or the width makes no sense.
+            ServiceError: AWS refused to send the bytes.
+            ConfigurationError: PyAV is not installed.
+        """
+        return frames_of(self._runtime.objects, Media.of(source), at_sec, width=width)
+
+    def clip(self, source: MediaLike, start_sec: float, end_sec: float, *, width: int = 480) -> bytes:
+        """A part of a video or audio file as a small MP4 (H.264, AAC) of its own.
+
+        For pages and notebooks that must contain what they show. From S3 only what is needed is read. Needs the extra
+        ``media``.
+
+        Args:
+            source: as for ``embed_media``.
+            start_sec: seconds on the file's own clock.
+            end_sec: seconds, as ``start_sec``.
+            width: pixels at most; the height follows.
+
+        Raises:
+            InputError: There is nothing between these times, or it can't be decoded.
+            ServiceError: AWS refused to send the bytes.
+            ConfigurationError: PyAV is not installed.
+        """
+        return clip_of(self._runtime.objects, Media.of(source), start_sec, end_sec, width=width)
+
+    def captions_of(self, source: MediaLike) -> Transcript | None:
+        """The captions (.vtt, .srt) stored next to a file under its own name; None if there are none.
+
+        Raises:
+            InputError: The captions can't be read.
+            ServiceError: AWS refused.
+        """
+        return captions_of(self._runtime.objects, Media.of(source))
+
+    # The same for asyncio.
+
+    async def aplan(self, sources: Sources | MediaListing, **settings: Any) -> Plan:
+        """``plan`` for asyncio."""
+        return await self.run_async(self.plan, sources, **settings)
+
+    aforget = async_twin(forget)
+    aframes = async_twin(frames)
+    aclip = async_twin(clip)

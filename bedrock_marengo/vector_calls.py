@@ -1,0 +1,177 @@
+"""Calls that return vectors: of texts, images and segments."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bedrock_marengo.async_calls import async_twin, in_batches
+from bedrock_marengo.aws.parallel import in_order
+from bedrock_marengo.contract import payloads
+from bedrock_marengo.contract.inputs import Media, MediaLike, check_images
+from bedrock_marengo.contract.segments import Segment
+from bedrock_marengo.errors import SegmentNotFoundError
+from bedrock_marengo.runtime import ClientBase
+from bedrock_marengo.validation import require_many
+
+__all__ = ["Vector", "VectorCalls"]
+
+Vector = npt.NDArray[np.float32]
+
+
+class VectorCalls(ClientBase):
+    """The part of ``MarengoClient`` that returns vectors: one InvokeModel call for each text or image."""
+
+    def embed_text(self, text: str) -> Vector:
+        """One text as float32 ``(dimension,)``.
+
+        Raises:
+            InputError: Empty, not a string, or too long with ``truncate="error"``.
+            ServiceError: AWS refused.
+        """
+        invoker = self._runtime.invoker
+        return invoker.vector(invoker.text_body(text))
+
+    def embed_texts(self, texts: Iterable[str]) -> npt.NDArray[np.float32]:
+        """Many texts as float32 ``(n, dimension)``, in order; equal texts are sent once.
+
+        All texts are checked before the first call; the first failure stops the rest.
+
+        Raises:
+            InputError: As ``embed_text``, with the text's position.
+            ServiceError: AWS refused.
+        """
+        texts = list(require_many(texts, "embed_texts", "texts"))
+        return self._embed_texts(texts, range(len(texts)), len(texts))
+
+    def iter_embed_texts(self, texts: Iterable[str]) -> Iterator[Vector]:
+        """Any number of texts, one float32 ``(dimension,)`` for each, in order, in bounded memory.
+
+        Texts are taken as needed, many calls at once; equal ones among the last 4,096 are sent once. The first failure
+        ends it, after the vectors of all texts before.
+
+        Raises:
+            InputError: As ``embed_text``, with the text's position.
+            ServiceError: AWS refused.
+        """
+        texts = require_many(texts, "iter_embed_texts", "texts")
+        return self._runtime.invoker.iter_embed(self._runtime.pool("calls"), texts, ahead=self._ahead)
+
+    def embed_image(self, image: MediaLike) -> Vector:
+        """One image as float32 ``(dimension,)``. A local image is sent inside the request.
+
+        Args:
+            image: ``s3://bucket/key``, a ``pathlib.Path`` or ``Media``; JPEG or PNG of at most 5 MB.
+
+        Raises:
+            InputError: Not an image, or too large.
+            ConfigurationError: Its bucket is in another region, or the account that owns it is unknown.
+            ServiceError: AWS refused.
+        """
+        media = Media.of(image, "image")
+        return self._invoke(payloads.image(self.model, self._location(media)), media.name)
+
+    def embed_images(self, images: Iterable[MediaLike]) -> npt.NDArray[np.float32]:
+        """Many images as float32 ``(n, dimension)``, in order, each read when it is sent.
+
+        The first failure stops the rest. Raises as ``embed_image``.
+        """
+        images = require_many(images, "embed_images", "images")
+        vectors = list(in_order(self._runtime.pool("calls"), self.embed_image, images, ahead=self._ahead))
+        return np.stack(vectors) if vectors else np.empty((0, self.dimension), np.float32)
+
+    def embed_text_image(self, text: str, image: MediaLike) -> Vector:
+        """A text and an image as one vector, float32 ``(dimension,)``. Marengo 3.0.
+
+        Raises:
+            InputError: The model has no such input, the text is empty or the image can't be used.
+            ServiceError: AWS refused.
+        """
+        media = Media.of(image, "image")
+        body = payloads.text_image(self.model, text, self._location(media))
+        self._runtime.invoker.check_length(text)
+        return self._invoke(body, f"a text with {media.name}")
+
+    def embed_multi_input(self, text: str | None, images: Mapping[str, MediaLike] | Sequence[MediaLike]) -> Vector:
+        """Up to 10 images as one vector, referenced in a text by ``<@name>`` if there is one. Marengo 3.0.
+
+        Args:
+            text: such as "<@a> beside <@b>"; None for the images alone.
+            images: name -> image, or a plain list if the text names none.
+
+        Returns:
+            float32 ``(dimension,)``.
+
+        Raises:
+            InputError: The model has no such input, a name in the text has no image, or there are too many.
+            ServiceError: AWS refused.
+        """
+        check_images(images)
+        if isinstance(images, Mapping):
+            located: Any = {name: self._location(Media.of(image, "image")) for name, image in images.items()}
+        else:
+            located = [self._location(Media.of(image, "image")) for image in images]
+        body = payloads.multi_input(self.model, text, located)
+        if text is not None:
+            self._runtime.invoker.check_length(text)
+        return self._invoke(body, f"{len(images)} images")
+
+    def segment_vectors(self, segments: Iterable[Segment | str]) -> list[Vector]:
+        """The vectors of segments (or of their URIs), each float32 ``(dimension,)``, in order.
+
+        From a bounded cache, else from the job's output.json under the output prefix, each read once.
+
+        Raises:
+            InputError: A string that is not a segment's URI.
+            SegmentNotFoundError: No job under the output prefix has the segment.
+            ServiceError: AWS refused.
+        """
+        wanted = [Segment.of(segment) for segment in require_many(segments, "segment_vectors", "segments")]
+        if wanted and self._settings.output_s3_uri is None:
+            raise SegmentNotFoundError(
+                f"{wanted[0].uri!r} is a segment, whose vector is in its job's output: set output_s3_uri= to find it."
+            )
+        return self._runtime.embedder.segment_vectors(wanted) if wanted else []
+
+    def vectors_of(self, inputs: Sequence[str | Segment]) -> list[Vector]:
+        """Texts and segments mixed, each float32 ``(dimension,)``: a text is embedded, a segment has its own vector.
+
+        Raises:
+            InputError: As ``embed_texts``, with the text's position among all.
+            SegmentNotFoundError: As ``segment_vectors``.
+            ServiceError: AWS refused.
+        """
+        # Segments first: an unknown one is refused before a text costs.
+        known = iter(self.segment_vectors([given for given in inputs if isinstance(given, Segment)]))
+        texts = {place: given for place, given in enumerate(inputs) if not isinstance(given, Segment)}
+        plain = iter(self._embed_texts(list(texts.values()), texts, len(inputs)))
+        return [next(known if isinstance(given, Segment) else plain) for given in inputs]
+
+    # The same for asyncio.
+
+    aembed_text = async_twin(embed_text)
+    aembed_texts = async_twin(embed_texts)
+    aembed_image = async_twin(embed_image)
+    aembed_images = async_twin(embed_images)
+    aembed_text_image = async_twin(embed_text_image)
+    aembed_multi_input = async_twin(embed_multi_input)
+    asegment_vectors = async_twin(segment_vectors)
+
+    def aiter_embed_texts(self, texts: Iterable[str]) -> AsyncIterator[Vector]:
+        """``iter_embed_texts`` for asyncio: ``async for vector in client.aiter_embed_texts(...)``."""
+        return in_batches(self.iter_embed_texts(texts), self.run_async)
+
+    # How.
+
+    def _location(self, image: Media) -> dict[str, Any]:
+        return self._runtime.invoker.location(image)
+
+    def _invoke(self, body: dict[str, Any], what: str) -> Vector:
+        return self._runtime.invoker.vector(payloads.encode(body), what, kind="image")
+
+    def _embed_texts(self, texts: Sequence[str], places: Iterable[int], total: int) -> npt.NDArray[np.float32]:
+        runtime = self._runtime
+        return runtime.invoker.embed_texts(runtime.pool("calls"), texts, places, total, ahead=self._ahead)
