@@ -880,6 +880,8 @@ class MarengoClient:
         )
         self._invoker = Invoker(self._aws, self._gate, self._model, usage=self._usage, **settings)
         self._recall = VectorCache(self._read_job)
+        # Track -> the vector of its anchor, for search.weights.
+        self._anchors: dict[str, Vector] = {}
         renew_in_children(self)
 
     def renew(self) -> None:

@@ -156,7 +156,7 @@ class MarengoEmbeddings(BaseModel, Embeddings):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _told(cls, values: Any, handler: ModelWrapValidatorHandler[MarengoEmbeddings]) -> MarengoEmbeddings:
+    def _validate(cls, values: Any, handler: ModelWrapValidatorHandler[MarengoEmbeddings]) -> MarengoEmbeddings:
         return validate_without_secrets(cls, values, handler)
 
     # LangChain's Embeddings.
@@ -174,7 +174,7 @@ class MarengoEmbeddings(BaseModel, Embeddings):
             # Qdrant's constructor asks for this to learn the dimension: not worth a billed call.
             return [[self.core.dimension**-0.5] * self.core.dimension]
         vectors = self.core.vectors_of([Segment.find(text) or text for text in texts])
-        return [self._floats(vector) for vector in vectors]
+        return [self.floats(vector) for vector in vectors]
 
     def embed_query(self, text: str) -> Vector:
         """The vector of a query. Any string is text, a segment's URI too; only a ``query_handle`` is more.
@@ -188,14 +188,14 @@ class MarengoEmbeddings(BaseModel, Embeddings):
         if isinstance(query, list):
             return query
         if query is not None:
-            vector = self._floats(self.core.embed_query(query))
+            vector = self.floats(self.core.embed_query(query))
             self._keep(text, vector)
             return vector
         if is_handle:
             warnings.warn(
                 "A query handle of another process or long ago: embedded as text.", MarengoWarning, stacklevel=2
             )
-        return self._floats(self.core.embed_text(text))
+        return self.floats(self.core.embed_text(text))
 
     async def aembed_documents(self, texts: list[str]) -> list[Vector]:
         """``embed_documents`` for asyncio."""
@@ -244,12 +244,12 @@ class MarengoEmbeddings(BaseModel, Embeddings):
         if uris is not None:
             return self.embed_images(uris)
         assert image is not None  # noqa: S101
-        return self._floats(self.core.embed_image(self._image(image)))
+        return self.floats(self.core.embed_image(self._image(image)))
 
     def embed_images(self, images: Iterable[ImageLike]) -> list[Vector]:
         """One vector for each image, in order, many calls at once. Raises as ``embed_image``."""
         images = require_many(images, "embed_images", "images")
-        return [self._floats(vector) for vector in self.core.embed_images(map(self._image, images))]
+        return [self.floats(vector) for vector in self.core.embed_images(map(self._image, images))]
 
     def embed_text_image(self, text: str, image: ImageLike) -> Vector:
         """A text and an image as one vector. Marengo 3.0.
@@ -258,7 +258,7 @@ class MarengoEmbeddings(BaseModel, Embeddings):
             bedrock_marengo.InputError: The model has no such input, or one of the two can't be used.
             bedrock_marengo.ServiceError: AWS refused.
         """
-        return self._floats(self.core.embed_text_image(text, self._image(image)))
+        return self.floats(self.core.embed_text_image(text, self._image(image)))
 
     def embed_multi_input(self, text: str | None, images: Mapping[str, ImageLike] | Sequence[ImageLike]) -> Vector:
         """Up to 10 images as one vector, placed in the text by ``<@name>``. Marengo 3.0.
@@ -272,7 +272,7 @@ class MarengoEmbeddings(BaseModel, Embeddings):
             found: Any = {name: self._image(image) for name, image in images.items()}
         else:
             found = [self._image(image) for image in images]
-        return self._floats(self.core.embed_multi_input(text, found))
+        return self.floats(self.core.embed_multi_input(text, found))
 
     async def aembed_image(self, image: ImageLike | None = None, *, uris: Sequence[ImageLike] | None = None) -> Any:
         """``embed_image`` for asyncio."""
@@ -310,7 +310,8 @@ class MarengoEmbeddings(BaseModel, Embeddings):
     def _is_vector(self, given: Any) -> bool:
         return isinstance(given, list) and len(given) == self.core.dimension and all(map(is_number, given))
 
-    def _floats(self, vector: Any) -> Vector:
+    def floats(self, vector: Any) -> Vector:
+        """A vector of the core as LangChain wants it: a list of Python floats, of length 1 with ``normalize=True``."""
         if self.normalize:
             vector = vector / np.linalg.norm(vector)
         floats: Vector = vector.tolist()

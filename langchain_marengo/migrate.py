@@ -52,7 +52,7 @@ def inventory(store: VectorStore) -> Inventory:
         raise ConfigurationError(
             f"It is not known how {type(store).__name__} lists what it holds; it is for {', '.join(KNOWN_STORES)}."
         )
-    return take_inventory(metadata for _, metadata in known.rows(store, None))
+    return take_inventory((row.text, row.metadata) for row in known.rows(store, None))
 
 
 def migrate(
@@ -134,7 +134,11 @@ def _embed(
             yield document
 
     if plan.todo:
-        settings: dict[str, Any] = {"metadata": lambda source: plan.todo[source].own, **loading, "on_error": note}
+        settings: dict[str, Any] = {
+            "metadata": lambda source: plan.todo[source].user_fields,
+            **loading,
+            "on_error": note,
+        }
         add_segments(new, counted(MarengoLoader(list(plan.todo), embeddings=embeddings, **settings)))
     return {source: count for source, count in added.items() if source not in failed}, failed
 

@@ -52,7 +52,7 @@ def add_segments(
         store.add_documents(list(new.values()), ids=list(new))
     if replace and known is not None:
         for source in dict.fromkeys(added.values()):
-            _delete(store, [key for key, _ in known.rows(store, source) if key not in added], chunk_size)
+            _delete(store, [row.id for row in known.rows(store, source) if row.id not in added], chunk_size)
     return list(added)
 
 
@@ -81,7 +81,7 @@ def delete_segments(store: VectorStore, source: str, *, chunk_size: int = CHUNK)
         raise InputError(f"{source!r} names no object: segments are taken out source by source.")
     _check_store(store)
     _check_size(chunk_size)
-    ids = [key for key, _ in _known(store, "delete_segments").rows(store, source)]
+    ids = [row.id for row in _known(store, "delete_segments").rows(store, source)]
     _delete(store, ids, chunk_size)
     return len(ids)
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from heapq import nlargest
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,10 @@ from bedrock_marengo import (
 from bedrock_marengo.contract import payloads
 from bedrock_marengo.contract.inputs import SourceLike
 from bedrock_marengo.search.citations import span
-from bedrock_marengo.search.fusion import Hit, Moment, SearchSettings, describe_query, find_moments
+from bedrock_marengo.search.fusion import Moment, SearchSettings, SearchTarget, describe_query
 from bedrock_marengo.search.results import results_from
-from bedrock_marengo.search.weights import cosines, intent_weights, tracks_of, weights_of
+from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, retrieve
+from bedrock_marengo.search.weights import INTENT, check_weights, cosines, intent_weights, tracks_of
 from bedrock_marengo.words.captions import Transcript
 from marengo_cli.embed import Outcome, check_failed, embedded, name_of, show_failed
 from marengo_cli.options import names_in, numbers_in, sources_of
@@ -42,7 +44,6 @@ __all__ = ["Page", "Search", "query_of", "run"]
 
 Vector = npt.NDArray[np.float32]
 
-INTENT = "intent"
 STAND_IN = "Found with the stand-in's vectors, not Marengo's: it shows how things work, never how well Marengo finds."
 MARK = "<!-- made by marengo search -->\n"
 """Ends a page of ours: the next search may write over it."""
@@ -92,7 +93,7 @@ class Search:
         settings: how to rank. With ``intent`` its weights are the query's to decide.
         intent: whether they are.
         keep: whether to keep all segments, for a page's timelines.
-        hits: the best of each track.
+        hits: the best hits of each track so far.
         media: S3 URI -> the medium as it was handed in.
         segments: how many were searched.
         kept: the segments, if they are kept.
@@ -105,7 +106,7 @@ class Search:
     settings: SearchSettings
     intent: bool = False
     keep: bool = False
-    hits: dict[str, list[Hit]] = field(default_factory=lambda: defaultdict(list))
+    hits: dict[str, list[StoreHit[None]]] = field(default_factory=lambda: defaultdict(list))
     media: dict[str, Media] = field(default_factory=dict)
     segments: int = 0
     kept: list[SegmentEmbeddings] = field(default_factory=list)
@@ -122,10 +123,9 @@ class Search:
         """
         if query.text is not None:
             payloads.text(client.model, query.text)
-        tracks, intent = tracks_of(client.model), weights == INTENT
-        known = dict.fromkeys(tracks, 1.0) if intent else weights_of(_weights(weights), tracks)
-        found = SearchSettings(weights=known, **settings)
-        return cls(client=client, query=query, settings=found, intent=intent, keep=keep)
+        known = check_weights(_weights(weights), tracks_of(client.model))
+        ranking = SearchSettings(weights=known, **settings)
+        return cls(client=client, query=query, settings=ranking, intent=weights == INTENT, keep=keep)
 
     def add(self, done: MediaResult) -> None:
         """Look at one medium."""
@@ -143,22 +143,25 @@ class Search:
                 rows[track].append(i)
         for track, mine in rows.items():
             best = nlargest(self.settings.depth, mine, key=lambda i: scores[i])
-            hits = [*self.hits[track], *(Hit(found[i], float(scores[i])) for i in best)]
-            self.hits[track] = nlargest(self.settings.depth, hits, key=lambda hit: hit.score)
+            self.hits[track] += [StoreHit(found[i], None, float(scores[i]), found.model_id) for i in best]
+            self.hits[track] = nlargest(self.settings.depth, self.hits[track], key=lambda hit: hit.score or 0.0)
         self.segments += len(found)
         self.media[found.source] = done.media or Media.of(done.source)
         if self.keep:
             self.kept.append(found)
 
     def moments(self) -> list[Moment]:
-        """The best, best first."""
+        """The best moments, best first."""
         if not self.hits:
             return []
-        settings = self.settings
+        query, settings = self.embedded_query(), self.settings
         if self.intent:
-            weights = intent_weights(self.client, self.embedded_query(), list(self.hits))
-            settings = replace(settings, weights=weights)
-        return find_moments((hit for hits in self.hits.values() for hit in hits), settings)
+            settings = replace(settings, weights=intent_weights(self.client, query, list(self.hits)))
+        searches = [StoreSearch((target,), partial(self._search, target), "The search") for target in settings.targets]
+        return retrieve(self.client, query, settings, searches)[0]
+
+    def _search(self, target: SearchTarget, limit: int) -> list[StoreHit[None]]:
+        return self.hits.get(target.track, [])[:limit]
 
     def embedded_query(self) -> Vector:
         """The query's vector; it is embedded once, and only if there is something to compare it with."""

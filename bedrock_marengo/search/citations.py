@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bedrock_marengo.contract.segments import Segment
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["citation", "clock", "span"]
 

@@ -7,45 +7,32 @@ Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion" (SIGIR 2009) for k = 60.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import Literal
 
 from bedrock_marengo.contract.inputs import Media, Query
 from bedrock_marengo.contract.segments import Segment
-from bedrock_marengo.errors import ConfigurationError, InputError
+from bedrock_marengo.errors import InputError
 from bedrock_marengo.validation import is_int, is_number, require_many, short_repr
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = [
-    "MOST_HITS",
     "RRF_K",
     "Fusion",
     "Hit",
     "Moment",
     "SearchSettings",
     "SearchTarget",
-    "check_models",
     "describe_query",
     "find_moments",
-    "growing_limits",
     "rank",
 ]
 
-Vector = npt.NDArray[np.float32]
 Fusion = Literal["rrf", "scores"]
 
 RRF_K = 60
 """The constant of reciprocal rank fusion: Cormack et al. 2009, and TwelveLabs' guidance."""
 
-
-MOST_HITS = 10_000
-"""What a widening search asks a store for at most; ours."""
 
 _ALONE = ("fused", "image")
 """Tracks that hold a moment by themselves, beside no others."""
@@ -168,7 +155,7 @@ class SearchSettings:
             raise InputError(f"end_sec={self.end_sec} leaves nothing after start_sec={self.start_sec or 0}.")
 
     @property
-    def places(self) -> list[SearchTarget]:
+    def targets(self) -> list[SearchTarget]:
         """The searches to make: one for each track, and one more for its assets if they gate or boost."""
         tracks = [track for track, weight in self.weights.items() if weight > 0]
         found = [SearchTarget(track, self.scope, tuple(self.sources), self.start_sec, self.end_sec) for track in tracks]
@@ -190,7 +177,7 @@ def find_moments(hits: Iterable[Hit], settings: SearchSettings) -> list[Moment]:
     """The ``k`` best moments, best first; one for each stretch of time, however many tracks found it.
 
     Args:
-        hits: what the searches of ``settings.places`` found, in any order; what lies outside of them is passed over.
+        hits: what the searches of ``settings.targets`` found, in any order; what lies outside of them is passed over.
         settings: how to fuse and merge.
 
     Examples:
@@ -200,7 +187,7 @@ def find_moments(hits: Iterable[Hit], settings: SearchSettings) -> list[Moment]:
         >>> moment.start_sec, moment.end_sec, moment.tracks["visual"].rank
         (0.0, 6.0, 1)
     """
-    places = settings.places
+    places = settings.targets
     ranked = rank(hit for hit in hits if any(place.holds(hit.segment) for place in places))
     clips = _fused([hit for hit in ranked if hit.segment.scope == settings.scope], settings)
     if settings._with_assets:
@@ -230,16 +217,6 @@ def rank(hits: Iterable[Hit]) -> list[Hit]:
     return ranked
 
 
-def growing_limits(depth: int, most: int = MOST_HITS) -> Iterator[int]:
-    """How many hits to ask a store for that can't filter for all that is wanted: ever more, until the caller stops."""
-    ask = min(depth, most)
-    while True:
-        yield ask
-        if ask >= most:
-            return
-        ask = min(4 * ask, most)
-
-
 def describe_query(query: Query | str) -> str:
     """A query in words, for traces and pages: its text and the names of its media.
 
@@ -254,20 +231,6 @@ def describe_query(query: Query | str) -> str:
     media += query.images.values() if isinstance(query.images, Mapping) else query.images or []
     parts = [query.text, *(Media.of(medium).name for medium in media if medium is not None)]
     return " + ".join(part for part in parts if part)
-
-
-def check_models(model_ids: Iterable[str | None], query_model_id: str, where: str) -> None:
-    """Refuse a search in which vectors of two models would meet.
-
-    Raises:
-        ConfigurationError: Segments of another model than the query's.
-    """
-    if others := sorted({model_id for model_id in model_ids if model_id not in (None, query_model_id)}):
-        raise ConfigurationError(
-            f"{where} holds segments of {', '.join(map(str, others))}, and the query is embedded with "
-            f"{query_model_id}: vectors of two models never compare. Search with the store's own model, or move its "
-            "sources to a new store (langchain_marengo.migrate)."
-        )
 
 
 _Clip = tuple[str, int, int]

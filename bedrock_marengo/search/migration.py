@@ -6,23 +6,30 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bedrock_marengo.contract.segments import METADATA_KEYS
+from bedrock_marengo.contract.segments import METADATA_KEYS, Segment
+from bedrock_marengo.search.results import kind_of
 
 __all__ = ["Holding", "Inventory", "Plan", "missing", "plan_migration", "take_inventory"]
+
+UNKNOWN_MODEL = "unknown"
+"""The model of a segment whose metadata doesn't name one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
     """What a store holds of one source by one model.
 
-    ``seconds`` is where its last segment ends: what of the medium was embedded, but for a beginning left out.
-    ``own`` are the user's own fields, as its first segment has them.
+    Attributes:
+        segments: how many.
+        media_type: "video", "audio" or "image".
+        seconds: where its last segment ends.
+        user_fields: the user's own metadata fields, as its first segment has them.
     """
 
     segments: int
     media_type: str
     seconds: float
-    own: Mapping[str, Any] = field(default_factory=dict)
+    user_fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +90,28 @@ class Plan:
         )
 
 
-def take_inventory(rows: Iterable[Mapping[str, Any]]) -> Inventory:
-    """Count the metadata of a store's rows by model and source."""
+def take_inventory(rows: Iterable[tuple[str | None, Mapping[str, Any] | None]]) -> Inventory:
+    """Count a store's rows by model and source.
+
+    A row is a segment if the first line of its text is a segment's URI, whatever keys its metadata has.
+
+    Args:
+        rows: (text, metadata) of each row, from any store.
+    """
     models: dict[str, dict[str, Holding]] = {}
     other = 0
-    for row in rows:
-        if any(row.get(key) is None for key in METADATA_KEYS):
+    for text, metadata in rows:
+        segment, metadata = Segment.find(text or ""), metadata or {}
+        if segment is None:
             other += 1
             continue
-        sources = models.setdefault(row["model_id"], {})
-        known = sources.get(row["source"])
-        sources[row["source"]] = Holding(
+        sources = models.setdefault(metadata.get("model_id") or UNKNOWN_MODEL, {})
+        known = sources.get(segment.source)
+        sources[segment.source] = Holding(
             segments=1 + (known.segments if known else 0),
-            media_type=row["media_type"],
-            seconds=max(float(row["end_sec"]), known.seconds if known else 0.0),
-            own=known.own if known else _own(row),
+            media_type=known.media_type if known else metadata.get("media_type") or kind_of(segment),
+            seconds=max(segment.end_sec, known.seconds if known else 0.0),
+            user_fields=known.user_fields if known else _user_fields(metadata),
         )
     return Inventory(models, other)
 
@@ -130,10 +144,10 @@ def missing(wanted: Mapping[str, int], held: Inventory, model_id: str) -> dict[s
     return {source: pair for source, pair in counts.items() if pair[0] != pair[1]}
 
 
-def _own(row: Mapping[str, Any]) -> dict[str, Any]:
-    # Stores add fields of theirs, such as vectors: only what a user could have given is taken along.
+def _user_fields(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    # Stores add fields of their own, such as vectors: only what a user can have given is kept.
     return {
         key: value
-        for key, value in row.items()
+        for key, value in metadata.items()
         if key not in METADATA_KEYS and not key.startswith("_") and isinstance(value, str | int | float | bool)
     }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from itertools import accumulate
 from typing import TYPE_CHECKING
 from warnings import warn
 
-from bedrock_marengo.aws.cancellation import CancellableExecutor, CancelToken
 from bedrock_marengo.errors import InputError, MarengoWarning, ServiceError
 from bedrock_marengo.search.citations import span
 from bedrock_marengo.search.results import SearchResult, check_allowed_prefixes, is_allowed, names_of
@@ -179,8 +180,11 @@ def _frames(
         return _sampled(client, found[asked[0][0]], [time for _, time in asked], width)
 
     frames: list[list[bytes]] = [[] for _ in counts]
-    with CancellableExecutor(_OPENED_AT_ONCE, "marengo-frames", CancelToken()) as pool:
-        for asked, jpegs in zip(wanted.values(), pool.map(sample, wanted.values()), strict=True):
+    # Each thread works in the caller's context, so that cancelling the caller cancels its reads.
+    contexts = [copy_context() for _ in wanted]
+    with ThreadPoolExecutor(_OPENED_AT_ONCE, "marengo-frames") as pool:
+        sampled = pool.map(lambda context, asked: context.run(sample, asked), contexts, wanted.values())
+        for asked, jpegs in zip(wanted.values(), sampled, strict=True):
             for (i, _), jpeg in zip(asked, jpegs, strict=False):
                 frames[i].append(jpeg)
     return frames

@@ -14,7 +14,7 @@ from bedrock_marengo.errors import InputError
 from bedrock_marengo.search.fusion import Hit, Moment
 from bedrock_marengo.validation import is_number, require_many
 
-__all__ = ["SearchResult", "check_allowed_prefixes", "is_allowed", "names_of", "results_from"]
+__all__ = ["SearchResult", "check_allowed_prefixes", "is_allowed", "kind_of", "names_of", "results_from"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +78,11 @@ def names_of(sources: Iterable[str]) -> dict[str, str]:
     for source in sources:
         by_name[source.rpartition("/")[2]].add(source)
     return {source: name if len(same) == 1 else source for name, same in by_name.items() for source in same}
+
+
+def kind_of(segment: Segment) -> Kind:
+    """What kind of file a segment is of, as far as its URI shows."""
+    return "image" if segment.option == "image" else kind_of_name(segment.source) or "video"
 
 
 def check_allowed_prefixes(allowed_prefixes: Sequence[str] | None) -> None:
@@ -159,12 +164,11 @@ def _made(
 ) -> SearchResult:
     if start_sec is None or end_sec is None or not 0 <= start_sec <= end_sec < MAX_SEC:
         start_sec, end_sec = segment.start_sec, segment.end_sec
-    kind: Kind = "image" if segment.option == "image" else kind_of_name(segment.source) or "video"
     return SearchResult(
         segment=segment,
         start_sec=start_sec,
         end_sec=end_sec,
-        media_type=media_type if media_type in get_args(Kind) else kind,
+        media_type=media_type if media_type in get_args(Kind) else kind_of(segment),
         score=score,
         tracks=tracks or {segment.option: None},
         words=words,

@@ -7,7 +7,8 @@ import pytest
 
 from bedrock_marengo import ConfigurationError, InputError, Segment
 from bedrock_marengo.contract.models import MODELS
-from bedrock_marengo.search.fusion import Hit, SearchSettings, check_models, find_moments, rank
+from bedrock_marengo.search.fusion import Hit, SearchSettings, find_moments, rank
+from bedrock_marengo.search.retrieve import check_models
 from bedrock_marengo.search.weights import ANCHORS, PRESETS, cosines, intent_weights, route, tracks_of, weights_of
 
 JOB = "0123456789abcdef"
@@ -96,7 +97,7 @@ class TestRankFusion:
 
     def test_a_track_of_weight_zero_is_not_searched(self):
         settings = SearchSettings(weights={"visual": 1.0, "audio": 0.0})
-        assert [place.track for place in settings.places] == ["visual"]
+        assert [target.track for target in settings.targets] == ["visual"]
         assert len(find_moments([hit(0.9, "audio")], settings)) == 0
 
     def test_times_a_hair_apart_are_one_clip(self):
@@ -196,7 +197,7 @@ class TestAssets:
 
     def test_left_alone_they_are_not_searched(self):
         settings = SearchSettings(weights=EVEN)
-        assert {place.scope for place in settings.places} == {"clip"}
+        assert {target.scope for target in settings.targets} == {"clip"}
         assert spans(find_moments(self.HITS, settings)) == [("a", 0.0, 6.0), ("b", 0.0, 6.0)]
 
     def test_a_gate_lets_only_the_best_assets_clips_in(self):
@@ -216,7 +217,7 @@ class TestAssets:
 
     def test_a_time_range_is_asked_of_clips_not_of_assets(self):
         settings = SearchSettings(weights={"visual": 1.0}, asset_gate=1, start_sec=100)
-        assert [(p.scope, p.start_sec) for p in settings.places] == [("clip", 100), ("asset", None)]
+        assert [(target.scope, target.start_sec) for target in settings.targets] == [("clip", 100), ("asset", None)]
 
 
 class TestWeights:
@@ -239,8 +240,8 @@ class TestWeights:
     @pytest.mark.parametrize(
         "weights, message",
         [
-            ("sports", "no preset"),
-            ({"smell": 1}, "no track of this model"),
+            ("sports", "not a preset"),
+            ({"smell": 1}, "not a track of this model"),
             ({"visual": -1}, "from 0"),
             ({"visual": math.nan}, "from 0"),
             ({"visual": 0}, "nothing would be searched"),

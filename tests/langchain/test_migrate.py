@@ -85,7 +85,7 @@ def test_all_sources_are_embedded_anew_counted_and_switched(local, old, new, emb
     assert not moved.wrong
     held = inventory(new).of(NEW)
     assert {source: holding.segments for source, holding in held.items()} == moved.added
-    assert {holding.own["tenant"] for holding in held.values()} == {"acme", "globex"}
+    assert {holding.user_fields["tenant"] for holding in held.values()} == {"acme", "globex"}
     assert not calls_of(local, OLD)
     found = MarengoRetriever(vectorstore=new, embeddings=embeddings).invoke("a goal", filter={"tenant": "acme"})
     assert {document.metadata["source"] for document in found} == {uris[0]}

@@ -154,7 +154,7 @@ def store(make, corpus):
 
 
 def rows(store):
-    return dict(find_known_store(store).rows(store, None))
+    return {row.id: row.metadata for row in find_known_store(store).rows(store, None)}
 
 
 def places(found):
