@@ -1,6 +1,7 @@
 """Fusion, moments and routing: orders known by arithmetic."""
 
 import math
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from bedrock_marengo import ConfigurationError, InputError, Segment
 from bedrock_marengo.contract.models import MODELS
 from bedrock_marengo.search.fusion import Hit, SearchSettings, find_moments, rank
-from bedrock_marengo.search.retrieve import check_models
+from bedrock_marengo.search.migration import Inventory, plan_migration, take_inventory
+from bedrock_marengo.search.retrieve import StoreSearch, check_models, retrieve
 from bedrock_marengo.search.weights import ANCHORS, PRESETS, cosines, intent_weights, route, tracks_of, weights_of
 
 JOB = "0123456789abcdef"
@@ -296,10 +298,44 @@ class TestIntent:
         assert local.calls["InvokeModel"] == 3
 
 
+class TestInventory:
+    """Only the URI line makes a segment, whatever keys an old or a later row has."""
+
+    METADATA = MappingProxyType({"model_id": "m", "media_type": "video", "source": "s3://b/a.mp4", "end_sec": 6.0})
+
+    def test_rows_that_lack_a_key_or_have_one_more_count(self):
+        rows = [(hit(0.0, start=6 * i).segment.uri, {**self.METADATA}) for i in range(3)]
+        del rows[0][1]["source"], rows[1][1]["end_sec"], rows[1][1]["media_type"]
+        rows[2][1]["confidence"] = 0.5
+        held = take_inventory(rows)
+        assert held.other == 0
+        [holding] = held.of("m").values()
+        assert (holding.segments, holding.media_type, holding.seconds) == (3, "video", 18.0)
+
+    def test_a_row_that_names_no_model_counts_as_of_an_unknown_one(self):
+        uri = hit(0.0).segment.uri
+        held = take_inventory([(uri, {}), (uri, None)])
+        assert {model: len(sources) for model, sources in held.models.items()} == {"unknown": 1}
+        assert plan_migration(held, Inventory({}), "m").todo["s3://b/a.mp4"].segments == 2
+
+    def test_other_texts_do_not_count_whatever_their_metadata(self):
+        held = take_inventory([("a note", {**self.METADATA}), (None, {}), (f"see {hit(0.0).segment.uri}", {})])
+        assert (held.models, held.other) == ({}, 3)
+
+
 class TestModelsNeverMeet:
-    def test_other_dimensions_are_refused(self):
-        with pytest.raises(InputError, match="two models"):
-            cosines(np.ones(512, np.float32), np.ones((3, 1024), np.float32))
+    @pytest.mark.parametrize("length", [1024, 256])
+    def test_other_dimensions_are_refused(self, length):
+        with pytest.raises(InputError, match=rf"512 dimensions .* have {length}: vectors of two models or two lengths"):
+            cosines(np.ones(512, np.float32), np.ones((3, length), np.float32))
+
+    def test_a_query_of_another_length_is_refused_before_a_store_is_asked(self, client):
+        asked = []
+        settings = SearchSettings(weights={"visual": 1.0})
+        searches = [StoreSearch((target,), asked.append, "This store") for target in settings.targets]
+        with pytest.raises(InputError, match=r"256 dimensions .* have 512"):
+            retrieve(client, np.ones(256, np.float32), settings, searches)
+        assert asked == []
 
     def test_other_model_ids_are_refused(self):
         old, new = MODELS["2.7"].model_id, MODELS["3.0"].model_id

@@ -1,5 +1,6 @@
 """MarengoRetriever: tracks fused into moments, any query, any store."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,17 @@ def store(embeddings, documents):
 @pytest.fixture
 def retriever(store, embeddings):
     return MarengoRetriever(vectorstore=store, embeddings=embeddings)
+
+
+@pytest.fixture
+def halved(local, documents):
+    """All jobs' outputs as a model with a choice of dimensions would write them: half as long."""
+    for item in local.s3.list_objects_v2(Bucket=local.bucket, Prefix="marengo/")["Contents"]:
+        if item["Key"].endswith("output.json"):
+            output = json.loads(local.s3.get_object(Bucket=local.bucket, Key=item["Key"])["Body"].read())
+            for row in output["data"]:
+                row["embedding"] = row["embedding"][:256]
+            local.s3.put_object(Bucket=local.bucket, Key=item["Key"], Body=json.dumps(output).encode())
 
 
 def moments(found):
@@ -114,6 +126,13 @@ class TestMoments:
         local.calls.reset()
         retriever.invoke("a goal")
         assert local.calls["InvokeModel"] == 1
+
+    def test_rows_that_lack_a_key_or_have_one_more_are_found(self, store, retriever):
+        before = moments(retriever.invoke("a goal", start_sec=3))
+        for row in store.store.values():
+            del row["metadata"]["end_sec"], row["metadata"]["media_type"]
+            row["metadata"]["confidence"] = 0.5
+        assert moments(retriever.invoke("a goal", start_sec=3)) == before
 
     def test_what_is_found_survives_dumps_and_loads(self, retriever):
         for document in retriever.invoke("a goal"):
@@ -264,3 +283,17 @@ class TestRefused:
             row["metadata"]["model_id"] = "twelvelabs.marengo-embed-9-0-v1:0"
         with pytest.raises(ConfigurationError, match="marengo-embed-9-0"):
             retriever.invoke("a goal")
+
+    def test_a_store_of_another_length_of_one_model(self, store, local, halved):
+        for row in store.store.values():
+            row["vector"] = row["vector"][:256]
+        # A new process, which has read no job's output yet.
+        other = MarengoRetriever(vectorstore=store, embeddings=MarengoEmbeddings(**local.client_options))
+        with pytest.raises(
+            ConfigurationError, match=r"This InMemoryVectorStore .* has 256 dimensions; this model has 512"
+        ):
+            other.invoke("a goal")
+
+    def test_a_filter_that_fails_is_the_users_own_error(self, retriever):
+        with pytest.raises(KeyError, match="tenant"):
+            retriever.invoke("a goal", filter=lambda document: document.metadata["tenant"] == "acme")

@@ -176,3 +176,10 @@ class TestRefused:
     def test_settings_that_make_no_sense(self, index, settings):
         with pytest.raises(InputError):
             MarengoRetriever(index, **settings)
+
+    async def test_a_vector_of_another_length(self, retriever):
+        bundle = QueryBundle("", embedding=[0.1] * 256)
+        with pytest.raises(InputError, match=r"256 dimensions .* have 512: vectors of two models or two lengths"):
+            retriever.retrieve(bundle)
+        with pytest.raises(InputError, match=r"256 dimensions .* have 512: vectors of two models or two lengths"):
+            await retriever.aretrieve(bundle)
