@@ -1,4 +1,4 @@
-"""MarengoRetriever: LangChain's retriever that knows tracks, over any store."""
+"""MarengoRetriever: a LangChain retriever that fuses the tracks of any store into moments."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from langchain_marengo.known_stores import KnownStore, find_known_store
 
 __all__ = ["MarengoRetriever"]
 
-# Fields of ours that are the core's search settings.
+# Fields that are settings of the core's SearchSettings.
 _SETTINGS = (
     "k",
     "fusion",
@@ -55,9 +55,9 @@ class MarengoRetriever(BaseRetriever):
     """Searches each track of a store and fuses what it finds into moments: one Document for each.
 
     The query is a string or a ``Query`` of text, image, audio or video. A Document's text and metadata are those of the
-    moment's best segment, with ``start_sec`` and ``end_sec`` of the whole moment, ``score`` (good for comparing within
-    one search) and ``tracks``: track -> ``{"rank": from 1, "score": cosine}``. All settings below but the stores and
-    the embeddings can be given to ``invoke`` too.
+    moment's best segment, with ``start_sec`` and ``end_sec`` of the whole moment, ``score`` (comparable only within one
+    search) and ``tracks``: track -> ``{"rank": from 1, "score": cosine}``. All settings below, except the stores and
+    the embeddings, can also be given to ``invoke``.
 
     Examples:
         ```python
@@ -70,45 +70,45 @@ class MarengoRetriever(BaseRetriever):
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 
     embeddings: MarengoEmbeddings
-    """What the query is embedded with, and whose segments the store holds."""
+    """Embeds the query; the store holds segments of the same model."""
     vectorstore: VectorStore | None = None
     """One store for all tracks."""
     vectorstores: dict[str, VectorStore] | None = None
-    """Or a store for each track."""
+    """Or a store for each track: track -> store."""
     weights: str | dict[str, float] = "visual"
-    """A preset ("visual", "dialogue", "sound", "balanced"), "intent" (the query decides), or track -> weight."""
+    """A preset ("visual", "dialogue", "sound", "balanced"), "intent" (from the query), or track -> weight."""
     alpha: float = ALPHA
-    """How sharply "intent" decides."""
+    """How sharply "intent" prefers one track."""
     filter: Any = None
-    """A filter of your own, such as a tenant's, in the store's own language; joined with the track's."""
+    """A filter of your own, such as one for a tenant, in the store's own language; joined with the track's."""
     k: int = 5
-    """Moments wanted."""
+    """How many moments to return."""
     fusion: Fusion = "rrf"
     """"rrf": by ranks. "scores": by weighted cosines."""
     merge_gap_sec: float | None = None
-    """Clips of one source at most this far apart become one moment; None keeps clips apart."""
+    """Clips of one source at most this far apart become one moment; None keeps each clip separate."""
     max_per_source: int | None = None
-    """At most so many moments of one source."""
+    """The most moments of one source."""
     sources: list[str] = Field(default_factory=list)
     """Only these sources; one that ends in "/" is a prefix."""
     start_sec: float | None = None
-    """Only what overlaps this time and later."""
+    """Only segments that end after this time."""
     end_sec: float | None = None
-    """Only what overlaps the time before this."""
+    """Only segments that start before this time."""
     asset_gate: int | None = None
-    """Only clips of the so many best assets."""
+    """Only clips of this many best assets."""
     asset_boost: float = 0.0
-    """Adds so much of its asset's score to a clip's."""
+    """Adds this multiple of the asset's score to each of its clips' scores."""
     scope: Literal["clip", "asset"] = "clip"
-    """"asset" finds whole media."""
+    """"asset" finds whole files."""
     fetch_k: int | None = None
-    """Hits asked of each track. Default: 10 a moment, at least 50."""
+    """How many hits to ask of each track. Default: 10 for each moment, at least 50."""
 
     @model_validator(mode="after")
     def _settings_fit(self) -> MarengoRetriever:
         if (self.vectorstore is None) == (not self.vectorstores):
             raise ValueError("MarengoRetriever takes vectorstore= or vectorstores={track: store}: give one of the two.")
-        # Finds a wrong track, preset or number when it is typed.
+        # A wrong track, preset or number is refused here.
         check_tracks(self._tracks, self.embeddings.core.model)
         self._check({})
         return self

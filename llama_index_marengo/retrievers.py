@@ -1,4 +1,4 @@
-"""MarengoRetriever: LlamaIndex's retriever that knows tracks, over any vector store index."""
+"""MarengoRetriever: a LlamaIndex retriever that fuses the tracks of any vector store index into moments."""
 
 from __future__ import annotations
 
@@ -38,30 +38,30 @@ class MarengoRetriever(BaseRetriever):
 
     The query is a string, a ``QueryBundle``, or a ``Query`` of text, image, audio or video. A node's text and metadata
     are those of the moment's best segment, with ``start_sec`` and ``end_sec`` of the whole moment, ``score`` and
-    ``tracks``: track -> ``{"rank": from 1, "score": cosine}``. The score is good for comparing within one search.
+    ``tracks``: track -> ``{"rank": from 1, "score": cosine}``. The score is comparable only within one search.
 
     Args:
         index: one index for all tracks.
-        indices: or an index for each track.
-        embed_model: what the query is embedded with, and whose segments the index holds. Default: the index's.
-        similarity_top_k: moments wanted.
-        weights: a preset ("visual", "dialogue", "sound", "balanced"), "intent" (the query decides), or track -> weight.
-        alpha: how sharply "intent" decides.
-        filters: filters of your own, such as a tenant's; joined with the track's.
+        indices: or an index for each track: track -> index.
+        embed_model: embeds the query; the index holds segments of the same model. Default: the index's.
+        similarity_top_k: how many moments to return.
+        weights: a preset ("visual", "dialogue", "sound", "balanced"), "intent" (from the query), or track -> weight.
+        alpha: how sharply "intent" prefers one track.
+        filters: filters of your own, such as one for a tenant; joined with the track's.
         fusion: "rrf" by ranks, "scores" by weighted cosines.
-        merge_gap_sec: clips of one source at most this far apart become one moment; None keeps clips apart.
-        max_per_source: at most so many moments of one source.
+        merge_gap_sec: clips of one source at most this far apart become one moment; None keeps each clip separate.
+        max_per_source: the most moments of one source.
         sources: only these sources; one that ends in "/" is a prefix.
-        start_sec: only what overlaps this time and later.
-        end_sec: only what overlaps the time before this.
-        asset_gate: only clips of the so many best assets.
-        asset_boost: adds so much of its asset's score to a clip's.
-        scope: "clip", or "asset" to find whole media.
-        fetch_k: hits asked of each track. Default: 10 a moment, at least 50.
+        start_sec: only segments that end after this time.
+        end_sec: only segments that start before this time.
+        asset_gate: only clips of this many best assets.
+        asset_boost: adds this multiple of the asset's score to each of its clips' scores.
+        scope: "clip", or "asset" to find whole files.
+        fetch_k: how many hits to ask of each track. Default: 10 for each moment, at least 50.
 
     Raises:
-        bedrock_marengo.InputError: A setting that makes no sense.
-        bedrock_marengo.ConfigurationError: No index or both, or an embedding model that is not Marengo.
+        bedrock_marengo.InputError: A setting has a wrong value.
+        bedrock_marengo.ConfigurationError: No index, two kinds of index, or another embedding model.
 
     Examples:
         ```python
@@ -95,12 +95,12 @@ class MarengoRetriever(BaseRetriever):
         verbose: bool = False,
     ) -> None:
         if (index is None) == (not indices):
-            raise ConfigurationError("MarengoRetriever takes index=, or indices={track: index}.")
+            raise ConfigurationError("MarengoRetriever takes index= or indices={track: index}: give one of the two.")
         for given in [index] if index is not None else (indices or {}).values():
             if not isinstance(given, VectorStoreIndex):
-                raise ConfigurationError(f"{short_repr(given)} is no index: give a VectorStoreIndex.")
+                raise ConfigurationError(f"{short_repr(given)} is not an index: expected a VectorStoreIndex.")
         if filters is not None and not isinstance(filters, MetadataFilters):
-            raise ConfigurationError(f"filters={short_repr(filters)}: give LlamaIndex's MetadataFilters.")
+            raise ConfigurationError(f"filters={short_repr(filters)}: expected LlamaIndex's MetadataFilters.")
         first = index if index is not None else next(iter((indices or {}).values()))
         self._embed_model = _marengo(embed_model if embed_model is not None else first._embed_model)
         tracks = tracks_of(self._embed_model.core.model)
@@ -121,7 +121,7 @@ class MarengoRetriever(BaseRetriever):
             "scope": scope,
             "fetch_k": fetch_k,
         }
-        # Finds a wrong track, preset or number when it is typed.
+        # A wrong track, preset or number is refused here.
         check_tracks(self._indices, self._embed_model.core.model)
         SearchSettings(weights=check_weights(weights, tuple(self._indices), alpha), **self._settings)
         super().__init__(callback_manager=callback_manager, verbose=verbose)
@@ -244,7 +244,7 @@ class MarengoRetriever(BaseRetriever):
 
 @dataclass
 class _MediaQuery(QueryBundle):
-    """A Query on its way through LlamaIndex; its words are what events show."""
+    """A Query on its way through LlamaIndex, whose events show it in words."""
 
     query: Query | None = None
 
@@ -252,7 +252,7 @@ class _MediaQuery(QueryBundle):
 def _as_bundle(query: QueryType | Query) -> QueryType:
     if not isinstance(query, Query | str | QueryBundle):
         raise InputError(
-            f"{short_repr(query)} is no query: give a string, a QueryBundle, or Query(text=..., image=...)."
+            f"{short_repr(query)} is not a query: expected a string, a QueryBundle, or Query(text=..., image=...)."
         )
     return _MediaQuery(describe_query(query), query=query) if isinstance(query, Query) else query
 
@@ -261,7 +261,7 @@ def _marengo(embed_model: Any) -> MarengoEmbedding:
     if isinstance(embed_model, MarengoEmbedding):
         return embed_model
     raise ConfigurationError(
-        f"The index embeds with {type(embed_model).__name__}: give embed_model=MarengoEmbedding(...)."
+        f"The index embeds with {type(embed_model).__name__}: set embed_model=MarengoEmbedding(...)."
     )
 
 
@@ -278,13 +278,13 @@ def _filters(target: SearchTarget, user_filters: MetadataFilters | None) -> Meta
     if target.end_sec is not None:
         filters.append(MetadataFilter(key="start_sec", value=float(target.end_sec), operator=FilterOperator.LT))
     if user_filters is not None:
-        # Not every store takes filters within filters.
+        # Not every store supports nested filters.
         filters += user_filters.filters if user_filters.condition == FilterCondition.AND else [user_filters]
     return MetadataFilters(filters=filters, condition=FilterCondition.AND)
 
 
 def _is_only_async(store: Any) -> bool:
-    # Qdrant's, made with aclient= alone.
+    # Qdrant's, created with aclient= only.
     return getattr(store, "_client", store) is None
 
 
@@ -309,7 +309,7 @@ def _always(store: Any) -> Callable[[float], float] | None:
 
 
 def _of_chroma(store: Any) -> Callable[[float], float] | None:
-    # It tells exp(-distance).
+    # Its score is exp(-distance).
     settings = store._collection.configuration_json or {}
     space = next((settings[name]["space"] for name in ("hnsw", "spann") if settings.get(name)), None)
     return (lambda score: 1 + math.log(score)) if space == "cosine" else None
@@ -319,7 +319,7 @@ def _of_milvus(store: Any) -> Callable[[float], float] | None:
     return float if store.similarity_metric == "COSINE" else None
 
 
-# A store's class -> what turns its score into a cosine similarity, if anything does.
+# A store's class -> how to turn its score into a cosine similarity, if that is possible.
 _COSINES: Mapping[str, Callable[[Any], Callable[[float], float] | None]] = {
     "SimpleVectorStore": _always,
     "PGVectorStore": _always,

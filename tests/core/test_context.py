@@ -82,14 +82,12 @@ class TestText:
 
     @pytest.mark.parametrize("max_chars", [0, 10, 28])
     def test_no_room_for_one_moment(self, max_chars):
-        with pytest.raises(
-            InputError, match=rf"max_chars={max_chars}: there is no room .*\[1\] match.mp4, 00:06 to 00:12"
-        ):
+        with pytest.raises(InputError, match=rf"max_chars={max_chars} is too small .*\[1\] match.mp4, 00:06 to 00:12"):
             moment_text([found()], max_chars=max_chars)
 
     @pytest.mark.parametrize("max_chars", [-1, 1.5, "100", None, True, float("inf")])
     def test_a_budget_that_is_none(self, max_chars):
-        with pytest.raises(InputError, match="give a whole number"):
+        with pytest.raises(InputError, match="expected a whole number"):
             moment_text([found()], max_chars=max_chars)
 
     @given(
@@ -166,8 +164,8 @@ class TestParts:
             parts = moment_parts(client, moments)
         assert [type(part) for part in parts] == [str, str, str, bytes]
         said = sorted(str(one.message) for one in warned)
-        assert re.search(r"No picture of s3://.*/broken\.mp4: .* can't be decoded here", said[0])
-        assert re.search(r"No picture of s3://.*/gone\.mp4: .*NoSuchKey", said[1])
+        assert re.search(r"There are no frames of s3://.*/broken\.mp4: .* can't be decoded here", said[0])
+        assert re.search(r"There are no frames of s3://.*/gone\.mp4: .*NoSuchKey", said[1])
 
     def test_access_denied_is_warned_of(self, client, local, match):
         local.faults = [Fault("s3:GetObject", error="AccessDenied")]
@@ -188,12 +186,12 @@ class TestParts:
     @pytest.mark.parametrize(
         ("settings", "said"),
         [
-            ({"max_frames": -1}, "max_frames=-1: give a whole number from 0"),
+            ({"max_frames": -1}, "max_frames=-1: expected a whole number from 0"),
             ({"max_frames": 1.5}, "max_frames=1.5"),
             ({"frames_per_moment": "2"}, "frames_per_moment='2'"),
             ({"frames_per_moment": True}, "frames_per_moment=True"),
             ({"width": 5}, "width=5: give 16 to 4096 pixels"),
-            ({"max_chars": 5}, "max_chars=5: there is no room"),
+            ({"max_chars": 5}, "max_chars=5 is too small"),
             ({"allowed_prefixes": "s3://bucket/"}, "takes many S3 prefixes"),
         ],
     )

@@ -154,7 +154,7 @@ class TestTranscripts:
 
     def test_captions_that_cannot_be_read_lose_no_segment(self, local, load, uri):
         local.put(b"not captions", "match.srt")
-        with pytest.warns(MarengoWarning, match="goes without its captions"):
+        with pytest.warns(MarengoWarning, match="is loaded without its captions"):
             assert self.words(load(uri)) == ["", ""]
 
 

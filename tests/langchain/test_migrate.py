@@ -134,5 +134,5 @@ def test_a_store_that_loses_rows_is_not_switched_to(old, embeddings):
 
 
 def test_the_new_store_must_hold_no_other_model(old, embeddings):
-    with pytest.raises(ConfigurationError, match="one of its own"):
+    with pytest.raises(ConfigurationError, match="use a store of its own"):
         migrate(old, old, embeddings=embeddings)
