@@ -185,7 +185,7 @@ def query_of(
         InputError: No query, no sources, or no such file.
     """
     media = {"image": image, "audio": audio, "video": video}
-    given: dict[str, Any] = {kind: _medium(word, kind) for kind, word in media.items() if word is not None}
+    given: dict[str, Any] = {kind: _media_of(word, kind) for kind, word in media.items() if word is not None}
     if text is not None and not image:
         raise InputError("--text needs --image. A text alone is the first word: marengo search 'a dog' SOURCES.")
     rest = list(words)
@@ -252,7 +252,7 @@ def _read(search: Search, sources: Sequence[SourceLike], embedding: Mapping[str,
             search.add(done)
 
 
-def _medium(word: str, kind: str) -> Media:
+def _media_of(word: str, kind: str) -> Media:
     [source] = sources_of([word], any_key=True)
     if isinstance(source, Manifest):
         raise InputError(f"--{kind} {word}: expected one {kind} file, not a list.")

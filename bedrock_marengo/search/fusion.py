@@ -235,7 +235,7 @@ def describe_query(query: Query | str) -> str:
         )
     media = [query.image, query.audio, query.video]
     media += query.images.values() if isinstance(query.images, Mapping) else query.images or []
-    parts = [query.text, *(Media.of(medium).name for medium in media if medium is not None)]
+    parts = [query.text, *(Media.of(file).name for file in media if file is not None)]
     return " + ".join(part for part in parts if part)
 
 

@@ -122,7 +122,7 @@ class TestParts:
         assert parts[0] == "[1] match.mp4, 00:00 to 00:02\nsaid: He shoots"
         assert self.numbers(parts) == [25, 125]
 
-    def test_frames_lie_evenly(self, client, match):
+    def test_frames_are_evenly_spaced(self, client, match):
         parts = moment_parts(client, [found(match, 2.0, 4.0)], frames_per_moment=4)
         assert self.numbers(parts) == [56, 68, 81, 93]
 
@@ -139,7 +139,7 @@ class TestParts:
         texts = [part for part in moment_parts(client, moments, max_chars=600, max_frames=1) if isinstance(part, str)]
         assert "\n".join(texts) == moment_text(moments, max_chars=600)
 
-    def test_each_medium_is_opened_once(self, client, local, match):
+    def test_each_file_is_opened_once(self, client, local, match):
         moments = [found(match, start, start + 0.5) for start in (6.0, 0.0, 3.0)] * 2
         local.calls.reset()
         assert self.numbers(moment_parts(client, moments)) == [156, 6, 81, 156, 6, 81]
@@ -157,7 +157,7 @@ class TestParts:
         assert [type(part) for part in parts] == [str, bytes, str]
         assert abs(pixels_in(parts[1]).mean() - 77) < 3
 
-    def test_a_medium_that_cant_be_read_is_warned_of(self, client, local, match):
+    def test_a_file_that_cant_be_read_is_warned_of(self, client, local, match):
         broken, gone = local.put(b"no film", "broken.mp4"), f"s3://{local.bucket}/gone.mp4"
         moments = [found(broken), found(gone), found(match, 0.0, 2.0)]
         with pytest.warns(MarengoWarning) as warned:
@@ -195,7 +195,7 @@ class TestParts:
             ({"allowed_prefixes": "s3://bucket/"}, "takes many S3 prefixes"),
         ],
     )
-    def test_settings_that_make_no_sense(self, client, local, settings, said):
+    def test_wrong_settings_are_refused(self, client, local, settings, said):
         with pytest.raises(InputError, match=said):
             moment_parts(client, [found()], **settings)
         assert local.calls["s3:GetObject"] == 0

@@ -76,7 +76,7 @@ class TestRankFusion:
         sources = [moment.source for moment in find_moments([*clips, photograph], SearchSettings(weights=weights, k=3))]
         assert sources.index("s3://b/z.mp4") <= 1
 
-    def test_a_track_that_tells_clips_not_apart_reorders_nothing(self):
+    def test_a_track_that_cant_distinguish_clips_reorders_nothing(self):
         seen = [hit(0.9 - start / 100, start=start) for start in (24, 6, 18, 0, 12)]
         silent = [hit(0.2, "audio", start=start) for start in (0, 6, 12, 18, 24)]
         settings = SearchSettings(weights=EVEN)
@@ -88,7 +88,7 @@ class TestRankFusion:
         large = find_moments([Hit(h.segment, h.score * 50) for h in hits], SearchSettings(weights=EVEN))
         assert spans(small) == spans(large)
 
-    def test_each_tracks_rank_and_score_are_told(self):
+    def test_each_tracks_rank_and_score_are_returned(self):
         hits = [hit(0.9), hit(0.2, "audio"), hit(0.3, "audio", start=6)]
         first = find_moments(hits, SearchSettings(weights=EVEN))[0]
         assert {track: (h.rank, h.score) for track, h in first.tracks.items()} == {
@@ -123,7 +123,7 @@ class TestScoreFusion:
         b, a = find_moments(hits, settings)
         assert (b.start_sec, b.score, a.score) == (6.0, pytest.approx(0.06), pytest.approx(0.05))
 
-    def test_images_and_fused_vectors_stand_alone(self):
+    def test_images_and_fused_vectors_count_alone(self):
         hits = [hit(0.1, "image", end=0.0, source="i"), hit(0.09), hit(0.09, "audio"), hit(0.2, "fused", source="f")]
         weights = {"visual": 0.8, "audio": 0.1, "image": 0.8, "fused": 0.95}
         f, i, a = find_moments(hits, SearchSettings(weights=weights, fusion="scores"))
@@ -170,7 +170,7 @@ class TestMoments:
         )
         assert len(moments) == 2
 
-    def test_at_most_so_many_of_a_source(self):
+    def test_at_most_this_many_of_a_source(self):
         hits = [hit(0.9), hit(0.8, start=6), hit(0.7, start=12), hit(0.1, source="b")]
         moments = find_moments(hits, SearchSettings(weights=EVEN, k=3, max_per_source=2))
         assert spans(moments) == [("a", 0.0, 6.0), ("a", 6.0, 12.0), ("b", 0.0, 6.0)]
@@ -269,7 +269,7 @@ class TestWeights:
             {"sources": "s3://b/a.mp4"},
         ],
     )
-    def test_settings_that_make_no_sense(self, settings):
+    def test_wrong_settings_are_refused(self, settings):
         with pytest.raises(InputError):
             SearchSettings(weights=EVEN, **settings)
 

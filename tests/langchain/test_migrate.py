@@ -1,4 +1,4 @@
-"""From 2.7 to 3.0: planned, embedded anew, counted, switched; nothing is asked of 2.7."""
+"""From 2.7 to 3.0: planned, embedded again, counted, switched; 2.7 is never called."""
 
 import uuid
 
@@ -23,7 +23,7 @@ def uris(local):
 
 @pytest.fixture
 def old(local, uris):
-    """A store of 2.7, as it was left: three media of two tenants, and a row that is no segment."""
+    """A store of 2.7, as it was left: three files of two tenants, and a row that is not a segment."""
     embeddings = MarengoEmbeddings(**local.client_options | {"model_id": "2.7"})
     store = InMemoryVectorStore(embeddings)
     loader = MarengoLoader(
@@ -72,7 +72,7 @@ def test_what_a_store_holds_by_model(old):
     assert f"{OLD}: {len(old.store) - 1} segments of 3 sources" in str(held)
 
 
-def test_all_sources_are_embedded_anew_counted_and_switched(local, old, new, embeddings, uris):
+def test_all_sources_are_embedded_again_counted_and_switched(local, old, new, embeddings, uris):
     served = [old]
 
     def switch(store):
