@@ -124,7 +124,7 @@ def overhead(k):
         fused = MarengoRetriever(vectorstore=store, embeddings=embeddings, weights=dict(settings.weights), k=k)
 
         def raw():
-            return [search(store, vector, settings.depth, place, None) for place in settings.places]
+            return [search(store, vector, settings.depth, target, None) for target in settings.targets]
 
         assert all(Segment.find(hit.page_content) for hit in fused.invoke(handle))
         pairs = [(timed(raw), timed(lambda: fused.invoke(handle))) for _ in range(RUNS + 5)][5:]

@@ -20,14 +20,14 @@ __all__ = ["amoment_content", "format_moments", "moment_content"]
 def format_moments(documents: Iterable[Document], *, max_chars: int = MAX_CHARS) -> str:
     """Retrieved segments or moments as a block of a prompt, numbered so that an answer can cite them.
 
-    Each has its file, its time code and, from its captions, what is said. Other documents are passed over.
+    Each has its file, its time code and, from its captions, its words. Other documents are skipped.
 
     Args:
-        documents: as a store or a retriever gave them, best first.
-        max_chars: characters at most. What is said is cut first; then the last moments are left out.
+        documents: as a store or a retriever returned them, best first.
+        max_chars: the most characters. Words are cut first; then the last moments are left out.
 
     Raises:
-        bedrock_marengo.InputError: ``max_chars`` has no room for one moment.
+        bedrock_marengo.InputError: ``max_chars`` is too small for one moment.
 
     Examples:
         ```python
@@ -47,23 +47,23 @@ def moment_content(
     width: int = 512,
     allowed_prefixes: Sequence[str] | None = None,
 ) -> list[TextContentBlock | ImageContentBlock]:
-    """The same with key frames: a message's content for a chat model that sees, each text followed by its frames.
+    """The same with key frames: a message's content for a vision model, each text followed by its frames.
 
-    With the extra ``media``. Frames are JPEGs inside the content, sampled evenly in each moment; of media on S3 only
-    what is needed is read. A medium that can't be read has no frame, with a warning.
+    Needs the extra ``media``. Frames are JPEGs inside the content, evenly spaced in each moment; of files on S3 only
+    the required parts are read. A file that can't be read has no frames, with a warning.
 
     Args:
-        documents: as a store or a retriever gave them, best first.
-        embeddings: whose credentials read the media.
-        max_chars: characters of text at most.
-        max_frames: frames at most, in all.
-        frames_per_moment: frames at most of one moment.
-        width: pixels of a frame at most.
-        allowed_prefixes: S3 prefixes and objects; only these are read. Set it if others can write to your store.
+        documents: as a store or a retriever returned them, best first.
+        embeddings: reads the files, with its credentials.
+        max_chars: the most characters of text.
+        max_frames: the most frames, in total.
+        frames_per_moment: the most frames of one moment.
+        width: the largest width of a frame, in pixels.
+        allowed_prefixes: the only S3 prefixes and objects to read. Set it if others can write to your store.
 
     Raises:
         bedrock_marengo.ConfigurationError: PyAV is not installed.
-        bedrock_marengo.InputError: A budget, a width or a prefix that makes no sense.
+        bedrock_marengo.InputError: A budget, the width or a prefix has a wrong value.
 
     Examples:
         ```python
@@ -92,7 +92,7 @@ async def amoment_content(
 
 
 def _block(part: str | bytes) -> TextContentBlock | ImageContentBlock:
-    # Without the random ids that create_text_block and create_image_block add, which caches of answers would miss by.
+    # Without the random IDs of create_text_block and create_image_block, which would defeat caches of answers.
     if isinstance(part, str):
         return TextContentBlock(type="text", text=part)
     return ImageContentBlock(type="image", base64=base64.b64encode(part).decode(), mime_type="image/jpeg")

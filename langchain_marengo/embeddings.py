@@ -81,57 +81,57 @@ class MarengoEmbeddings(BaseModel, Embeddings):
     )
 
     client: Any = Field(default=None, exclude=True, repr=False)
-    """A bedrock-runtime client of your own. It can't leave the process."""
+    """A bedrock-runtime client of your own. It can't be pickled."""
     model_id: str = "3.0"
     """"3.0", "2.7", a model ID, an inference profile's ID, or an ARN of these."""
     region_name: str | None = None
-    """us-east-1, eu-west-1 or ap-northeast-2; left out, boto3's own settings."""
+    """us-east-1, eu-west-1 or ap-northeast-2. Default: boto3's configuration."""
     credentials_profile_name: str | None = None
-    """A profile of ~/.aws."""
-    # Not read from the environment here: boto3 does, and can renew them.
+    """A profile in ~/.aws."""
+    # Not read from the environment here: boto3 does that, and can refresh them.
     aws_access_key_id: SecretStr | None = None
     aws_secret_access_key: SecretStr | None = None
     aws_session_token: SecretStr | None = None
     endpoint_url: str | None = None
-    """Bedrock's endpoint, such as a local stand-in's."""
+    """Bedrock's endpoint, such as that of a local stand-in."""
     s3_endpoint_url: str | None = None
     """S3's endpoint."""
     config: Any = Field(default=None, exclude=True, repr=False)
     """A ``botocore.config.Config``."""
     output_s3_uri: str | None = None
-    """An S3 prefix that this package may write to. Needed for segments."""
+    """An S3 prefix that this package may write to. Required for segments."""
     invoke_model_id: str | None = None
-    """What InvokeModel gets in place of the region's ID, such as an application inference profile's ARN."""
+    """The model ID for InvokeModel instead of the region's, such as an application inference profile's ARN."""
     bucket_owner: str | dict[str, str] | None = None
-    """The account that owns the buckets, or bucket -> account. Left out, STS tells one's own."""
+    """The account that owns the buckets, or bucket -> account. Default: the caller's account, from STS."""
     max_concurrency: int = 16
     """Calls in flight at once."""
     truncate: Literal["end", "error"] = "end"
-    """What becomes of a text that is too long: cut by the service, or refused."""
+    """What happens to a text that is too long: the service cuts it, or it is refused."""
     token_counter: Callable[[str], int] | None = Field(default=None, exclude=True, repr=False)
-    """Text -> tokens, in place of our estimate."""
+    """Text -> number of tokens, instead of our estimate."""
     tags: dict[str, str] | None = None
-    """Tags of the jobs."""
+    """Tags for the jobs, on the AWS bill."""
     output_kms_key_id: str | None = None
     """The key that Bedrock encrypts outputs with."""
     role_arn: str | None = None
-    """A role to work in, whose credentials are fetched anew before they run out."""
+    """A role to assume; its credentials are refreshed before they expire."""
     staging_s3_uri: str | None = None
-    """An S3 prefix in the model's region that media of other regions are copied to while their jobs run."""
+    """An S3 prefix in the model's region that files of other regions are copied to while their jobs run."""
     identity: Literal["etag", "checksum"] | Callable[..., str] = Field(default="etag", repr=False)
-    """What tells one version of an object from another: see ``MarengoClient``."""
+    """How to distinguish versions of an object: see ``MarengoClient``."""
     normalize: bool = False
-    """Scale vectors to length 1: Marengo's are off by up to 0.4%, which matters for dot product and L2."""
+    """Scale vectors to length 1: Marengo's differ by up to 0.4%, which matters for dot product and L2."""
     local_files: bool = False
-    """Whether a path as a string, where an image is taken, opens that file. ``pathlib.Path`` always does."""
+    """Whether a string that is a path opens that file as an image. ``pathlib.Path`` always does."""
     local_root: Path | None = None
-    """A folder whose files a path as a string may open."""
+    """A folder whose files a string that is a path may open."""
     provider: Literal["twelvelabs"] | None = None
     """For code written for BedrockEmbeddings."""
     dimensions: int | None = None
-    """For code written for BedrockEmbeddings: Marengo's dimension is fixed; another is refused."""
+    """For code written for BedrockEmbeddings: Marengo's dimension is fixed, and any other is refused."""
     model_kwargs: dict[str, Any] | None = None
-    """For code written for BedrockEmbeddings: Marengo's requests have no free parameters; any is refused."""
+    """For code written for BedrockEmbeddings: Marengo has no further parameters, and any is refused."""
 
     _lock: ForkSafeLock = PrivateAttr(default_factory=ForkSafeLock)
     _built: tuple[dict[str, Any], MarengoClient] | None = PrivateAttr(default=None)
@@ -142,42 +142,44 @@ class MarengoEmbeddings(BaseModel, Embeddings):
     def _no_free_parameters(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
         if value:
             raise ValueError(
-                f"model_kwargs={sorted(value)}: Marengo's requests have none; see truncate= and the loader's options."
+                f"model_kwargs={sorted(value)}: Marengo has no other parameters. Use truncate= or the loader's options."
             )
         return value
 
     @model_validator(mode="after")
     def _settings_fit(self) -> MarengoEmbeddings:
-        # Makes no client and no call: finds a wrong model, owner or prefix when it is typed.
+        # Makes no call: a wrong model, owner or prefix is refused here.
         dimension = self.core.dimension
         if self.dimensions not in (None, dimension):
-            raise ValueError(f"dimensions={self.dimensions}: {self.core.model_id} has {dimension}, always.")
+            raise ValueError(
+                f"dimensions={self.dimensions}: {self.core.model_id} always has {dimension}. Leave the setting out."
+            )
         return self
 
     @model_validator(mode="wrap")
     @classmethod
-    def _told(cls, values: Any, handler: ModelWrapValidatorHandler[MarengoEmbeddings]) -> MarengoEmbeddings:
+    def _validate(cls, values: Any, handler: ModelWrapValidatorHandler[MarengoEmbeddings]) -> MarengoEmbeddings:
         return validate_without_secrets(cls, values, handler)
 
-    # LangChain's Embeddings.
+    # The methods of LangChain's Embeddings.
 
     def embed_documents(self, texts: list[str]) -> list[Vector]:
-        """One vector for each text, in order; a segment's text gets the segment's own vector, without a call.
+        """One vector for each text, in order. A segment's text gets the segment's own vector, without a billed call.
 
         Raises:
-            bedrock_marengo.SegmentNotFoundError: A segment whose job isn't under ``output_s3_uri``.
+            bedrock_marengo.SegmentNotFoundError: The job of a segment isn't under ``output_s3_uri``.
             bedrock_marengo.InputError: An empty text.
             bedrock_marengo.ServiceError: AWS refused.
         """
         texts = list(require_many(texts, "embed_documents", "texts"))
         if texts == ["dummy_text"]:
-            # Qdrant's constructor asks for this to learn the dimension: not worth a billed call.
+            # Qdrant's constructor embeds this to find the dimension, which isn't worth a billed call.
             return [[self.core.dimension**-0.5] * self.core.dimension]
         vectors = self.core.vectors_of([Segment.find(text) or text for text in texts])
-        return [self._floats(vector) for vector in vectors]
+        return [self.floats(vector) for vector in vectors]
 
     def embed_query(self, text: str) -> Vector:
-        """The vector of a query. Any string is text, a segment's URI too; only a ``query_handle`` is more.
+        """The vector of a query. Any string is text, even a segment's URI, except a ``query_handle``.
 
         Raises:
             bedrock_marengo.InputError: An empty text, or one that is too long with ``truncate="error"``.
@@ -188,14 +190,16 @@ class MarengoEmbeddings(BaseModel, Embeddings):
         if isinstance(query, list):
             return query
         if query is not None:
-            vector = self._floats(self.core.embed_query(query))
+            vector = self.floats(self.core.embed_query(query))
             self._keep(text, vector)
             return vector
         if is_handle:
             warnings.warn(
-                "A query handle of another process or long ago: embedded as text.", MarengoWarning, stacklevel=2
+                "This query handle is unknown: it is from another process, or too old. It is embedded as text.",
+                MarengoWarning,
+                stacklevel=2,
             )
-        return self._floats(self.core.embed_text(text))
+        return self.floats(self.core.embed_text(text))
 
     async def aembed_documents(self, texts: list[str]) -> list[Vector]:
         """``embed_documents`` for asyncio."""
@@ -205,17 +209,17 @@ class MarengoEmbeddings(BaseModel, Embeddings):
         """``embed_query`` for asyncio."""
         return await self.core.run_async(self.embed_query, text)
 
-    # What Marengo has beyond text.
+    # Further inputs of Marengo.
 
     def query_handle(self, query: Query | Vector) -> str:
-        """A string that stands for a query of any kind, or for a query's vector, wherever LangChain wants a string.
+        """A string that stands for any query, or for a query's vector, wherever LangChain expects a string.
 
         ``store.as_retriever().invoke(embeddings.query_handle(Query(image=Path("goal.jpg"))))`` searches by image in any
-        store. It is good in this process, with these embeddings; it opens nothing but what ``query`` holds.
+        store. It works in this process and with these embeddings only, and opens only the files of ``query``.
         """
         if not isinstance(query, Query) and not self._is_vector(query):
             raise InputError(
-                f"{short_repr(query)} is not a query: pass Query(...) or a list of {self.core.dimension} numbers."
+                f"{short_repr(query)} is not a query: expected Query(...) or a list of {self.core.dimension} numbers."
             )
         handle = f"{_HANDLE}{uuid.uuid4()}"
         self._keep(handle, query)
@@ -228,51 +232,51 @@ class MarengoEmbeddings(BaseModel, Embeddings):
     def embed_image(
         self, image: ImageLike | None = None, *, uris: Sequence[ImageLike] | None = None
     ) -> Vector | list[Vector]:
-        """One image's vector (langchain-aws's way), or with ``uris=`` a list of them (Chroma's and LanceDB's).
+        """One image's vector, as in langchain-aws; or with ``uris=`` a list of vectors, as in Chroma and LanceDB.
 
         Args:
-            image: bytes, ``Media``, ``pathlib.Path``, "s3://...", base64, a data URI; a path as a string only with
-                ``local_files=True`` or below ``local_root``.
+            image: bytes, ``Media``, ``pathlib.Path``, "s3://...", base64, a data URI; a string that is a path only with
+                ``local_files=True`` or in ``local_root``.
             uris: several of these.
 
         Raises:
-            bedrock_marengo.InputError: Not one of the two, no image, or a path that may not be opened.
+            bedrock_marengo.InputError: Neither or both arguments, not an image, or a path that may not be opened.
             bedrock_marengo.ServiceError: AWS refused.
         """
         if (image is None) == (uris is None):
-            raise InputError("embed_image takes one image, or uris=[...].")
+            raise InputError("embed_image takes either one image or uris=[...]: give one of the two.")
         if uris is not None:
             return self.embed_images(uris)
         assert image is not None  # noqa: S101
-        return self._floats(self.core.embed_image(self._image(image)))
+        return self.floats(self.core.embed_image(self._image(image)))
 
     def embed_images(self, images: Iterable[ImageLike]) -> list[Vector]:
-        """One vector for each image, in order, many calls at once. Raises as ``embed_image``."""
+        """One vector for each image, in order, with concurrent calls. Raises the same errors as ``embed_image``."""
         images = require_many(images, "embed_images", "images")
-        return [self._floats(vector) for vector in self.core.embed_images(map(self._image, images))]
+        return [self.floats(vector) for vector in self.core.embed_images(map(self._image, images))]
 
     def embed_text_image(self, text: str, image: ImageLike) -> Vector:
         """A text and an image as one vector. Marengo 3.0.
 
         Raises:
-            bedrock_marengo.InputError: The model has no such input, or one of the two can't be used.
+            bedrock_marengo.InputError: The model doesn't support this input, or the text or the image can't be used.
             bedrock_marengo.ServiceError: AWS refused.
         """
-        return self._floats(self.core.embed_text_image(text, self._image(image)))
+        return self.floats(self.core.embed_text_image(text, self._image(image)))
 
     def embed_multi_input(self, text: str | None, images: Mapping[str, ImageLike] | Sequence[ImageLike]) -> Vector:
         """Up to 10 images as one vector, placed in the text by ``<@name>``. Marengo 3.0.
 
         Raises:
-            bedrock_marengo.InputError: The model has no such input, or a name in the text has no image.
+            bedrock_marengo.InputError: The model doesn't support this input, or a name in the text has no image.
             bedrock_marengo.ServiceError: AWS refused.
         """
         check_images(images)
         if isinstance(images, Mapping):
-            found: Any = {name: self._image(image) for name, image in images.items()}
+            opened: Any = {name: self._image(image) for name, image in images.items()}
         else:
-            found = [self._image(image) for image in images]
-        return self._floats(self.core.embed_multi_input(text, found))
+            opened = [self._image(image) for image in images]
+        return self.floats(self.core.embed_multi_input(text, opened))
 
     async def aembed_image(self, image: ImageLike | None = None, *, uris: Sequence[ImageLike] | None = None) -> Any:
         """``embed_image`` for asyncio."""
@@ -296,10 +300,10 @@ class MarengoEmbeddings(BaseModel, Embeddings):
 
     @property
     def core(self) -> MarengoClient:
-        """The core's client behind these embeddings, made at first use."""
+        """The core's client behind these embeddings, created at the first use."""
         settings = {name: _open(getattr(self, field)) for field, name in _CLIENT.items()}
         with self._lock:
-            # model_copy(update=...) and assignments change settings under a client that was built before.
+            # model_copy(update=...) and assignments can change settings after a client was made.
             if self._built is None or self._built[0] != settings:
                 self._built = (settings, MarengoClient(**settings))
             return self._built[1]
@@ -307,10 +311,11 @@ class MarengoEmbeddings(BaseModel, Embeddings):
     def _image(self, image: ImageLike) -> Media:
         return open_image(image, local_files=self.local_files, local_root=self.local_root)
 
-    def _is_vector(self, given: Any) -> bool:
-        return isinstance(given, list) and len(given) == self.core.dimension and all(map(is_number, given))
+    def _is_vector(self, value: Any) -> bool:
+        return isinstance(value, list) and len(value) == self.core.dimension and all(map(is_number, value))
 
-    def _floats(self, vector: Any) -> Vector:
+    def floats(self, vector: Any) -> Vector:
+        """A vector of the core as LangChain wants it: a list of Python floats, of length 1 with ``normalize=True``."""
         if self.normalize:
             vector = vector / np.linalg.norm(vector)
         floats: Vector = vector.tolist()
@@ -325,10 +330,10 @@ class MarengoEmbeddings(BaseModel, Embeddings):
     def __getstate__(self) -> dict[Any, Any]:
         if self.client is not None:
             raise ConfigurationError(
-                "A client that you handed in can't be pickled: give region_name or a profile instead."
+                "A client of your own (client=) can't be pickled: give region_name or a profile instead."
             )
         state = dict(super().__getstate__())
-        # The copy uses the default credential chain; handles and clients are this process's.
+        # The copy uses the default credential chain; handles and clients belong to this process.
         state["__dict__"] = {**state["__dict__"], **dict.fromkeys(_SECRETS)}
         state["__pydantic_private__"] = None
         return state
@@ -339,26 +344,26 @@ class MarengoEmbeddings(BaseModel, Embeddings):
         object.__setattr__(self, "__pydantic_private__", fresh)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> MarengoEmbeddings:
-        # Within a process a copy keeps its credentials, and shares the client.
+        # Within a process a copy keeps its credentials and shares the client.
         return self.__copy__()
 
 
 def validate_without_secrets(cls: type[Model], values: Any, handler: ModelWrapValidatorHandler[Model]) -> Model:
-    """Make a component of its settings, with errors that name them and never hold what was handed in: it may be secret.
+    """Make a component from its settings. Errors name the settings and contain no values, which may be secret.
 
     Raises:
-        ValidationError: A setting does not fit, or none is called so.
+        ValidationError: A setting has a wrong value or an unknown name.
     """
-    said: list[tuple[str, str, tuple[int | str, ...]]]
+    found: list[tuple[str, str, tuple[int | str, ...]]]
     try:
         if isinstance(values, dict):
             reject_unknown(values, cls.model_fields, cls.__name__)
         return handler(values)
     except InputError as error:
-        said = [("value_error", f"Value error, {error}", ())]
+        found = [("value_error", f"Value error, {error}", ())]
     except ValidationError as error:
-        said = [(line["type"], line["msg"], line["loc"]) for line in error.errors(include_url=False)]
-    lines = [InitErrorDetails(type=PydanticCustomError(kind, words), loc=loc, input=None) for kind, words, loc in said]
+        found = [(line["type"], line["msg"], line["loc"]) for line in error.errors(include_url=False)]
+    lines = [InitErrorDetails(type=PydanticCustomError(kind, words), loc=loc, input=None) for kind, words, loc in found]
     raise ValidationError.from_exception_data(cls.__name__, lines, hide_input=True)
 
 

@@ -1,11 +1,11 @@
-"""How each known store searches one track by vector, filters, and lists what it holds. A new store is a new row."""
+"""How each known store searches one track, filters, and lists what it holds. A new store is a new row of the table."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
@@ -13,14 +13,27 @@ from langchain_core.vectorstores import VectorStore
 from bedrock_marengo import ConfigurationError
 from bedrock_marengo.search.fusion import SearchTarget
 from bedrock_marengo.validation import short_repr
+from langchain_marengo.store_filters import (
+    dict_filter,
+    exact_sources,
+    metadata_filter,
+    milvus_text,
+    sql_filter,
+    sql_text,
+)
 
-__all__ = ["KNOWN_STORES", "Found", "KnownStore", "Row", "find_known_store"]
+__all__ = ["KNOWN_STORES", "KnownStore", "ScoredDocument", "StoredRow", "find_known_store"]
 
-Found = tuple[Document, float | None]
-"""A Document and its cosine similarity; None where the store tells something else."""
+ScoredDocument = tuple[Document, float | None]
+"""A Document and its cosine similarity to the query; None if the store returns something else."""
 
-Row = tuple[str, Mapping[str, Any]]
-"""The id and the metadata of one stored segment."""
+
+class StoredRow(NamedTuple):
+    """One row that a store holds."""
+
+    id: str
+    text: str
+    metadata: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,21 +41,21 @@ class KnownStore:
     """What differs between stores.
 
     Attributes:
-        search: (store, vector, k, place, the user's own filter) -> hits of that place, best first. The own filter is
-            what the store itself takes, and is joined with ours.
-        rows: (store, source or None for all) -> what it holds.
-        make_room: (store, ids) -> None, before these ids are added: for stores that don't replace by id.
-        max_k: most hits a search may ask for.
+        search: (store, vector, k, target, user's filter) -> hits of that target, best first. The user's filter is in
+            the store's own language, and is joined with the target's.
+        rows: (store, source or None for all) -> the rows that it holds.
+        make_room: (store, ids) -> None, called before these ids are added: for stores that don't replace by id.
+        max_k: the most hits that the store allows a search to ask for.
     """
 
-    search: Callable[[Any, list[float], int, SearchTarget, Any], list[Found]]
-    rows: Callable[[Any, str | None], Iterable[Row]]
+    search: Callable[[Any, list[float], int, SearchTarget, Any], list[ScoredDocument]]
+    rows: Callable[[Any, str | None], Iterable[StoredRow]]
     make_room: Callable[[Any, Sequence[str]], None] | None = None
     max_k: int | None = None
 
 
 def find_known_store(store: VectorStore) -> KnownStore | None:
-    """The row of a store's class or of one it derives from, by name, so that no store's package is imported."""
+    """The entry for a store's class or one of its base classes, by name, so that no store's package is imported."""
     for cls in type(store).__mro__:
         for name in (f"{cls.__module__.partition('.')[0]}.{cls.__name__}", cls.__name__):
             if name in KNOWN_STORES:
@@ -53,38 +66,42 @@ def find_known_store(store: VectorStore) -> KnownStore | None:
 # InMemoryVectorStore
 
 
-def _in_memory_search(store: Any, vector: list[float], k: int, place: SearchTarget, own: Any) -> list[Found]:
-    holds = _holds(place)
-    if own is not None and not callable(own):
+def _in_memory_search(
+    store: Any, vector: list[float], k: int, target: SearchTarget, user_filter: Any
+) -> list[ScoredDocument]:
+    holds = metadata_filter(target)
+    if user_filter is not None and not callable(user_filter):
         raise ConfigurationError(
-            f"filter={short_repr(own)}: InMemoryVectorStore takes a callable from a Document to bool."
+            f"filter={short_repr(user_filter)}: for InMemoryVectorStore, expected a callable from a Document to bool."
         )
-    found: list[Found] = store.similarity_search_with_score_by_vector(
-        vector, k, filter=lambda document: holds(document.metadata) and (own is None or own(document))
+    found: list[ScoredDocument] = store.similarity_search_with_score_by_vector(
+        vector, k, filter=lambda document: holds(document.metadata) and (user_filter is None or user_filter(document))
     )
     return found
 
 
-def _in_memory_rows(store: Any, source: str | None) -> Iterator[Row]:
-    return _only(((key, row["metadata"]) for key, row in store.store.items()), source)
+def _in_memory_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
+    return _of_source((StoredRow(key, row["text"], row["metadata"]) for key, row in store.store.items()), source)
 
 
 # Chroma
 
 
-def _chroma_search(store: Any, vector: list[float], k: int, place: SearchTarget, own: Any) -> list[Found]:
-    found = store.similarity_search_by_vector_with_relevance_scores(vector, k, filter=_dict_filter(place, own))
+def _chroma_search(
+    store: Any, vector: list[float], k: int, target: SearchTarget, user_filter: Any
+) -> list[ScoredDocument]:
+    found = store.similarity_search_by_vector_with_relevance_scores(vector, k, filter=dict_filter(target, user_filter))
     settings = store._collection.configuration_json or {}
     space = next((settings[name]["space"] for name in ("hnsw", "spann") if settings.get(name)), None)
     return _similar(found, space == "cosine")
 
 
-def _chroma_rows(store: Any, source: str | None) -> Iterator[Row]:
+def _chroma_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
     offset = 0
     while True:
         where = {"source": source} if source is not None else None
-        page = store.get(where=where, include=["metadatas"], limit=1000, offset=offset)
-        yield from zip(page["ids"], page["metadatas"], strict=True)
+        page = store.get(where=where, include=["documents", "metadatas"], limit=1000, offset=offset)
+        yield from map(StoredRow, page["ids"], page["documents"], page["metadatas"])
         offset += len(page["ids"])
         if len(page["ids"]) < 1000:
             return
@@ -93,29 +110,31 @@ def _chroma_rows(store: Any, source: str | None) -> Iterator[Row]:
 # Qdrant
 
 
-def _qdrant_search(store: Any, vector: list[float], k: int, place: SearchTarget, own: Any) -> list[Found]:
+def _qdrant_search(
+    store: Any, vector: list[float], k: int, target: SearchTarget, user_filter: Any
+) -> list[ScoredDocument]:
     from qdrant_client import models
 
     def field(name: str, **how: Any) -> Any:
         return models.FieldCondition(key=f"{store.metadata_payload_key}.{name}", **how)
 
     must = [
-        field("embedding_option", match=models.MatchValue(value=place.track)),
-        field("embedding_scope", match=models.MatchValue(value=place.scope)),
+        field("embedding_option", match=models.MatchValue(value=target.track)),
+        field("embedding_scope", match=models.MatchValue(value=target.scope)),
     ]
-    if sources := _exact_sources(place):
+    if sources := exact_sources(target):
         must.append(field("source", match=models.MatchAny(any=sources)))
-    if place.start_sec is not None:
-        must.append(field("end_sec", range=models.Range(gt=place.start_sec)))
-    if place.end_sec is not None:
-        must.append(field("start_sec", range=models.Range(lt=place.end_sec)))
-    if own is not None:
-        must.append(own)
+    if target.start_sec is not None:
+        must.append(field("end_sec", range=models.Range(gt=target.start_sec)))
+    if target.end_sec is not None:
+        must.append(field("start_sec", range=models.Range(lt=target.end_sec)))
+    if user_filter is not None:
+        must.append(user_filter)
     found = store.similarity_search_with_score_by_vector(vector, k, filter=models.Filter(must=must))
     return [(document, score if store.distance == models.Distance.COSINE else None) for document, score in found]
 
 
-def _qdrant_rows(store: Any, source: str | None) -> Iterator[Row]:
+def _qdrant_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
     from qdrant_client import models
 
     key = f"{store.metadata_payload_key}.source"
@@ -129,9 +148,10 @@ def _qdrant_rows(store: Any, source: str | None) -> Iterator[Row]:
             scroll_filter=models.Filter(must=must),
             limit=1000,
             offset=offset,
-            with_payload=[store.metadata_payload_key],
+            with_payload=[store.content_payload_key, store.metadata_payload_key],
         )
-        yield from ((str(row.id), row.payload[store.metadata_payload_key]) for row in rows)
+        text, metadata = store.content_payload_key, store.metadata_payload_key
+        yield from (StoredRow(str(row.id), row.payload.get(text, ""), row.payload.get(metadata) or {}) for row in rows)
         if offset is None:
             return
 
@@ -139,27 +159,30 @@ def _qdrant_rows(store: Any, source: str | None) -> Iterator[Row]:
 # FAISS
 
 
-def _faiss_search(store: Any, vector: list[float], k: int, place: SearchTarget, own: Any) -> list[Found]:
-    holds = _holds(place)
-    if own is not None and not callable(own):
-        own = store._create_filter_func(own)
+def _faiss_search(
+    store: Any, vector: list[float], k: int, target: SearchTarget, user_filter: Any
+) -> list[ScoredDocument]:
+    holds = metadata_filter(target)
+    if user_filter is not None and not callable(user_filter):
+        user_filter = store._create_filter_func(user_filter)
     found = store.similarity_search_with_score_by_vector(
         vector,
         k,
-        filter=lambda metadata: holds(metadata) and (own is None or own(metadata)),
-        # It filters what it has found: all must be found.
+        filter=lambda metadata: holds(metadata) and (user_filter is None or user_filter(metadata)),
+        # It filters only what it has found, so it must find all rows.
         fetch_k=max(k, store.index.ntotal),
     )
     return _similar(found, False)
 
 
-def _faiss_rows(store: Any, source: str | None) -> Iterator[Row]:
+def _faiss_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
     found = ((key, store.docstore.search(key)) for key in list(store.index_to_docstore_id.values()))
-    return _only(((key, row.metadata) for key, row in found if isinstance(row, Document)), source)
+    rows = (StoredRow(key, row.page_content, row.metadata) for key, row in found if isinstance(row, Document))
+    return _of_source(rows, source)
 
 
 def _faiss_make_room(store: Any, ids: Sequence[str]) -> None:
-    # FAISS raises on an id that it has, with its index half changed.
+    # FAISS raises on an id that it already has, and leaves its index half changed.
     known = set(store.index_to_docstore_id.values())
     if again := [key for key in ids if key in known]:
         store.delete(again)
@@ -168,89 +191,101 @@ def _faiss_make_room(store: Any, ids: Sequence[str]) -> None:
 # PGVector and PGVectorStore (langchain-postgres)
 
 
-def _pgvector_search(store: Any, vector: list[float], k: int, place: SearchTarget, own: Any) -> list[Found]:
-    found = store.similarity_search_with_score_by_vector(vector, k, filter=_dict_filter(place, own))
+def _pgvector_search(
+    store: Any, vector: list[float], k: int, target: SearchTarget, user_filter: Any
+) -> list[ScoredDocument]:
+    found = store.similarity_search_with_score_by_vector(vector, k, filter=dict_filter(target, user_filter))
     return _similar(found, "cosine" in str(store._distance_strategy).lower())
 
 
-def _pgvector_rows(store: Any, source: str | None) -> Iterator[Row]:
+def _pgvector_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
     table = store.EmbeddingStore
     with store._make_sync_session() as session:
-        rows = session.query(table.id, table.cmetadata)
+        rows = session.query(table.id, table.document, table.cmetadata)
         rows = rows.filter(table.collection_id == store.get_collection(session).uuid)
         if source is not None:
             rows = rows.filter(table.cmetadata["source"].astext == source)
-        yield from ((str(key), metadata) for key, metadata in rows.all())
+        yield from (StoredRow(str(key), text or "", metadata or {}) for key, text, metadata in rows.all())
 
 
 def _pgvector_make_room(store: Any, ids: Sequence[str]) -> None:
-    # Its ids are unique over all collections of a database; a row that exists stays where it is, without a word.
+    # Its ids are unique across all collections of a database, and it silently keeps a row that exists.
     table = store.EmbeddingStore
     with store._make_sync_session() as session:
         others = session.query(table.id).filter(table.id.in_(ids))
         if other := others.filter(table.collection_id != store.get_collection(session).uuid).first():
             raise ConfigurationError(
-                f"Another collection of this database holds the segment {other[0]}, and PGVector keeps an id once for "
-                "all collections: use a database for each collection, or PGVectorStore, which has a table for each."
+                f"Another collection of this database holds the segment {other[0]}, and PGVector keeps each id "
+                "once for all collections. Use a database for each collection, or PGVectorStore with a table for each."
             )
 
 
-def _pgvectorstore_search(store: Any, vector: list[float], k: int, place: SearchTarget, own: Any) -> list[Found]:
-    found = store.similarity_search_with_score_by_vector(vector, k, filter=_dict_filter(place, own))
+def _pgvectorstore_search(
+    store: Any, vector: list[float], k: int, target: SearchTarget, user_filter: Any
+) -> list[ScoredDocument]:
+    found = store.similarity_search_with_score_by_vector(vector, k, filter=dict_filter(target, user_filter))
     strategy = store._PGVectorStore__vs.distance_strategy
     return _similar(found, "cosine" in str(strategy).lower())
 
 
-def _pgvectorstore_rows(store: Any, source: str | None) -> Iterator[Row]:
+def _pgvectorstore_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
     where = {"source": {"$eq": source}} if source is not None else None
-    # Without a limit it gives the number that its searches do.
-    found = store.get(where=where, include=["metadatas"], limit=2**31 - 1)
-    yield from zip(found["ids"], found["metadatas"], strict=True)
+    # Without a limit it returns as few as its searches do.
+    found = store.get(where=where, include=["documents", "metadatas"], limit=2**31 - 1)
+    yield from map(StoredRow, found["ids"], found["documents"], found["metadatas"])
 
 
 # LanceDB (langchain-community)
 
 
-def _lancedb_search(store: Any, vector: list[float], k: int, place: SearchTarget, own: Any) -> list[Found]:
+def _lancedb_search(
+    store: Any, vector: list[float], k: int, target: SearchTarget, user_filter: Any
+) -> list[ScoredDocument]:
     table = store.get_table()
     if table is None:
         return []
-    where = _sql_filter(place, own, "metadata.{}".format, _sql_text)
+    where = sql_filter(target, user_filter, "metadata.{}".format, sql_text)
     rows = table.search(vector, vector_column_name=store._vector_key).distance_type("cosine")
     found = store.results_to_docs(rows.where(where, prefilter=True).limit(k).to_arrow(), score=True)
     return _similar(found, True)
 
 
-def _lancedb_rows(store: Any, source: str | None) -> Iterator[Row]:
+def _lancedb_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
     table = store.get_table()
     if table is None:
         return
-    rows = table.search().select([store._id_key, "metadata"]).limit(table.count_rows())
+    rows = table.search().select([store._id_key, store._text_key, "metadata"]).limit(table.count_rows())
     if source is not None:
-        rows = rows.where(f"metadata.source = {_sql_text(source)}")
-    yield from ((row[store._id_key], row["metadata"]) for row in rows.to_list())
+        rows = rows.where(f"metadata.source = {sql_text(source)}")
+    yield from (StoredRow(row[store._id_key], row[store._text_key], row["metadata"]) for row in rows.to_list())
 
 
 def _lancedb_make_room(store: Any, ids: Sequence[str]) -> None:
     if store.mode != "append":
         raise ConfigurationError(
-            f"This LanceDB has mode={store.mode!r}, its default, which empties the table at each add: make it with "
-            "mode='append'."
+            f"This LanceDB has mode={store.mode!r}, its default, which empties the table each time rows are added. "
+            "Create it with mode='append'."
         )
     table = store.get_table()
     if table is not None:
-        table.delete(f"{store._id_key} IN ({', '.join(map(_sql_text, ids))})")
+        table.delete(f"{store._id_key} IN ({', '.join(map(sql_text, ids))})")
 
 
-# LanceDB (langchain-lancedb): metadata are one JSON text, so only the track can be asked for, by the URI.
+# LanceDB (langchain-lancedb): metadata is one JSON text, so that only the track can be filtered for, in the URI.
 
 
-def _partner_lancedb_search(store: Any, vector: list[float], k: int, place: SearchTarget, own: Any) -> list[Found]:
+def _partner_lancedb_search(
+    store: Any, vector: list[float], k: int, target: SearchTarget, user_filter: Any
+) -> list[ScoredDocument]:
     table, _ = store._get_or_create_table()
     if table is None:
         return []
-    where = f"text LIKE {_sql_text(f'%#t=%&track={place.track}&job=%')}"
-    rows = table.search(vector).distance_type("cosine").where(f"{where} AND ({own})" if own else where, prefilter=True)
+    where = f"text LIKE {sql_text(f'%#t=%&track={target.track}&job=%')}"
+    rows = (
+        table.search(vector)
+        .distance_type("cosine")
+        .where(f"{where} AND ({user_filter})" if user_filter else where, prefilter=True)
+    )
     found = (
         (Document(id=row["id"], page_content=row["text"], metadata=json.loads(row["metadata"])), row["_distance"])
         for row in rows.limit(k).to_list()
@@ -258,27 +293,29 @@ def _partner_lancedb_search(store: Any, vector: list[float], k: int, place: Sear
     return _similar(found, True)
 
 
-def _partner_lancedb_rows(store: Any, source: str | None) -> Iterator[Row]:
+def _partner_lancedb_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
     table, _ = store._get_or_create_table()
     if table is None:
         return
-    rows = table.search().select(["id", "metadata"]).limit(table.count_rows()).to_list()
-    yield from _only(((row["id"], json.loads(row["metadata"])) for row in rows), source)
+    rows = table.search().select(["id", "text", "metadata"]).limit(table.count_rows()).to_list()
+    yield from _of_source((StoredRow(row["id"], row["text"], json.loads(row["metadata"])) for row in rows), source)
 
 
 def _partner_lancedb_make_room(store: Any, ids: Sequence[str]) -> None:
     table, _ = store._get_or_create_table()
     if table is not None:
-        table.delete(f"id IN ({', '.join(map(_sql_text, ids))})")
+        table.delete(f"id IN ({', '.join(map(sql_text, ids))})")
 
 
 # Milvus
 
 
-def _milvus_search(store: Any, vector: list[float], k: int, place: SearchTarget, own: Any) -> list[Found]:
+def _milvus_search(
+    store: Any, vector: list[float], k: int, target: SearchTarget, user_filter: Any
+) -> list[ScoredDocument]:
     if not store.client.has_collection(store.collection_name):
         return []
-    where = _sql_filter(place, own, str, _milvus_text)
+    where = sql_filter(target, user_filter, str, milvus_text)
     found = store.similarity_search_with_score_by_vector(vector, k, expr=where)
     return [(document, score if _milvus_metric(store) == "COSINE" else None) for document, score in found]
 
@@ -290,15 +327,17 @@ def _milvus_metric(store: Any) -> str | None:
     return params.get("metric_type") if params else None
 
 
-def _milvus_rows(store: Any, source: str | None) -> Iterator[Row]:
+def _milvus_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
     if not store.client.has_collection(store.collection_name):
         return
     key = store._primary_field
-    where = f"source == {_milvus_text(source)}" if source is not None else f'{key} != ""'
+    where = f"source == {milvus_text(source)}" if source is not None else f'{key} != ""'
     pages = store.client.query_iterator(store.collection_name, 1000, filter=where, output_fields=["*"])
-    own = {key, store._text_field, store._vector_field}
+    text = store._text_field
+    others = {key, text, store._vector_field}
     while page := pages.next():
-        yield from ((str(row[key]), {name: row[name] for name in row.keys() - own}) for row in page)
+        for row in page:
+            yield StoredRow(str(row[key]), row[text], {name: row[name] for name in row.keys() - others})
     pages.close()
 
 
@@ -310,14 +349,16 @@ def _milvus_make_room(store: Any, ids: Sequence[str]) -> None:
 # Amazon S3 Vectors (langchain-aws)
 
 
-def _s3_vectors_search(store: Any, vector: list[float], k: int, place: SearchTarget, own: Any) -> list[Found]:
-    # Its own search by vector leaves the distance out.
+def _s3_vectors_search(
+    store: Any, vector: list[float], k: int, target: SearchTarget, user_filter: Any
+) -> list[ScoredDocument]:
+    # The wrapper's search by vector omits the distance.
     reply = store.client.query_vectors(
         vectorBucketName=store.vector_bucket_name,
         indexName=store.index_name,
         topK=k,
         queryVector={store.data_type: vector},
-        filter=_dict_filter(place, own),
+        filter=dict_filter(target, user_filter),
         returnMetadata=True,
         returnDistance=True,
     )
@@ -325,41 +366,45 @@ def _s3_vectors_search(store: Any, vector: list[float], k: int, place: SearchTar
     return _similar(found, store.distance_metric == "cosine")
 
 
-def _s3_vectors_rows(store: Any, source: str | None) -> Iterator[Row]:
+def _s3_vectors_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
     # ListVectors has no filter: the whole index is listed.
     pages = store.client.get_paginator("list_vectors").paginate(
         vectorBucketName=store.vector_bucket_name, indexName=store.index_name, returnMetadata=True
     )
-    return _only(((row["key"], row["metadata"]) for page in pages for row in page["vectors"]), source)
+    documents = (store._create_document(row) for page in pages for row in page["vectors"])
+    return _of_source((StoredRow(row.id, row.page_content, row.metadata) for row in documents), source)
 
 
 # OpenSearch
 
 
-def _opensearch_search(store: Any, vector: list[float], k: int, place: SearchTarget, own: Any) -> list[Found]:
+def _opensearch_search(
+    store: Any, vector: list[float], k: int, target: SearchTarget, user_filter: Any
+) -> list[ScoredDocument]:
     terms: list[Any] = [
-        {"term": {"metadata.embedding_option.keyword": place.track}},
-        {"term": {"metadata.embedding_scope.keyword": place.scope}},
+        {"term": {"metadata.embedding_option.keyword": target.track}},
+        {"term": {"metadata.embedding_scope.keyword": target.scope}},
     ]
-    if sources := _exact_sources(place):
+    if sources := exact_sources(target):
         terms.append({"terms": {"metadata.source.keyword": sources}})
-    if place.start_sec is not None:
-        terms.append({"range": {"metadata.end_sec": {"gt": place.start_sec}}})
-    if place.end_sec is not None:
-        terms.append({"range": {"metadata.start_sec": {"lt": place.end_sec}}})
-    if own is not None:
-        terms.append(own)
+    if target.start_sec is not None:
+        terms.append({"range": {"metadata.end_sec": {"gt": target.start_sec}}})
+    if target.end_sec is not None:
+        terms.append({"range": {"metadata.start_sec": {"lt": target.end_sec}}})
+    if user_filter is not None:
+        terms.append(user_filter)
     found = store.similarity_search_with_score_by_vector(vector, k, efficient_filter={"bool": {"filter": terms}})
-    # What its score means depends on the engine and the space.
+    # The meaning of its score depends on the engine and the space.
     return _similar(found, False)
 
 
-def _opensearch_rows(store: Any, source: str | None) -> Iterator[Row]:
+def _opensearch_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
     query = {"term": {"metadata.source.keyword": source}} if source is not None else {"match_all": {}}
-    body = {"query": query, "_source": ["metadata"], "size": 1000}
+    body = {"query": query, "_source": ["text", "metadata"], "size": 1000}
     page = store.client.search(index=store.index_name, body=body, params={"scroll": "5m"})
     while rows := page["hits"]["hits"]:
-        yield from ((row["_id"], row["_source"]["metadata"]) for row in rows)
+        for row in rows:
+            yield StoredRow(row["_id"], row["_source"].get("text", ""), row["_source"]["metadata"])
         page = store.client.scroll(body={"scroll_id": page["_scroll_id"], "scroll": "5m"})
 
 
@@ -378,74 +423,12 @@ KNOWN_STORES: Mapping[str, KnownStore] = {
     "AmazonS3Vectors": KnownStore(search=_s3_vectors_search, rows=_s3_vectors_rows, max_k=100),
     "OpenSearchVectorSearch": KnownStore(search=_opensearch_search, rows=_opensearch_rows, max_k=10_000),
 }
-"""Limits: S3 Vectors' pages say 100 a query, OpenSearch's 10,000, Milvus' 16,384."""
+"""``max_k`` is from each product's documentation: S3 Vectors 100 hits a query, OpenSearch 10,000, Milvus 16,384."""
 
 
-def _holds(place: SearchTarget) -> Callable[[Mapping[str, Any]], bool]:
-    """``Place.holds`` for metadata, for stores that filter by a function."""
-    sources = _exact_sources(place)
-
-    def holds(metadata: Mapping[str, Any]) -> bool:
-        return (
-            metadata.get("embedding_option") == place.track
-            and metadata.get("embedding_scope") == place.scope
-            and (not sources or metadata["source"] in sources)
-            and (place.start_sec is None or metadata["end_sec"] > place.start_sec)
-            and (place.end_sec is None or metadata["start_sec"] < place.end_sec)
-        )
-
-    return holds
-
-
-def _dict_filter(place: SearchTarget, own: Any) -> dict[str, Any]:
-    """The dialect that Chroma, both PGVectors and S3 Vectors share."""
-    terms: list[Any] = [
-        {"embedding_option": {"$eq": place.track}},
-        {"embedding_scope": {"$eq": place.scope}},
-    ]
-    if sources := _exact_sources(place):
-        terms.append({"source": {"$in": sources}})
-    # Floats: PGVectorStore makes the column's type of the literal's.
-    if place.start_sec is not None:
-        terms.append({"end_sec": {"$gt": float(place.start_sec)}})
-    if place.end_sec is not None:
-        terms.append({"start_sec": {"$lt": float(place.end_sec)}})
-    return {"$and": [*terms, own] if own else terms}
-
-
-def _sql_filter(place: SearchTarget, own: Any, name: Callable[[str], str], text: Callable[[str], str]) -> str:
-    """The dialect that LanceDB and Milvus share, but for names and quotes."""
-    equals = "==" if text is _milvus_text else "="
-    terms = [
-        f"{name('embedding_option')} {equals} {text(place.track)}",
-        f"{name('embedding_scope')} {equals} {text(place.scope)}",
-    ]
-    if sources := _exact_sources(place):
-        anyone = ", ".join(map(text, sources))
-        terms.append(f"{name('source')} " + (f"in [{anyone}]" if text is _milvus_text else f"IN ({anyone})"))
-    if place.start_sec is not None:
-        terms.append(f"{name('end_sec')} > {float(place.start_sec)}")
-    if place.end_sec is not None:
-        terms.append(f"{name('start_sec')} < {float(place.end_sec)}")
-    return " and ".join([*terms, f"({own})"] if own else terms)
-
-
-def _sql_text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
-
-
-def _milvus_text(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _exact_sources(place: SearchTarget) -> list[str]:
-    # A prefix is no equality: then what comes back is sifted after the search.
-    return [] if any(source.endswith("/") for source in place.sources) else list(place.sources)
-
-
-def _similar(found: Iterable[tuple[Document, float]], is_cosine_distance: bool) -> list[Found]:
+def _similar(found: Iterable[tuple[Document, float]], is_cosine_distance: bool) -> list[ScoredDocument]:
     return [(document, 1.0 - distance if is_cosine_distance else None) for document, distance in found]
 
 
-def _only(rows: Iterable[Row], source: str | None) -> Iterator[Row]:
-    return (row for row in rows if source is None or row[1].get("source") == source)
+def _of_source(rows: Iterable[StoredRow], source: str | None) -> Iterator[StoredRow]:
+    return (row for row in rows if source is None or row.metadata.get("source") == source)

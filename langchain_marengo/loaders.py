@@ -1,4 +1,4 @@
-"""MarengoLoader: media to Documents, one for each segment."""
+"""MarengoLoader: media files to Documents, one for each segment."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bedrock_marengo.validation import require_many, short_repr
 from langchain_marengo.embeddings import MarengoEmbeddings
 
 with warnings.catch_warnings():
-    # In a notebook without ipywidgets it says so when imported, and draws with letters.
+    # Without ipywidgets in a notebook, it warns when imported and draws the bar as text.
     warnings.simplefilter("ignore", TqdmWarning)
     from tqdm.auto import tqdm
 
@@ -30,34 +30,34 @@ __all__ = ["MarengoLoader"]
 
 
 class MarengoLoader(BaseLoader):
-    """Loads video, audio and images as segments, each a Document that any store gives Marengo's own vector.
+    """Loads video, audio and images as segments: Documents that any store adds with Marengo's own vectors.
 
-    A Document's text is the segment's URI, with the words spoken in it on the next lines if there are captions; its
-    ``id`` is the segment's; its metadata are flat: ``source``, ``start_sec``, ``end_sec``, ``embedding_option``,
-    ``embedding_scope``, ``media_type``, ``model_id``, ``job_id`` and your own.
+    A Document's text is the segment's URI, with its words on the next lines if there are captions; its
+    ``id`` is the segment's; its metadata is flat: ``source``, ``start_sec``, ``end_sec``, ``embedding_option``,
+    ``embedding_scope``, ``media_type``, ``model_id``, ``job_id`` and your own fields.
 
     Args:
         source: ``s3://bucket/prefix/``, ``s3://bucket/key``, a ``pathlib.Path`` of a file or folder, ``Media``, a
             ``Manifest``, or a list or iterator of these.
-        embeddings: whose model, output prefix and credentials to use.
-        options: the tracks. Default: all that the model has, each its own vector.
+        embeddings: the model, output prefix and credentials to use.
+        options: the embedding options. Default: all of the model, each with its own vector.
         scopes: ["clip"] (default), ["asset"] or both.
-        segmentation: ``Segmentation.fixed(6)`` or ``.dynamic(4)``. Default: the service's.
-        start_sec: where to begin in each medium, seconds.
-        end_sec: where to end, seconds.
-        fused: "only" stores one vector a moment, the right choice for a plain ``as_retriever()``. Marengo 3.0.
-        suffixes: of a prefix or folder only these, such as [".mp4"].
+        segmentation: ``Segmentation.fixed(6)`` or ``.dynamic(4)``. Default: the service's default.
+        start_sec: where to start in each file, in seconds.
+        end_sec: where to end, in seconds.
+        fused: "only" stores one vector for each moment, the right choice for a plain ``as_retriever()``. Marengo 3.0.
+        suffixes: from a prefix or folder only files with these, such as [".mp4"].
         exclude: glob patterns of keys to leave out.
-        modified_after: of a prefix, folder or manifest only what was modified after this time, which names its zone.
-        limit: at most this many media.
-        transcripts: True takes captions (.vtt, .srt) that lie beside a medium; False none; a mapping or a callable
-            gives them by source URI: a ``pathlib.Path``, or the captions' text.
+        modified_after: from a prefix, folder or manifest only files modified after this time, with a time zone.
+        limit: the most files.
+        transcripts: True reads captions (.vtt, .srt) next to a file; False reads none; a mapping or a callable gives
+            them by source URI: a ``pathlib.Path``, or the captions' text.
         metadata: source URI -> flat dict of your own fields, such as a tenant.
-        object_tags: these tags of each S3 object become fields of your own, "" where it has none.
-        on_error: "raise" (after all other media are done), "skip", or a callable that gets the source and the error.
+        object_tags: these tags of each S3 object become fields of your own, "" if it lacks one.
+        on_error: "raise" (after all other files are done), "skip", or a callable that gets the source and the error.
         show_progress: a progress bar.
-        jobs_at_once: jobs in flight.
-        force: pay again for what was embedded before.
+        jobs_at_once: the most jobs at the same time.
+        force: embed again, and pay again, what was embedded before.
 
     Examples:
         ```python
@@ -90,10 +90,10 @@ class MarengoLoader(BaseLoader):
         force: bool = False,
     ) -> None:
         if not isinstance(embeddings, MarengoEmbeddings):
-            raise ConfigurationError(f"embeddings is {type(embeddings).__name__}: give MarengoEmbeddings(...).")
+            raise ConfigurationError(f"embeddings is {type(embeddings).__name__}: expected MarengoEmbeddings(...).")
         if metadata is not None and not callable(metadata):
             raise ConfigurationError(
-                f"metadata={short_repr(metadata)}: give a callable from a source's URI to a flat dict, such as "
+                f"metadata={short_repr(metadata)}: expected a callable from a source's URI to a flat dict, such as "
                 "lambda source: {'tenant': 'acme'}."
             )
         check_transcripts(transcripts)
@@ -121,79 +121,81 @@ class MarengoLoader(BaseLoader):
 
     @property
     def skipped(self) -> Counter[str]:
-        """Why how many files of a prefix or folder were left out in the last load: "not media", "empty", ..."""
+        """How many files of a prefix or folder the last load skipped, by reason: "not media", "empty", ..."""
         return self._listing.skipped
 
     def lazy_load(self) -> Iterator[Document]:
-        """Documents as media finish: the first can be used while later media still run.
+        """Documents as files finish: the first can be used while later files are still running.
 
         Raises:
-            bedrock_marengo.MarengoError: The one that failed, or ``MediaFailedError`` if several did, at the end.
+            bedrock_marengo.MarengoError: The error of the file that failed, or ``MediaFailedError``, at the end.
         """
-        failures, own = Failures(self._on_error), _OwnFields(self._own_fields)
+        failures, fields = Failures(self._on_error), _UserFields(self._user_fields)
         with self._bar() as bar:
-            settings = {"on_progress": bar.tell, "validate": own.read, **self._settings}
+            settings = {"on_progress": bar.show, "validate": fields.read, **self._settings}
             for done in self._client.embed_many(self._listing, **settings):
                 bar.count()
-                yield from self._documents(done, own, failures)
+                yield from self._documents(done, fields, failures)
         failures.raise_noted()
 
     async def alazy_load(self) -> AsyncIterator[Document]:
         """``lazy_load`` for asyncio."""
-        failures, own = Failures(self._on_error), _OwnFields(self._own_fields)
+        failures, fields = Failures(self._on_error), _UserFields(self._user_fields)
         with self._bar() as bar:
-            settings = {"on_progress": bar.tell, "validate": own.read, **self._settings}
+            settings = {"on_progress": bar.show, "validate": fields.read, **self._settings}
             async for done in self._client.aembed_many(self._listing, **settings):
                 bar.count()
-                for document in await self._client.run_async(self._documents, done, own, failures):
+                for document in await self._client.run_async(self._documents, done, fields, failures):
                     yield document
         failures.raise_noted()
 
-    def _documents(self, done: MediaResult, own: _OwnFields, failures: Failures) -> list[Document]:
+    def _documents(self, done: MediaResult, fields: _UserFields, failures: Failures) -> list[Document]:
         try:
             if done.segments is None:
-                raise done.error or AssertionError("a medium has segments or an error")
-            rows = records_of(
+                raise done.error or AssertionError("a file has segments or an error")
+            records = records_of(
                 self._client,
                 done.segments,
                 source=done.media or done.source,
                 transcripts=self._transcripts,
-                metadata=own.take(done.segments.source),
+                metadata=fields.take(done.segments.source),
             )
         except MarengoError as error:
             failures.note(replace(done, error=error))
             return []
-        return [Document(id=row.segment.id, page_content=row.text, metadata=row.metadata) for row in rows]
+        return [
+            Document(id=record.segment.id, page_content=record.text, metadata=record.metadata) for record in records
+        ]
 
     def _bar(self) -> _Bar:
         return _Bar(self._show_progress, self._listing.known_total, self._client.usage)
 
-    def _own_fields(self, source: str) -> dict[str, Any]:
+    def _user_fields(self, source: str) -> dict[str, Any]:
         return user_fields(self._client, source, metadata=self._metadata, object_tags=self._object_tags)
 
 
-class _OwnFields:
-    """The user's own fields by source: read before a medium is paid for, taken once it is done."""
+class _UserFields:
+    """The user's own fields by source: read before a file is paid for, taken when it is done."""
 
     def __init__(self, read: Callable[[str], dict[str, Any]]) -> None:
         self._read = read
-        self._held: dict[str, dict[str, Any]] = {}
+        self._fields: dict[str, dict[str, Any]] = {}
 
     def read(self, source: str) -> None:
         """Called by the threads that embed."""
-        self._held[source] = self._read(source)
+        self._fields[source] = self._read(source)
 
     def take(self, source: str) -> dict[str, Any]:
-        """The fields; read anew for a source that came twice."""
-        held = self._held.pop(source, None)
-        return self._read(source) if held is None else held
+        """The fields; read again for a source that came twice."""
+        fields = self._fields.pop(source, None)
+        return self._read(source) if fields is None else fields
 
 
 class _Bar:
-    """A bar that counts media, with what happened last and what the client has done so far beside it."""
+    """A bar that counts files, with the latest event and the usage of the client so far."""
 
     def __init__(self, show: bool, total: int | None, usage: Usage) -> None:
-        self._bar = tqdm(desc="media", unit="medium", total=total, disable=not show)
+        self._bar = tqdm(desc="media", unit="file", total=total, disable=not show)
         self._usage = usage
 
     def __enter__(self) -> _Bar:
@@ -202,10 +204,10 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def tell(self, progress: Progress) -> None:
+    def show(self, progress: Progress) -> None:
         """Called by the threads that work."""
         self._bar.set_postfix_str(f"{progress}; {self._usage}")
 
     def count(self) -> None:
-        """One medium is done, well or not."""
+        """One file is done or has failed."""
         self._bar.update()

@@ -1,4 +1,4 @@
-"""Moving a LangChain store from Marengo 2.7 to 3.0, or to whatever comes next. Makes no call to the old model."""
+"""Moving a LangChain store from Marengo 2.7 to 3.0, or to a later version. Makes no call to the old model."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ __all__ = ["Migration", "amigrate", "inventory", "migrate"]
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """What a move did. ``plan`` says what it set out to do.
+    """What a migration did.
 
     Attributes:
-        plan: what was to do.
-        added: source -> segments that its job gave.
-        failed: source -> why it has none.
-        wrong: source -> (segments wanted, segments held), where the new store's count is not right.
-        switched: whether ``switch`` was called: nothing failed, and every count is right.
+        plan: what it was going to do.
+        added: source -> number of segments from its job.
+        failed: source -> the error.
+        wrong: source -> (segments wanted, segments stored), if the new store's count is wrong.
+        switched: whether ``switch`` was called: nothing failed, and all counts are right.
     """
 
     plan: Plan
@@ -45,14 +45,15 @@ def inventory(store: VectorStore) -> Inventory:
     """What a store holds, by model and source.
 
     Raises:
-        ConfigurationError: It isn't known how this store lists what it holds.
+        ConfigurationError: This store isn't supported.
     """
     known = find_known_store(store)
     if known is None:
         raise ConfigurationError(
-            f"It is not known how {type(store).__name__} lists what it holds; it is for {', '.join(KNOWN_STORES)}."
+            f"inventory doesn't support {type(store).__name__}, only {', '.join(KNOWN_STORES)}. Count the texts and "
+            "metadata of its rows with bedrock_marengo.search.take_inventory."
         )
-    return take_inventory(metadata for _, metadata in known.rows(store, None))
+    return take_inventory((row.text, row.metadata) for row in known.rows(store, None))
 
 
 def migrate(
@@ -66,40 +67,41 @@ def migrate(
     on_error: Literal["raise", "skip"] = "raise",
     **loading: Any,
 ) -> Migration:
-    """Embed the sources of one store anew into another, check that all arrived, and switch.
+    """Embed the sources of one store again into another, check that all segments arrived, and switch.
 
-    Run again, it goes on where it stopped: jobs that ran are found again, segments that are there stay one. The user's
-    own fields, such as a tenant, are taken from the old store; its vectors are never read.
+    A second run continues where the first one stopped: finished jobs are reused, and no segment is added twice. The
+    user's own fields, such as a tenant, are copied from the old store; its vectors are never read.
 
     Args:
-        old: holds segments of another model, such as 2.7.
-        new: an empty store, or one that an earlier run filled; made with ``embeddings``.
-        embeddings: of the model to move to.
+        old: the store with segments of another model, such as 2.7.
+        new: an empty store, or one that an earlier run filled; created with ``embeddings``.
+        embeddings: of the new model.
         dry_run: only plan and count.
         cost: (media type, seconds) -> price, for the plan.
-        switch: called with ``new`` once nothing failed and all counts are right, to turn an application over.
-        on_error: "raise" after all other media are done, or "skip"; either way nothing is switched.
+        switch: called with ``new`` if nothing failed and all counts are right, to switch an application over.
+        on_error: "raise" after all other files are done, or "skip"; in both cases ``switch`` isn't called.
         loading: settings for ``MarengoLoader``, such as ``options``, ``scopes``, ``segmentation``, ``fused``.
 
     Raises:
-        ConfigurationError: ``old`` and ``new`` are one store, ``new`` holds another model, or a store isn't known.
-        bedrock_marengo.MediaFailedError: Media that could not be embedded, or that did not all arrive.
+        ConfigurationError: ``old`` and ``new`` are the same store, ``new`` holds another model, or a store isn't
+            supported.
+        bedrock_marengo.MediaFailedError: Files that couldn't be embedded, or whose segments didn't all arrive.
     """
     if not isinstance(embeddings, MarengoEmbeddings):
-        raise ConfigurationError(f"embeddings is {type(embeddings).__name__}: give MarengoEmbeddings(...).")
+        raise ConfigurationError(f"embeddings is {type(embeddings).__name__}: expected MarengoEmbeddings(...).")
     if on_error not in ("raise", "skip"):
-        raise ConfigurationError(f"on_error={short_repr(on_error)}: give 'raise' or 'skip'.")
+        raise ConfigurationError(f"on_error={short_repr(on_error)}: expected 'raise' or 'skip'.")
     for name, call in (("cost", cost), ("switch", switch)):
         if call is not None and not callable(call):
-            raise ConfigurationError(f"{name}={short_repr(call)}: give a callable.")
+            raise ConfigurationError(f"{name}={short_repr(call)}: expected a callable.")
     model_id = embeddings.core.model_id
-    held = inventory(new)
-    if old is new or held.models.keys() - {model_id}:
+    stored = inventory(new)
+    if old is new or stored.models.keys() - {model_id}:
         raise ConfigurationError(
-            f"The new store must hold nothing but {model_id}: give one of its own, since vectors of two models never "
-            f"meet in one search. It holds: {held}."
+            f"The new store must hold only segments of {model_id}, since vectors of two models can't be compared: "
+            f"use a store of its own. It holds: {stored}."
         )
-    plan = plan_migration(inventory(old), held, model_id, cost=cost)
+    plan = plan_migration(inventory(old), stored, model_id, cost=cost)
     if dry_run:
         return Migration(plan)
     added, failed = _embed(new, plan, embeddings, loading)
@@ -134,14 +136,18 @@ def _embed(
             yield document
 
     if plan.todo:
-        settings: dict[str, Any] = {"metadata": lambda source: plan.todo[source].own, **loading, "on_error": note}
+        settings: dict[str, Any] = {
+            "metadata": lambda source: plan.todo[source].user_fields,
+            **loading,
+            "on_error": note,
+        }
         add_segments(new, counted(MarengoLoader(list(plan.todo), embeddings=embeddings, **settings)))
     return {source: count for source, count in added.items() if source not in failed}, failed
 
 
 def _errors(failed: Mapping[str, MarengoError], wrong: Mapping[str, tuple[int, int]]) -> dict[str, MarengoError]:
     counts = {
-        source: MarengoError(f"{wanted} segments were added and the new store holds {held}.")
-        for source, (wanted, held) in wrong.items()
+        source: MarengoError(f"{wanted} segments were added and the new store holds {stored}.")
+        for source, (wanted, stored) in wrong.items()
     }
     return {**counts, **failed}

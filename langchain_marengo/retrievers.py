@@ -1,9 +1,9 @@
-"""MarengoRetriever: LangChain's retriever that knows tracks, over any store."""
+"""MarengoRetriever: a LangChain retriever that fuses the tracks of any store into moments."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -14,35 +14,24 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.vectorstores import VectorStore
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, model_validator
 
-from bedrock_marengo import Query, Segment
-from bedrock_marengo.search.fusion import (
-    MOST_HITS,
-    Fusion,
-    Hit,
-    Moment,
-    SearchSettings,
-    SearchTarget,
-    check_models,
-    describe_query,
-    find_moments,
-    growing_limits,
+from bedrock_marengo import MarengoError, Query, Segment
+from bedrock_marengo.search.fusion import Fusion, Moment, SearchSettings, SearchTarget, describe_query
+from bedrock_marengo.search.retrieve import (
+    MAX_LIMIT,
+    StoreHit,
+    StoreSearch,
+    check_stored,
+    moment_document,
+    retrieve,
 )
-from bedrock_marengo.search.weights import (
-    ALPHA,
-    check_alpha,
-    check_tracks,
-    cosines,
-    intent_weights,
-    tracks_of,
-    weights_of,
-)
+from bedrock_marengo.search.weights import ALPHA, check_tracks, check_weights, query_weights, tracks_of
 from bedrock_marengo.validation import reject_unknown
 from langchain_marengo.embeddings import MarengoEmbeddings, validate_without_secrets
-from langchain_marengo.known_stores import Found, KnownStore, find_known_store
+from langchain_marengo.known_stores import KnownStore, find_known_store
 
 __all__ = ["MarengoRetriever"]
 
-# Fields of ours that are the core's search settings.
+# Fields that are settings of the core's SearchSettings.
 _SETTINGS = (
     "k",
     "fusion",
@@ -57,17 +46,18 @@ _SETTINGS = (
     "fetch_k",
 )
 _IN_INVOKE = (*_SETTINGS, "weights", "alpha", "filter")
+_QUERY = "_query"
 
-_Held = tuple[Segment, Document, float | None]
+_Hits = list[StoreHit[Document]]
 
 
 class MarengoRetriever(BaseRetriever):
     """Searches each track of a store and fuses what it finds into moments: one Document for each.
 
     The query is a string or a ``Query`` of text, image, audio or video. A Document's text and metadata are those of the
-    moment's best segment, with ``start_sec`` and ``end_sec`` of the whole moment, ``score`` (good for comparing within
-    one search) and ``tracks``: track -> ``{"rank": from 1, "score": cosine}``. All settings below but the stores and
-    the embeddings can be given to ``invoke`` too.
+    moment's best segment, with ``start_sec`` and ``end_sec`` of the whole moment, ``score`` (comparable only within one
+    search) and ``tracks``: track -> ``{"rank": from 1, "score": cosine}``. All settings below, except the stores and
+    the embeddings, can also be given to ``invoke``.
 
     Examples:
         ```python
@@ -80,75 +70,77 @@ class MarengoRetriever(BaseRetriever):
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 
     embeddings: MarengoEmbeddings
-    """What the query is embedded with, and whose segments the store holds."""
+    """Embeds the query; the store holds segments of the same model."""
     vectorstore: VectorStore | None = None
     """One store for all tracks."""
     vectorstores: dict[str, VectorStore] | None = None
-    """Or a store for each track."""
+    """Or a store for each track: track -> store."""
     weights: str | dict[str, float] = "visual"
-    """A preset ("visual", "dialogue", "sound", "balanced"), "intent" (the query decides), or track -> weight."""
+    """A preset ("visual", "dialogue", "sound", "balanced"), "intent" (from the query), or track -> weight."""
     alpha: float = ALPHA
-    """How sharply "intent" decides."""
+    """How sharply "intent" prefers one track."""
     filter: Any = None
-    """A filter of your own, such as a tenant's, in the store's own language; joined with the track's."""
+    """A filter of your own, such as one for a tenant, in the store's own language; joined with the track's."""
     k: int = 5
-    """Moments wanted."""
+    """How many moments to return."""
     fusion: Fusion = "rrf"
     """"rrf": by ranks. "scores": by weighted cosines."""
     merge_gap_sec: float | None = None
-    """Clips of one source at most this far apart become one moment; None keeps clips apart."""
+    """Clips of one source at most this far apart become one moment; None keeps each clip separate."""
     max_per_source: int | None = None
-    """At most so many moments of one source."""
+    """The most moments of one source."""
     sources: list[str] = Field(default_factory=list)
     """Only these sources; one that ends in "/" is a prefix."""
     start_sec: float | None = None
-    """Only what overlaps this time and later."""
+    """Only segments that end after this time."""
     end_sec: float | None = None
-    """Only what overlaps the time before this."""
+    """Only segments that start before this time."""
     asset_gate: int | None = None
-    """Only clips of the so many best assets."""
+    """Only clips of this many best assets."""
     asset_boost: float = 0.0
-    """Adds so much of its asset's score to a clip's."""
+    """Adds this multiple of the asset's score to each of its clips' scores."""
     scope: Literal["clip", "asset"] = "clip"
-    """"asset" finds whole media."""
+    """"asset" finds whole files."""
     fetch_k: int | None = None
-    """Hits asked of each track. Default: 10 a moment, at least 50."""
+    """How many hits to ask of each track. Default: 10 for each moment, at least 50."""
 
     @model_validator(mode="after")
     def _settings_fit(self) -> MarengoRetriever:
         if (self.vectorstore is None) == (not self.vectorstores):
-            raise ValueError("MarengoRetriever takes vectorstore=, or vectorstores={track: store}.")
-        # Finds a wrong track, preset or number when it is typed.
+            raise ValueError("MarengoRetriever takes vectorstore= or vectorstores={track: store}: give one of the two.")
+        # A wrong track, preset or number is refused here.
         check_tracks(self._tracks, self.embeddings.core.model)
         self._check({})
         return self
 
     @model_validator(mode="wrap")
     @classmethod
-    def _told(cls, values: Any, handler: ModelWrapValidatorHandler[MarengoRetriever]) -> MarengoRetriever:
+    def _validate(cls, values: Any, handler: ModelWrapValidatorHandler[MarengoRetriever]) -> MarengoRetriever:
         return validate_without_secrets(cls, values, handler)
 
     def invoke(self, input: str | Query, config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:  # noqa: A002
         """The moments that answer a query, best first.
 
         Raises:
-            bedrock_marengo.InputError: A setting that makes no sense, or of an unknown name.
+            bedrock_marengo.InputError: A setting has a wrong value or an unknown name, or the query can't be embedded.
             bedrock_marengo.ConfigurationError: The store holds segments of another model.
         """
-        return super().invoke(_asked(input), config, **kwargs)
+        # LangChain and its tracers know strings: the query itself goes along as a keyword.
+        return super().invoke(describe_query(input), config, **{**kwargs, _QUERY: input})
 
     async def ainvoke(self, input: str | Query, config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:  # noqa: A002
         """``invoke`` for asyncio; stores are searched on the embeddings' own threads."""
-        return await super().ainvoke(_asked(input), config, **kwargs)
+        return await super().ainvoke(describe_query(input), config, **{**kwargs, _QUERY: input})
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **given: Any
     ) -> list[Document]:
-        return self._search(query, given, run_manager.metadata)
+        return self._search(given.pop(_QUERY, query), given, run_manager.metadata)
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **given: Any
     ) -> list[Document]:
+        query = given.pop(_QUERY, query)
         return await self.embeddings.core.run_async(self._search, query, given, run_manager.metadata)
 
     def _get_ls_params(self, **given: Any) -> LangSmithRetrieverParams:
@@ -177,159 +169,90 @@ class MarengoRetriever(BaseRetriever):
     def _settings(self, given: Mapping[str, Any], weights: Mapping[str, float]) -> SearchSettings:
         return SearchSettings(weights=weights, **{name: given.get(name, getattr(self, name)) for name in _SETTINGS})
 
-    def _search(self, query: str, given: dict[str, Any], run_metadata: dict[str, Any]) -> list[Document]:
-        # A filter that is misspelt must not be passed over, nor a query be paid for that can't be answered.
+    def _check(self, given: Mapping[str, Any]) -> None:
+        weights = check_weights(given.get("weights", self.weights), self._tracks, given.get("alpha", self.alpha))
+        self._settings(given, weights)
+
+    def _search(self, query: str | Query, given: dict[str, Any], run_metadata: dict[str, Any]) -> list[Document]:
+        # A misspelt filter must not be ignored, nor a query be paid for that can't be answered.
         reject_unknown(set(given) - {"verbose"}, _IN_INVOKE, "MarengoRetriever")
         self._check(given)
-        if isinstance(query, _Asked):
-            query = self.embeddings.query_handle(query.query)
-        vector = self.embeddings.embed_query(query)
-        weights = self._weights(given, vector)
+        embeddings, client = self.embeddings, self.embeddings.core
+        vector = (
+            embeddings.floats(client.embed_query(query)) if isinstance(query, Query) else embeddings.embed_query(query)
+        )
+        array = np.asarray(vector, np.float32)
+        weights = query_weights(
+            client, array, given.get("weights", self.weights), self._tracks, given.get("alpha", self.alpha)
+        )
         # With "intent" they are known only now; tracers keep this mapping.
         run_metadata["marengo_weights"] = weights
         settings = self._settings(given, weights)
-        documents: dict[Segment, Document] = {}
-        hits = self._hits(vector, settings, given.get("filter", self.filter), documents)
-        return [_document(moment, documents) for moment in find_moments(hits, settings)]
+        searches = self._store_searches(vector, settings.targets, given.get("filter", self.filter))
+        moments, documents = retrieve(client, array, settings, searches)
+        return [_document(moment, documents) for moment in moments]
 
-    def _check(self, given: Mapping[str, Any]) -> None:
-        check_alpha(given.get("alpha", self.alpha))
-        self._settings(given, weights_of(_preset(given.get("weights", self.weights)), self._tracks))
-
-    def _weights(self, given: Mapping[str, Any], vector: list[float]) -> dict[str, float]:
-        weights = given.get("weights", self.weights)
-        if weights == "intent":
-            query = np.asarray(vector, np.float32)
-            return intent_weights(self.embeddings.core, query, self._tracks, given.get("alpha", self.alpha))
-        return weights_of(weights, self._tracks)
-
-    def _hits(
-        self, vector: list[float], settings: SearchSettings, own: Any, documents: dict[Segment, Document]
-    ) -> list[Hit]:
-        scores: dict[Segment, float | None] = {}
-        for store, places in _by_store(self._stores, settings.places):
-            for segment, document, score in _found(store, self.embeddings, vector, places, settings.depth, own):
-                documents[segment], scores[segment] = document, score
-        if blank := [segment for segment, score in scores.items() if score is None]:
-            # A distance, or nothing: the segment's own vector knows.
-            vectors = np.stack(self.embeddings.core.segment_vectors(blank))
-            scores.update(zip(blank, cosines(np.asarray(vector, np.float32), vectors).tolist(), strict=True))
-        return [Hit(segment, score) for segment, score in scores.items() if score is not None]
-
-
-class _Asked(str):
-    """A Query on its way through LangChain, which knows strings: what a trace shows of it."""
-
-    query: Query
-
-
-def _asked(query: str | Query) -> str:
-    if isinstance(query, str):
-        return query
-    asked = _Asked(describe_query(query))
-    asked.query = query
-    return asked
-
-
-def _preset(weights: str | Mapping[str, float]) -> str | Mapping[str, float]:
-    return "balanced" if weights == "intent" else weights
+    def _store_searches(
+        self, vector: list[float], targets: Sequence[SearchTarget], user_filter: Any
+    ) -> Iterator[StoreSearch[_Hits]]:
+        for store, wanted in _by_store(self._stores, targets):
+            name, known = f"This {type(store).__name__}", find_known_store(store)
+            if known is None:
+                unknown = partial(_search_unknown, store, self.embeddings, vector, user_filter)
+                yield StoreSearch(tuple(wanted), unknown, name)
+                continue
+            for target in wanted:
+                search = partial(_search_known, known, store, self.embeddings, vector, target, user_filter)
+                yield StoreSearch((target,), search, name, known.max_k or MAX_LIMIT)
 
 
 def _by_store(
-    stores: Mapping[str, VectorStore], places: Sequence[SearchTarget]
+    stores: Mapping[str, VectorStore], targets: Sequence[SearchTarget]
 ) -> Iterator[tuple[VectorStore, list[SearchTarget]]]:
-    one_of_each = {id(stores[place.track]): stores[place.track] for place in places}
+    one_of_each = {id(stores[target.track]): stores[target.track] for target in targets}
     for store in one_of_each.values():
-        yield store, [place for place in places if stores[place.track] is store]
+        yield store, [target for target in targets if stores[target.track] is store]
 
 
-def _found(
+def _search_known(
+    known: KnownStore,
     store: VectorStore,
     embeddings: MarengoEmbeddings,
     vector: list[float],
-    places: Sequence[SearchTarget],
-    depth: int,
-    own: Any,
-) -> list[_Held]:
-    """At least ``depth`` hits of each place, if the store holds so many."""
-    known, model_id, name = find_known_store(store), embeddings.core.model_id, f"This {type(store).__name__}"
+    target: SearchTarget,
+    user_filter: Any,
+    limit: int,
+) -> _Hits:
     try:
-        if known is None:
-            held = _sifted(store, embeddings, vector, places, depth, own)
-        else:
-            held = [hit for place in places for hit in _of_place(known, store, vector, place, depth, own)]
-    except Exception:
-        # Vectors of another model have another dimension, which each store refuses in its own words.
-        if known is not None:
-            rows = islice(known.rows(store, None), 1000)
-            check_models((metadata.get("model_id") for _, metadata in rows), model_id, name)
+        found = known.search(store, vector, limit, target, user_filter)
+    except MarengoError:
         raise
-    check_models((document.metadata.get("model_id") for _, document, _ in held), model_id, name)
-    return held
+    except Exception:
+        stored = ((row.text, row.metadata) for row in known.rows(store, None))
+        check_stored(embeddings.core, stored, f"This {type(store).__name__}")
+        raise
+    return [_hit(document, score) for document, score in found]
 
 
-def _of_place(
-    known: KnownStore, store: VectorStore, vector: list[float], place: SearchTarget, depth: int, own: Any
-) -> list[_Held]:
-    held: list[_Held] = []
-    for ask in growing_limits(depth, known.max_k or MOST_HITS):
-        found = known.search(store, vector, ask, place, own)
-        held = _held(found, [place])[0]
-        # More is asked for only where the store could not filter for all of the place.
-        if len(held) >= min(depth, ask) or len(found) < ask:
-            break
-    return held
+def _search_unknown(
+    store: VectorStore, embeddings: MarengoEmbeddings, vector: list[float], user_filter: Any, limit: int
+) -> _Hits:
+    """The nearest of all tracks, without scores: what any store can do."""
+    settings = {} if user_filter is None else {"filter": user_filter}
+    try:
+        documents = store.similarity_search_by_vector(vector, k=limit, **settings)
+    except NotImplementedError:
+        # Only the embeddings that made a handle know it: the store's own, if it shows them.
+        own = store.embeddings if isinstance(store.embeddings, MarengoEmbeddings) else embeddings
+        documents = store.similarity_search(own.query_handle(vector), k=limit, **settings)
+    return [_hit(document, None) for document in documents]
 
 
-def _sifted(
-    store: VectorStore,
-    embeddings: MarengoEmbeddings,
-    vector: list[float],
-    places: Sequence[SearchTarget],
-    depth: int,
-    own: Any,
-) -> list[_Held]:
-    """Of a store that nothing is known of: ever more of its nearest, till each place has enough."""
-    settings = {} if own is None else {"filter": own}
-    held: list[list[_Held]] = []
-    for ask in growing_limits(depth * len(places)):
-        try:
-            documents = store.similarity_search_by_vector(vector, k=ask, **settings)
-        except NotImplementedError:
-            # A handle is known to the embeddings that made it: the store's, if it tells them.
-            asked = store.embeddings if isinstance(store.embeddings, MarengoEmbeddings) else embeddings
-            documents = store.similarity_search(asked.query_handle(vector), k=ask, **settings)
-        held = _held([(document, None) for document in documents], places)
-        if all(len(hits) >= depth for hits in held) or len(documents) < ask:
-            break
-    return [hit for hits in held for hit in hits[:depth]]
-
-
-def _held(found: Iterable[Found], places: Sequence[SearchTarget]) -> list[list[_Held]]:
-    """For each place the hits that lie there, by the segment that the text names."""
-    held: list[list[_Held]] = [[] for _ in places]
-    for document, score in found:
-        if (segment := Segment.find(document.page_content)) is not None:
-            for place, hits in zip(places, held, strict=True):
-                if place.holds(segment):
-                    hits.append((segment, document, score))
-    return held
+def _hit(document: Document, score: float | None) -> StoreHit[Document]:
+    return StoreHit(Segment.find(document.page_content), document, score, document.metadata.get("model_id"))
 
 
 def _document(moment: Moment, documents: Mapping[Segment, Document]) -> Document:
-    best = documents[moment.best.segment]
-    uri = moment.best.segment.uri
-    # The words of all its clips, each once, in order of time.
-    words = dict.fromkeys(documents[hit.segment].page_content.partition("\n")[2] for hit in moment.hits)
-    return Document(
-        id=moment.best.segment.id,
-        page_content="\n".join([uri, *filter(None, words)]),
-        metadata={
-            **best.metadata,
-            "source": moment.source,
-            "start_sec": moment.start_sec,
-            "end_sec": moment.end_sec,
-            "score": moment.score,
-            "tracks": {track: {"rank": hit.rank, "score": hit.score} for track, hit in moment.tracks.items()},
-        },
-    )
+    text, metadata = moment_document(moment, {hit.segment: documents[hit.segment].page_content for hit in moment.hits})
+    segment = moment.best.segment
+    return Document(id=segment.id, page_content=text, metadata={**documents[segment].metadata, **metadata})

@@ -1,4 +1,4 @@
-"""Segments into any LangChain store, with their own vectors and ids, and out of it again."""
+"""Add segments to any LangChain store, with their own vectors and IDs, and delete them."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from langchain_marengo.known_stores import KNOWN_STORES, KnownStore, find_known_
 __all__ = ["aadd_segments", "add_segments", "adelete_segments", "delete_segments"]
 
 CHUNK = 500
-"""Rows a call: every store seen takes 500 (Chroma at most 5,461; S3 Vectors 200: give chunk_size=200)."""
+"""Rows in one call. All known stores accept 500 (Chroma up to 5,461), except S3 Vectors: set chunk_size=200."""
 
 
 def add_segments(
     store: VectorStore, documents: Iterable[Document], *, replace: bool = False, chunk_size: int = CHUNK
 ) -> list[str]:
-    """Add a loader's Documents to a store; adding them again leaves one of each.
+    """Add a loader's Documents to a store. Adding them again adds no duplicates.
 
     Args:
         store: any LangChain store whose embeddings are ``MarengoEmbeddings``.
-        documents: from ``MarengoLoader``, lazily too.
-        replace: afterwards take out whatever else the store holds of the same sources, such as the segments of a
-            video that has been replaced. Works on the stores of docs/stores.md; elsewhere use LangChain's
+        documents: from ``MarengoLoader``, also from ``lazy_load``.
+        replace: afterwards delete all other segments of the same sources, such as those of a video that has been
+            replaced. Works with the stores of docs/stores.md; with others use LangChain's
             ``index(..., cleanup="incremental", source_id_key="source")``.
-        chunk_size: rows a call.
+        chunk_size: rows in one call.
 
     Returns:
-        The ids, in order.
+        The IDs, in order.
 
     Raises:
-        ConfigurationError: The store embeds with something else, or ``replace`` isn't known for it.
-        InputError: A Document that is no segment.
+        ConfigurationError: The store has other embeddings, or ``replace`` doesn't support it.
+        InputError: A Document that isn't a segment.
     """
     _check_store(store)
     known = _known(store, "replace=True") if replace else find_known_store(store)
@@ -52,7 +52,7 @@ def add_segments(
         store.add_documents(list(new.values()), ids=list(new))
     if replace and known is not None:
         for source in dict.fromkeys(added.values()):
-            _delete(store, [key for key, _ in known.rows(store, source) if key not in added], chunk_size)
+            _delete(store, [row.id for row in known.rows(store, source) if row.id not in added], chunk_size)
     return list(added)
 
 
@@ -62,26 +62,33 @@ async def aadd_segments(
     """``add_segments`` for asyncio, on the threads of the store's MarengoEmbeddings."""
     embeddings = _check_embeddings(store)
     if embeddings is None:
-        raise ConfigurationError(f"{type(store).__name__} does not tell its embeddings: use add_segments in a thread.")
+        raise ConfigurationError(f"{type(store).__name__} has no embeddings property: call add_segments in a thread.")
     return await embeddings.core.run_async(add_segments, store, documents, replace=replace, chunk_size=chunk_size)
 
 
 def delete_segments(store: VectorStore, source: str, *, chunk_size: int = CHUNK) -> int:
-    """Take out all segments of one source, as metadata name it: the raw S3 URI.
+    """Delete all segments of one source.
+
+    Args:
+        store: one of the stores of docs/stores.md.
+        source: the raw S3 URI, as in ``metadata["source"]``.
+        chunk_size: rows in one call.
 
     Returns:
-        How many there were.
+        The number of deleted segments.
 
     Raises:
-        InputError: The source is no S3 URI of an object.
-        ConfigurationError: It isn't known how this store lists a source's segments.
+        InputError: The source isn't the S3 URI of an object.
+        ConfigurationError: This store isn't supported.
     """
-    # None would list, and so take out, all there is.
+    # None would list, and so delete, all segments.
     if split_s3_uri(source)[1].rpartition("/")[2] == "":
-        raise InputError(f"{source!r} names no object: segments are taken out source by source.")
+        raise InputError(
+            f"{source!r} doesn't name an object: segments are deleted source by source. Give s3://bucket/key."
+        )
     _check_store(store)
     _check_size(chunk_size)
-    ids = [key for key, _ in _known(store, "delete_segments").rows(store, source)]
+    ids = [row.id for row in _known(store, "delete_segments").rows(store, source)]
     _delete(store, ids, chunk_size)
     return len(ids)
 
@@ -91,19 +98,19 @@ async def adelete_segments(store: VectorStore, source: str, *, chunk_size: int =
     embeddings = _check_embeddings(store)
     if embeddings is None:
         raise ConfigurationError(
-            f"{type(store).__name__} does not tell its embeddings: use delete_segments in a thread."
+            f"{type(store).__name__} has no embeddings property: call delete_segments in a thread."
         )
     return await embeddings.core.run_async(delete_segments, store, source, chunk_size=chunk_size)
 
 
 def _check_store(store: VectorStore) -> None:
     if not isinstance(store, VectorStore):
-        raise ConfigurationError(f"{short_repr(store)} is no VectorStore of LangChain's: give the store first.")
+        raise ConfigurationError(f"{short_repr(store)} is not a VectorStore of LangChain: pass the store first.")
 
 
 def _check_size(chunk_size: int) -> None:
     if not is_int(chunk_size):
-        raise ConfigurationError(f"chunk_size={short_repr(chunk_size)}: give a whole number of rows from 1.")
+        raise ConfigurationError(f"chunk_size={short_repr(chunk_size)}: expected a whole number of rows from 1.")
 
 
 def _check_embeddings(store: VectorStore) -> MarengoEmbeddings | None:
@@ -112,8 +119,8 @@ def _check_embeddings(store: VectorStore) -> MarengoEmbeddings | None:
     if inner is None or isinstance(inner, MarengoEmbeddings):
         return inner
     raise ConfigurationError(
-        f"This {type(store).__name__} embeds with {type(inner).__name__}, which would embed a segment's text in place "
-        "of its vector: make the store with MarengoEmbeddings."
+        f"This {type(store).__name__} embeds with {type(inner).__name__}, which would embed the text of a segment and "
+        "not use its vector. Create the store with MarengoEmbeddings."
     )
 
 
@@ -126,7 +133,7 @@ def _chunks(documents: Iterable[Document], size: int) -> Iterator[dict[str, Docu
                 yield chunk
                 chunk = {}
     except MarengoError:
-        # A loader raises at the end for the media that failed: the others' segments are not lost with them.
+        # A loader raises at the end for the files that failed: the segments of the others are still added.
         if chunk:
             yield chunk
         raise
@@ -137,13 +144,13 @@ def _chunks(documents: Iterable[Document], size: int) -> Iterator[dict[str, Docu
 def _segment(document: Document) -> Segment:
     if not isinstance(document, Document):
         raise InputError(
-            f"{short_repr(document)} is no Document: add_segments takes a list of what MarengoLoader loads."
+            f"{short_repr(document)} is not a Document: add_segments takes a list of Documents from MarengoLoader."
         )
     segment = Segment.find(document.page_content)
     if segment is None:
         raise InputError(
-            f"{short_repr(document.page_content)} is no segment's text: add_segments takes what MarengoLoader loads; "
-            "add other Documents by store.add_documents."
+            f"{short_repr(document.page_content)} is not the text of a segment: add_segments takes Documents from "
+            "MarengoLoader. Add other Documents with store.add_documents."
         )
     return segment
 
@@ -152,7 +159,7 @@ def _known(store: VectorStore, what: str) -> KnownStore:
     known = find_known_store(store)
     if known is None:
         raise ConfigurationError(
-            f"{what} is not known for {type(store).__name__}, only for {', '.join(KNOWN_STORES)}: use "
+            f"{what} doesn't support {type(store).__name__}, only {', '.join(KNOWN_STORES)}. Use "
             "langchain_core.indexing.index(..., cleanup='incremental', source_id_key='source')."
         )
     return known

@@ -19,14 +19,14 @@ __all__ = ["amoment_blocks", "format_moments", "moment_blocks"]
 def format_moments(nodes: Iterable[NodeWithScore | BaseNode], *, max_chars: int = MAX_CHARS) -> str:
     """Retrieved segments or moments as a block of a prompt, numbered so that an answer can cite them.
 
-    Each has its file, its time code and, from its captions, what is said. Other nodes are passed over.
+    Each has its file, its time code and, from its captions, its words. Other nodes are skipped.
 
     Args:
-        nodes: as a store or a retriever gave them, best first.
-        max_chars: characters at most. What is said is cut first; then the last moments are left out.
+        nodes: as a store or a retriever returned them, best first.
+        max_chars: the most characters. Words are cut first; then the last moments are left out.
 
     Raises:
-        bedrock_marengo.InputError: ``max_chars`` has no room for one moment.
+        bedrock_marengo.InputError: ``max_chars`` is too small for one moment.
 
     Examples:
         ```python
@@ -47,23 +47,23 @@ def moment_blocks(
     width: int = 512,
     allowed_prefixes: Sequence[str] | None = None,
 ) -> list[TextBlock | ImageBlock]:
-    """The same with key frames: a message's blocks for a chat model that sees, each text followed by its frames.
+    """The same with key frames: a message's blocks for a vision model, each text followed by its frames.
 
-    With the extra ``media``. Frames are JPEGs inside the blocks, sampled evenly in each moment; of media on S3 only
-    what is needed is read. A medium that can't be read has no frame, with a warning.
+    Needs the extra ``media``. Frames are JPEGs inside the blocks, evenly spaced in each moment; of files on S3 only
+    the required parts are read. A file that can't be read has no frames, with a warning.
 
     Args:
-        nodes: as a store or a retriever gave them, best first.
-        embed_model: whose credentials read the media.
-        max_chars: characters of text at most.
-        max_frames: frames at most, in all.
-        frames_per_moment: frames at most of one moment.
-        width: pixels of a frame at most.
-        allowed_prefixes: S3 prefixes and objects; only these are read. Set it if others can write to your store.
+        nodes: as a store or a retriever returned them, best first.
+        embed_model: reads the files, with its credentials.
+        max_chars: the most characters of text.
+        max_frames: the most frames, in total.
+        frames_per_moment: the most frames of one moment.
+        width: the largest width of a frame, in pixels.
+        allowed_prefixes: the only S3 prefixes and objects to read. Set it if others can write to your store.
 
     Raises:
         bedrock_marengo.ConfigurationError: PyAV is not installed.
-        bedrock_marengo.InputError: A budget, a width or a prefix that makes no sense.
+        bedrock_marengo.InputError: A budget, the width or a prefix has a wrong value.
 
     Examples:
         ```python

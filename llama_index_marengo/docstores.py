@@ -1,4 +1,4 @@
-"""SegmentDocumentStore: LlamaIndex's in-memory docstore, in linear time for long media."""
+"""SegmentDocumentStore: LlamaIndex's in-memory docstore, in linear time for long files."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class SegmentDocumentStore(SimpleDocumentStore):
 
     Vector stores that keep no text (SimpleVectorStore, FAISS) make an index add its nodes to the docstore one by one,
     and SimpleDocumentStore copies the whole list of a source's nodes each time: half a minute for the 6,000 segments
-    of one long video, and as long to take them out. This one appends and removes in place; either reads what the other
-    persisted.
+    of one long video, and the same to remove them. This one appends and removes in place. Each of the two reads what
+    the other persisted.
 
     Examples:
         ```python
@@ -43,7 +43,7 @@ class SegmentDocumentStore(SimpleDocumentStore):
             self._kvstore.put(source, known, collection=self._ref_doc_collection)
         metadata = {"doc_hash": node.hash, "ref_doc_id": source}
         if self._get_ref_doc_id(key) != source:
-            # The store's copies are shallow: this is its own list.
+            # The store's copies are shallow, so that this is the stored list itself.
             known["node_ids"].append(key)
             self._kvstore.put(key, metadata, collection=self._metadata_collection)
         return (key, doc_to_json(node)) if store_text else None, (key, metadata), None

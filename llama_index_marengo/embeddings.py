@@ -29,7 +29,7 @@ from bedrock_marengo.aws.fork_safety import ForkSafeLock
 from bedrock_marengo.contract.inputs import ImageLike, check_images, open_image
 from bedrock_marengo.validation import reject_unknown, require_many, short_repr
 
-__all__ = ["MarengoEmbedding", "check_nodes", "made_with_embed_model"]
+__all__ = ["MarengoEmbedding", "check_nodes", "validate_with_embed_model"]
 
 Image = ImageLike | BytesIO
 Vector = list[float]
@@ -60,7 +60,7 @@ _CLIENT = {
     "staging_s3_uri": "staging_s3_uri",
     "identity": "identity",
 }
-# What LlamaIndex puts before a node's text begins so: "key: value".
+# What LlamaIndex puts before a node's text starts with "key: value".
 _METADATA = re.compile(r"[^\s:][^\n:]*: ")
 _PARAGRAPH = re.compile(r"\n\n(s3://[^\n]*)")
 
@@ -69,8 +69,8 @@ class MarengoEmbedding(MultiModalEmbedding):
     """Marengo as LlamaIndex's embedding model: text, image and combined queries, and segments of video and audio.
 
     Field names are LlamaIndex's Bedrock classes'. All vectors are lists of Python floats: 512 for Marengo 3.0, 1024
-    for 2.7. A text that is a segment's, also behind the metadata that LlamaIndex puts first, is not embedded as text:
-    it gets the segment's own vector, without a call that costs.
+    for 2.7. The text of a segment, even with the metadata that LlamaIndex puts before it, is not embedded as text:
+    it gets the segment's own vector, without a billed call.
 
     Examples:
         ```python
@@ -85,73 +85,73 @@ class MarengoEmbedding(MultiModalEmbedding):
     model_name: str = "3.0"
     """"3.0", "2.7", a model ID, an inference profile's ID, or an ARN of these."""
     embed_batch_size: int = Field(default=512, gt=0, le=2048)
-    """Texts handed to the core at once, which sends ``max_concurrency`` of them at a time: keep it well above that."""
+    """Texts in one batch for the core, which sends ``max_concurrency`` at a time: keep it well above that."""
     region_name: str | None = None
-    """us-east-1, eu-west-1 or ap-northeast-2; left out, boto3's own settings."""
+    """us-east-1, eu-west-1 or ap-northeast-2. Default: boto3's configuration."""
     profile_name: str | None = None
-    """A profile of ~/.aws."""
-    # Not read from the environment here: boto3 does, and can renew them.
+    """A profile in ~/.aws."""
+    # Not read from the environment here: boto3 does that, and can refresh them.
     aws_access_key_id: SecretStr | None = Field(default=None, exclude=True)
     aws_secret_access_key: SecretStr | None = Field(default=None, exclude=True)
     aws_session_token: SecretStr | None = Field(default=None, exclude=True)
     client: Any = Field(default=None, exclude=True, repr=False)
-    """A bedrock-runtime client of your own. It can't leave the process."""
+    """A bedrock-runtime client of your own. It can't be pickled."""
     endpoint_url: str | None = None
-    """Bedrock's endpoint, such as a local stand-in's."""
+    """Bedrock's endpoint, such as that of a local stand-in."""
     s3_endpoint_url: str | None = None
     """S3's endpoint."""
     botocore_config: Any = Field(default=None, exclude=True, repr=False)
     """A ``botocore.config.Config``."""
     output_s3_uri: str | None = None
-    """An S3 prefix that this package may write to. Needed for segments."""
+    """An S3 prefix that this package may write to. Required for segments."""
     invoke_model_id: str | None = None
-    """What InvokeModel gets in place of the region's ID, such as an application inference profile's ARN."""
+    """The model ID for InvokeModel instead of the region's, such as an application inference profile's ARN."""
     bucket_owner: str | dict[str, str] | None = None
-    """The account that owns the buckets, or bucket -> account. Left out, STS tells one's own."""
+    """The account that owns the buckets, or bucket -> account. Default: the caller's account, from STS."""
     max_concurrency: int = 16
     """Calls in flight at once, however many tasks and batches LlamaIndex starts."""
     truncate: Literal["end", "error"] = "end"
-    """What becomes of a text that is too long: cut by the service, or refused."""
+    """What happens to a text that is too long: the service cuts it, or it is refused."""
     token_counter: Callable[[str], int] | None = Field(default=None, exclude=True, repr=False)
-    """Text -> tokens, in place of our estimate."""
+    """Text -> number of tokens, instead of our estimate."""
     tags: dict[str, str] | None = None
-    """Tags of the jobs."""
+    """Tags for the jobs, on the AWS bill."""
     output_kms_key_id: str | None = None
     """The key that Bedrock encrypts outputs with."""
     role_arn: str | None = None
-    """A role to work in, whose credentials are fetched anew before they run out."""
+    """A role to assume; its credentials are refreshed before they expire."""
     staging_s3_uri: str | None = None
-    """An S3 prefix in the model's region that media of other regions are copied to while their jobs run."""
+    """An S3 prefix in the model's region that files of other regions are copied to while their jobs run."""
     identity: Literal["etag", "checksum"] | Callable[..., str] = Field(default="etag", repr=False)
-    """What tells one version of an object from another: see ``MarengoClient``."""
+    """How to distinguish versions of an object: see ``MarengoClient``."""
     normalize: bool = False
-    """Scale vectors to length 1: Marengo's are off by up to 0.4%, which matters for dot product and L2."""
+    """Scale vectors to length 1: Marengo's differ by up to 0.4%, which matters for dot product and L2."""
     local_files: bool = False
-    """Whether a path as a string, where an image is taken, opens that file. ``pathlib.Path`` always does."""
+    """Whether a string that is a path opens that file as an image. ``pathlib.Path`` always does."""
     local_root: Path | None = None
-    """A folder whose files a path as a string may open."""
+    """A folder whose files a string that is a path may open."""
 
     _lock: ForkSafeLock = PrivateAttr(default_factory=ForkSafeLock)
     _built: tuple[dict[str, Any], MarengoClient] | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _settings_fit(self) -> MarengoEmbedding:
-        # Makes no client and no call: finds a wrong model, owner or prefix when it is typed.
+        # Makes no call: a wrong model, owner or prefix is refused here.
         _ = self.core
         return self
 
     @model_validator(mode="wrap")
     @classmethod
-    def _made(cls, values: Any, handler: ModelWrapValidatorHandler[MarengoEmbedding]) -> MarengoEmbedding:
+    def _validate(cls, values: Any, handler: ModelWrapValidatorHandler[MarengoEmbedding]) -> MarengoEmbedding:
         return validate_without_secrets(cls, values, handler)
 
     @classmethod
     def class_name(cls) -> str:
-        """The name in serialised form."""
+        """The name in serialized form."""
         return "MarengoEmbedding"
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
-        """What changes results, and so the key of an IngestionCache: not where, how fast or by whom we are called."""
+        """The settings that change results, for the key of an IngestionCache: no region, concurrency or credentials."""
         return {
             "class_name": self.class_name(),
             "model_name": self.core.model_id,
@@ -159,7 +159,7 @@ class MarengoEmbedding(MultiModalEmbedding):
             "normalize": self.normalize,
         }
 
-    # What LlamaIndex calls. Its own public methods around these tell its events.
+    # What LlamaIndex's public methods call; they send the events.
 
     def _get_query_embedding(self, query: str) -> Vector:
         # A pasted citation is text, too.
@@ -194,7 +194,7 @@ class MarengoEmbedding(MultiModalEmbedding):
         return await self.core.run_async(self._get_image_embeddings, img_file_paths)
 
     def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Vector]:
-        """LlamaIndex's own, but for a string in place of a list, whose letters would be paid for."""
+        """LlamaIndex's own, but a string instead of a list is refused, since each letter would be billed."""
         texts = list(require_many(texts, "get_text_embedding_batch", "texts"))
         return super().get_text_embedding_batch(texts, show_progress, **kwargs)
 
@@ -206,7 +206,7 @@ class MarengoEmbedding(MultiModalEmbedding):
         return await super().aget_text_embedding_batch(texts, show_progress, **kwargs)
 
     def get_agg_embedding_from_queries(self, queries: list[str], agg_fn: Any = None) -> Vector:
-        """LlamaIndex's own, but for a string in place of a list, whose letters would be paid for, and an empty list."""
+        """LlamaIndex's own, but a string instead of a list, and an empty list, are refused."""
         return super().get_agg_embedding_from_queries(_queries(queries), agg_fn)
 
     async def aget_agg_embedding_from_queries(self, queries: list[str], agg_fn: Any = None) -> Vector:
@@ -225,28 +225,28 @@ class MarengoEmbedding(MultiModalEmbedding):
         await super().acall([node for node in nodes if node.embedding is None], **kwargs)
         return nodes
 
-    # What Marengo has beyond that.
+    # Further inputs of Marengo.
 
     def get_text_image_embedding(self, text: str, image: Image) -> Vector:
         """A text and an image as one vector. Marengo 3.0.
 
         Args:
             text: the text.
-            image: bytes, ``BytesIO``, ``Media``, ``pathlib.Path``, "s3://...", base64, a data URI; a path as a string
-                only with ``local_files=True`` or below ``local_root``.
+            image: bytes, ``BytesIO``, ``Media``, ``pathlib.Path``, "s3://...", base64, a data URI; a string that is a
+                path only with ``local_files=True`` or in ``local_root``.
 
         Raises:
-            bedrock_marengo.InputError: The model has no such input, or one of the two can't be used.
+            bedrock_marengo.InputError: The model doesn't support this input, or the text or the image can't be used.
         """
         if text is None:
-            raise InputError("This text is None: give one, or embed the image alone by get_image_embedding.")
+            raise InputError("text=None: expected a string. For the image alone use get_image_embedding.")
         return self._embed(Query(text=text, image=self._image(image)))
 
     def get_multi_input_embedding(self, text: str | None, images: Mapping[str, Image] | Sequence[Image]) -> Vector:
         """Up to 10 images as one vector, placed in the text by ``<@name>`` if there is one. Marengo 3.0.
 
         Raises:
-            bedrock_marengo.InputError: The model has no such input, or a name in the text has no image.
+            bedrock_marengo.InputError: The model doesn't support this input, or a name in the text has no image.
         """
         check_images(images)
         if isinstance(images, Mapping):
@@ -265,20 +265,20 @@ class MarengoEmbedding(MultiModalEmbedding):
 
     @property
     def core(self) -> MarengoClient:
-        """The core's client behind this model, made at first use."""
+        """The core's client behind this model, created at the first use."""
         settings = {name: _open(getattr(self, field)) for field, name in _CLIENT.items()}
         with self._lock:
-            # model_copy(update=...) and assignments change settings under a client that was built before.
+            # model_copy(update=...) and assignments can change settings after a client was made.
             if self._built is None or self._built[0] != settings:
                 self._built = (settings, MarengoClient(**settings))
             return self._built[1]
 
     def floats(self, vector: Any) -> Vector:
-        """A vector of the core's as LlamaIndex wants it: a list of Python floats, of length 1 if so set."""
+        """A vector of the core as LlamaIndex wants it: a list of Python floats, of length 1 with ``normalize=True``."""
         if self.normalize:
             vector = vector / np.linalg.norm(vector)
-        found: Vector = vector.tolist()
-        return found
+        floats: Vector = vector.tolist()
+        return floats
 
     def _image(self, image: Image) -> Media:
         given = image.getvalue() if isinstance(image, BytesIO) else image
@@ -293,30 +293,30 @@ class MarengoEmbedding(MultiModalEmbedding):
         return vector
 
     def __getstate__(self) -> dict[str, Any]:
-        # Not LlamaIndex's own, which takes what can't be pickled out of the living object and goes on without.
+        # Not LlamaIndex's own, which removes what can't be pickled from the object itself and continues without it.
         if self.client is not None:
             raise ConfigurationError(
-                "A client that you handed in can't be pickled: give region_name or a profile instead, so that the "
+                "A client of your own (client=) can't be pickled: give region_name or a profile instead, so that the "
                 "other process can make its own."
             )
         state = dict(BaseModel.__getstate__(self))
-        # The copy uses the default credential chain; callbacks and clients are this process's.
-        gone = (*_SECRETS, "callback_manager")
-        state["__dict__"] = {name: value for name, value in state["__dict__"].items() if name not in gone}
+        # The copy uses the default credential chain; callbacks and clients belong to this process.
+        dropped = (*_SECRETS, "callback_manager")
+        state["__dict__"] = {name: value for name, value in state["__dict__"].items() if name not in dropped}
         state["__pydantic_private__"] = None
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Not LlamaIndex's own, which would hide why settings don't fit.
+        # Not LlamaIndex's own, which would hide why settings are refused.
         self.__init__(**state["__dict__"])  # type: ignore[misc]
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> MarengoEmbedding:
-        # Within a process a copy keeps its credentials, and shares the client.
+        # Within a process a copy keeps its credentials and shares the client.
         return self.__copy__()
 
 
 def find_segment(text: str) -> Segment | None:
-    """The segment that a text is, at once or behind metadata as ``node.get_content(MetadataMode.EMBED)`` puts them."""
+    """The segment that a text names, in its first line or after metadata, as in ``MetadataMode.EMBED``."""
     segment = Segment.find(text)
     if segment is not None or not isinstance(text, str) or not _METADATA.match(text):
         return segment
@@ -325,67 +325,69 @@ def find_segment(text: str) -> Segment | None:
 
 
 def check_nodes(nodes: Any, where: str) -> None:
-    """Refuse what is no list of nodes.
+    """Refuse what is not a list of nodes.
 
     Raises:
-        InputError: As said.
+        InputError: Not a list, or something in it that isn't a node.
     """
     for node in require_many(nodes, where, "nodes"):
         if not isinstance(node, BaseNode):
-            raise InputError(f"{short_repr(node)} is no node: {where} takes a list of LlamaIndex's nodes or Documents.")
+            raise InputError(
+                f"{short_repr(node)} is not a node: {where} takes a list of LlamaIndex's nodes or Documents."
+            )
 
 
 def validate_without_secrets(
     cls: type[Model], values: Any, handler: Callable[[Any], Model], known: Iterable[str] = ()
 ) -> Model:
-    """Make a component of its settings, with errors that name them and never hold what was handed in: it may be secret.
+    """Make a component from its settings. Errors name the settings and contain no values, which may be secret.
 
     Raises:
-        ValidationError: A setting does not fit, or none is called so.
+        ValidationError: A setting has a wrong value or an unknown name.
     """
-    said: list[tuple[str, str, tuple[int | str, ...]]]
+    found: list[tuple[str, str, tuple[int | str, ...]]]
     try:
         if isinstance(values, dict):
             reject_unknown(values, dict.fromkeys([*cls.model_fields, *known]), cls.__name__)
         return handler(values)
     except (ConfigurationError, InputError) as error:
-        said = [("value_error", f"Value error, {error}", ())]
+        found = [("value_error", f"Value error, {error}", ())]
     except ValidationError as error:
-        said = [(line["type"], line["msg"], line["loc"]) for line in error.errors(include_url=False)]
-    lines = [InitErrorDetails(type=PydanticCustomError(kind, words), loc=loc, input=None) for kind, words, loc in said]
+        found = [(line["type"], line["msg"], line["loc"]) for line in error.errors(include_url=False)]
+    lines = [InitErrorDetails(type=PydanticCustomError(kind, words), loc=loc, input=None) for kind, words, loc in found]
     raise ValidationError.from_exception_data(cls.__name__, lines, hide_input=True)
 
 
 def with_embed_model(values: Any) -> Any:
-    """Settings of a component that has an ``embed_model``, where it may be given by its own settings in its place.
+    """The settings of a component, with ``embed_model`` made from its own settings if these are given instead.
 
     Raises:
-        ConfigurationError: Both were given.
+        ConfigurationError: Both are given.
     """
     if not isinstance(values, dict):
         return values
-    own = {name: value for name, value in values.items() if name in MarengoEmbedding.model_fields}
-    own.pop("callback_manager", None)
+    model_settings = {name: value for name, value in values.items() if name in MarengoEmbedding.model_fields}
+    model_settings.pop("callback_manager", None)
     if values.get("embed_model") is None:
-        rest = {name: value for name, value in values.items() if name not in own}
-        return {**rest, "embed_model": MarengoEmbedding(**own)}
-    if own:
-        raise ConfigurationError(f"Give embed_model=, or its settings ({', '.join(own)}), not both.")
+        rest = {name: value for name, value in values.items() if name not in model_settings}
+        return {**rest, "embed_model": MarengoEmbedding(**model_settings)}
+    if model_settings:
+        raise ConfigurationError(f"Give embed_model= or its settings ({', '.join(model_settings)}), not both.")
     return values
 
 
-def made_with_embed_model(cls: type[Model], values: Any, handler: ModelWrapValidatorHandler[Model]) -> Model:
-    """``validate_without_secrets`` for a component that has an ``embed_model``, or takes its settings in its place."""
+def validate_with_embed_model(cls: type[Model], values: Any, handler: ModelWrapValidatorHandler[Model]) -> Model:
+    """``validate_without_secrets`` for a component that takes an ``embed_model``, or its settings instead."""
     return validate_without_secrets(
         cls, values, lambda given: handler(with_embed_model(given)), MarengoEmbedding.model_fields
     )
 
 
 def _queries(queries: list[str]) -> list[str]:
-    found = list(require_many(queries, "get_agg_embedding_from_queries", "queries"))
-    if not found:
+    given = list(require_many(queries, "get_agg_embedding_from_queries", "queries"))
+    if not given:
         raise InputError("An empty query has no vector: give at least one word, or a Query.")
-    return found
+    return given
 
 
 def _open(value: Any) -> Any:

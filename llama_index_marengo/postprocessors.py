@@ -15,17 +15,17 @@ from bedrock_marengo.s3.presign import check_lifetime
 from bedrock_marengo.search.citations import citation
 from bedrock_marengo.search.results import check_allowed_prefixes, is_allowed
 from bedrock_marengo.validation import require_many, short_repr
-from llama_index_marengo.embeddings import MarengoEmbedding, made_with_embed_model
+from llama_index_marengo.embeddings import MarengoEmbedding, validate_with_embed_model
 
 __all__ = ["MarengoLinks"]
 
 
 class MarengoLinks(BaseNodePostprocessor):
-    """Gives retrieved segments ``metadata["citation"]`` ("match.mp4 at 00:06") and ``metadata["url"]``, which plays.
+    """Gives retrieved segments ``metadata["citation"]`` ("match.mp4 at 00:06") and a playable ``metadata["url"]``.
 
-    The URL is presigned, starts and ends the player by ``#t=start,end``, and expires. It is put on copies, after
-    retrieval, so no store ever keeps it; it is for the page that shows the answer and kept out of the LLM's text,
-    where the citation is. Other nodes pass through.
+    The URL is presigned, starts and ends the player with ``#t=start,end``, and expires. It is set on copies, after
+    retrieval, so that no store keeps it. It is for the page that shows the answer, and is excluded from the LLM's
+    text, which has the citation. Other nodes stay as they are.
 
     Examples:
         ```python
@@ -37,12 +37,12 @@ class MarengoLinks(BaseNodePostprocessor):
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
     embed_model: MarengoEmbedding = Field(exclude=True)
-    """Whose S3 settings and credentials sign; or its settings as plain keywords."""
+    """Signs the URLs with its S3 settings and credentials; or give its settings as keywords instead."""
     expires_sec: int = 3600
-    """How long the URL works, at most 7 days and the credentials' own life."""
+    """How long the URL works: at most 7 days, and no longer than the credentials."""
     allowed_prefixes: Sequence[str] | None = None
-    """S3 folders and objects; only these media get a URL. Give it where others can write to your store, for a segment
-    that they make up could name any object your credentials can read.
+    """The only S3 prefixes and objects that get a URL. Set it if others can write to your store: a segment that they
+    make up could name any object that your credentials can read.
     """
 
     @model_validator(mode="after")
@@ -53,35 +53,37 @@ class MarengoLinks(BaseNodePostprocessor):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _made(cls, values: Any, handler: ModelWrapValidatorHandler[MarengoLinks]) -> MarengoLinks:
-        return made_with_embed_model(cls, values, handler)
+    def _validate(cls, values: Any, handler: ModelWrapValidatorHandler[MarengoLinks]) -> MarengoLinks:
+        return validate_with_embed_model(cls, values, handler)
 
     @classmethod
     def class_name(cls) -> str:
-        """The name in serialised form."""
+        """The name in serialized form."""
         return "MarengoLinks"
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        return [self._linked(node) for node in require_many(nodes, "MarengoLinks", "nodes")]
+        return [self._add_link(node) for node in require_many(nodes, "MarengoLinks", "nodes")]
 
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         return await self.embed_model.core.run_async(self._postprocess_nodes, nodes, query_bundle)
 
-    def _linked(self, found: NodeWithScore) -> NodeWithScore:
+    def _add_link(self, found: NodeWithScore) -> NodeWithScore:
         if not isinstance(found, NodeWithScore):
-            raise InputError(f"{short_repr(found)} is no NodeWithScore: MarengoLinks takes what a retriever found.")
+            raise InputError(
+                f"{short_repr(found)} is not a NodeWithScore: MarengoLinks takes what a retriever returns."
+            )
         segment = Segment.find(found.node.get_content(MetadataMode.NONE))
         if segment is None:
             return found
-        own = {"citation": citation(segment)}
+        links = {"citation": citation(segment)}
         if is_allowed(segment.source, self.allowed_prefixes):
-            own["url"] = self.embed_model.core.playable_url(segment, expires_sec=self.expires_sec)
+            links["url"] = self.embed_model.core.playable_url(segment, expires_sec=self.expires_sec)
         node = found.node.model_copy()
-        node.metadata = {**node.metadata, **own}
-        node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, *own]
+        node.metadata = {**node.metadata, **links}
+        node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, *links]
         node.excluded_llm_metadata_keys = [*node.excluded_llm_metadata_keys, "url"]
         return NodeWithScore(node=node, score=found.score)

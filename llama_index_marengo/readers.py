@@ -1,4 +1,4 @@
-"""MarengoReader: media as Documents, one for each, for MarengoSegmenter to cut."""
+"""MarengoReader: media files as Documents, one for each file, for MarengoSegmenter."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from bedrock_marengo.contract.inputs import Sources
 from bedrock_marengo.s3.listing import MediaListing
 from bedrock_marengo.search.records import Failures, OnError, user_fields
 from bedrock_marengo.validation import short_repr
-from llama_index_marengo.embeddings import MarengoEmbedding, made_with_embed_model
+from llama_index_marengo.embeddings import MarengoEmbedding, validate_with_embed_model
 
 __all__ = ["DOCUMENT_KEYS", "MarengoReader"]
 
 DOCUMENT_KEYS = ("source", "media_type", "size", "etag", "captions")
-"""The keys of a Document's metadata that are ours; all others are the user's, and go on to the segments."""
+"""The reader's own keys of a Document's metadata; all others are the user's, and are passed on to the segments."""
 
 
 class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
-    """Lists video, audio and images as Documents, lazily: nothing is read but names, sizes and ETags.
+    """Lists video, audio and images as Documents, lazily: only names, sizes and ETags are read.
 
-    A Document's ``id_`` is the medium's S3 URI, and its text and metadata hold size and ETag: so a docstore knows an
-    unchanged medium from a changed one. A local medium is uploaded under ``output_s3_uri`` by its bytes' digest and
-    its Document is the upload's: any machine can go on with it, and a changed file is another Document
-    (``DocstoreStrategy.UPSERTS_AND_DELETE`` then takes out the old one). The captions beside it go along in
-    ``metadata["captions"]``.
+    A Document's ``id_`` is the S3 URI of the file, and its text and metadata have size and ETag, so that a docstore
+    can distinguish a changed file from an unchanged one. A local file is uploaded under ``output_s3_uri`` by the
+    digest of its bytes, and its Document is that of the upload: any machine can process it, and a changed file is
+    another Document (``DocstoreStrategy.UPSERTS_AND_DELETE`` then removes the old one). Captions next to a local file
+    are in ``metadata["captions"]``.
 
     Examples:
         ```python
@@ -50,21 +50,21 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
     or a list of these.
     """
     embed_model: MarengoEmbedding = Field(exclude=True)
-    """Whose S3 settings, credentials and output prefix to use; or its settings as plain keywords."""
+    """The S3 settings, credentials and output prefix to use; or give its settings as keywords instead."""
     suffixes: Sequence[str] | None = None
-    """Of a prefix or folder only these, such as [".mp4"]."""
+    """From a prefix or folder only files with these, such as [".mp4"]."""
     exclude: Sequence[str] = ()
     """Glob patterns of keys to leave out."""
     modified_after: datetime | None = None
-    """Of a prefix, folder or manifest only what was modified after this time, which names its zone."""
+    """From a prefix, folder or manifest only files modified after this time, with a time zone."""
     limit: int | None = None
-    """At most this many media."""
+    """The most files."""
     metadata: Callable[[str], Mapping[str, Any]] | None = Field(default=None, exclude=True)
     """Source URI -> flat dict of your own fields, such as a tenant; each segment gets them."""
     object_tags: Sequence[str] = ()
-    """These tags of each S3 object become fields of your own, "" where it has none."""
+    """These tags of each S3 object become fields of your own, "" if it lacks one."""
     on_error: OnError = Field(default="raise", exclude=True)
-    """"raise" (after all other media), "skip", or a callable that gets the source and the error."""
+    """"raise" (after all other files), "skip", or a callable that gets the source and the error."""
 
     _skipped: Counter[str] = PrivateAttr(default_factory=Counter)
 
@@ -73,24 +73,24 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _made(cls, values: Any, handler: ModelWrapValidatorHandler[MarengoReader]) -> MarengoReader:
-        return made_with_embed_model(cls, values, handler)
+    def _validate(cls, values: Any, handler: ModelWrapValidatorHandler[MarengoReader]) -> MarengoReader:
+        return validate_with_embed_model(cls, values, handler)
 
     @classmethod
     def class_name(cls) -> str:
-        """The name in serialised form."""
+        """The name in serialized form."""
         return "MarengoReader"
 
     @property
     def skipped(self) -> Counter[str]:
-        """Why how many files of a prefix or folder were left out in the last load: "not media", "empty", ..."""
+        """How many files of a prefix or folder the last load skipped, by reason: "not media", "empty", ..."""
         return self._skipped
 
     def lazy_load_data(self, *args: Any, **load_kwargs: Any) -> Iterator[Document]:
-        """Documents as the listing goes on.
+        """Documents while the listing continues.
 
         Raises:
-            bedrock_marengo.MarengoError: The one that failed, or ``MediaFailedError`` if several did, at the end.
+            bedrock_marengo.MarengoError: The error of the file that failed, or ``MediaFailedError``, at the end.
         """
         failures = Failures(self.on_error)
         for given, media in self._listing().items():
@@ -105,7 +105,7 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
         failures.raise_noted()
 
     async def alazy_load_data(self, *args: Any, **load_kwargs: Any) -> Iterable[Document]:
-        """``lazy_load_data`` for asyncio, whole: LlamaIndex's own would list on the loop."""
+        """``lazy_load_data`` for asyncio, as one list: LlamaIndex's own would block the event loop."""
         return await self.aload_data()
 
     async def aload_data(self, *args: Any, **load_kwargs: Any) -> list[Document]:
@@ -113,20 +113,20 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
         return await self.embed_model.core.run_async(self.load_data)
 
     def list_resources(self, *args: Any, **kwargs: Any) -> list[str]:
-        """The media, as ``s3://bucket/key`` or local path."""
+        """The files, as ``s3://bucket/key`` or local path."""
         return [media.name for media in self._listing()]
 
     def get_resource_info(self, resource_id: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """``source``, ``media_type``, ``size`` in bytes and ``etag`` of one medium.
+        """``source``, ``media_type``, ``size`` in bytes and ``etag`` of one file.
 
         Raises:
-            bedrock_marengo.InputError: A local path that ``list_resources`` does not list.
-            bedrock_marengo.MediaNotFoundError: No such object.
+            bedrock_marengo.InputError: A local path that ``list_resources`` doesn't list.
+            bedrock_marengo.MediaNotFoundError: There is no such object.
         """
         return self._info(self._resource(resource_id))
 
     def load_resource(self, resource_id: str, *args: Any, **kwargs: Any) -> list[Document]:
-        """One medium's Document, in a list. Raises as ``get_resource_info``."""
+        """The Document of one file, in a list. Raises the same errors as ``get_resource_info``."""
         return [self._document(self._resource(resource_id))]
 
     async def alist_resources(self, *args: Any, **kwargs: Any) -> list[str]:
@@ -154,13 +154,13 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
 
     def _resource(self, resource_id: str) -> Media:
         if not isinstance(resource_id, str):
-            raise InputError(f"{short_repr(resource_id)} is no resource: see list_resources().")
+            raise InputError(f"{short_repr(resource_id)} is not a resource: expected one of list_resources().")
         if resource_id.startswith("s3://"):
             return Media.from_s3(resource_id)
-        # A string opens no file but one that the user pointed at.
+        # A string opens only files of the source that the user gave.
         media = next((media for media in self._listing() if media.name == resource_id), None)
         if media is None:
-            raise InputError(f"{resource_id!r} is not among this reader's media: see list_resources().")
+            raise InputError(f"{resource_id!r} is not a file of this reader: expected one of list_resources().")
         return media
 
     def _info(self, media: Media) -> dict[str, Any]:
@@ -170,10 +170,12 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
     def _document(self, media: Media) -> Document:
         info = self._info(media)
         uri = info["source"]
-        own = user_fields(self.embed_model.core, uri, metadata=self.metadata, object_tags=self.object_tags)
-        if taken := set(own) & set(DOCUMENT_KEYS):
-            raise InputError(f"metadata for {uri!r} sets {', '.join(sorted(taken))}, which is the Document's own.")
-        metadata = {**info, **own}
+        fields = user_fields(self.embed_model.core, uri, metadata=self.metadata, object_tags=self.object_tags)
+        if taken := set(fields) & set(DOCUMENT_KEYS):
+            raise InputError(
+                f"metadata for {uri!r} sets {', '.join(sorted(taken))}, which is the Document's own: use another name."
+            )
+        metadata = {**info, **fields}
         if captions := self._captions(media):
             metadata["captions"] = captions
         return Document(
@@ -185,12 +187,12 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
         )
 
     def _captions(self, media: Media) -> str | None:
-        """What lies beside a local file, and so not beside its upload."""
+        """The captions next to a local file, which are not next to its upload."""
         if not isinstance(media.path, os.PathLike):
             return None
         try:
             transcript = self.embed_model.core.captions_of(media)
         except MarengoError as error:
-            warnings.warn(f"{media.name} goes without its captions: {error}", MarengoWarning, stacklevel=2)
+            warnings.warn(f"{media.name} is loaded without its captions: {error}", MarengoWarning, stacklevel=2)
             return None
         return transcript.captions if transcript else None

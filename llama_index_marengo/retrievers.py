@@ -1,12 +1,12 @@
-"""MarengoRetriever: LlamaIndex's retriever that knows tracks, over any vector store index."""
+"""MarengoRetriever: a LlamaIndex retriever that fuses the tracks of any vector store index into moments."""
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from llama_index.core import VectorStoreIndex
@@ -17,27 +17,10 @@ from llama_index.core.vector_stores import FilterCondition, FilterOperator, Meta
 from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.dispatcher import active_instrument_tags, instrument_tags
 
-from bedrock_marengo import ConfigurationError, InputError, Query, Segment
-from bedrock_marengo.search.fusion import (
-    Fusion,
-    Hit,
-    Moment,
-    SearchSettings,
-    SearchTarget,
-    check_models,
-    describe_query,
-    find_moments,
-    growing_limits,
-)
-from bedrock_marengo.search.weights import (
-    ALPHA,
-    check_alpha,
-    check_tracks,
-    cosines,
-    intent_weights,
-    tracks_of,
-    weights_of,
-)
+from bedrock_marengo import ConfigurationError, InputError, MarengoError, Query, Segment
+from bedrock_marengo.search.fusion import Fusion, Moment, SearchSettings, SearchTarget, describe_query
+from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, aretrieve, check_stored, moment_document, retrieve
+from bedrock_marengo.search.weights import ALPHA, check_tracks, check_weights, query_weights, tracks_of
 from bedrock_marengo.validation import short_repr
 from llama_index_marengo.embeddings import MarengoEmbedding
 
@@ -45,36 +28,40 @@ __all__ = ["MarengoRetriever"]
 
 dispatcher = get_dispatcher(__name__)
 
+Answer = TypeVar("Answer")
+_Hits = list[StoreHit[BaseNode]]
+_Result = tuple[list[Moment], dict[Segment, BaseNode]]
+
 
 class MarengoRetriever(BaseRetriever):
     """Searches each track of an index and fuses what it finds into moments: one node for each.
 
     The query is a string, a ``QueryBundle``, or a ``Query`` of text, image, audio or video. A node's text and metadata
     are those of the moment's best segment, with ``start_sec`` and ``end_sec`` of the whole moment, ``score`` and
-    ``tracks``: track -> ``{"rank": from 1, "score": cosine}``. The score is good for comparing within one search.
+    ``tracks``: track -> ``{"rank": from 1, "score": cosine}``. The score is comparable only within one search.
 
     Args:
         index: one index for all tracks.
-        indices: or an index for each track.
-        embed_model: what the query is embedded with, and whose segments the index holds. Default: the index's.
-        similarity_top_k: moments wanted.
-        weights: a preset ("visual", "dialogue", "sound", "balanced"), "intent" (the query decides), or track -> weight.
-        alpha: how sharply "intent" decides.
-        filters: filters of your own, such as a tenant's; joined with the track's.
+        indices: or an index for each track: track -> index.
+        embed_model: embeds the query; the index holds segments of the same model. Default: the index's.
+        similarity_top_k: how many moments to return.
+        weights: a preset ("visual", "dialogue", "sound", "balanced"), "intent" (from the query), or track -> weight.
+        alpha: how sharply "intent" prefers one track.
+        filters: filters of your own, such as one for a tenant; joined with the track's.
         fusion: "rrf" by ranks, "scores" by weighted cosines.
-        merge_gap_sec: clips of one source at most this far apart become one moment; None keeps clips apart.
-        max_per_source: at most so many moments of one source.
+        merge_gap_sec: clips of one source at most this far apart become one moment; None keeps each clip separate.
+        max_per_source: the most moments of one source.
         sources: only these sources; one that ends in "/" is a prefix.
-        start_sec: only what overlaps this time and later.
-        end_sec: only what overlaps the time before this.
-        asset_gate: only clips of the so many best assets.
-        asset_boost: adds so much of its asset's score to a clip's.
-        scope: "clip", or "asset" to find whole media.
-        fetch_k: hits asked of each track. Default: 10 a moment, at least 50.
+        start_sec: only segments that end after this time.
+        end_sec: only segments that start before this time.
+        asset_gate: only clips of this many best assets.
+        asset_boost: adds this multiple of the asset's score to each of its clips' scores.
+        scope: "clip", or "asset" to find whole files.
+        fetch_k: how many hits to ask of each track. Default: 10 for each moment, at least 50.
 
     Raises:
-        bedrock_marengo.InputError: A setting that makes no sense.
-        bedrock_marengo.ConfigurationError: No index or both, or an embedding model that is not Marengo.
+        bedrock_marengo.InputError: A setting has a wrong value.
+        bedrock_marengo.ConfigurationError: No index, two kinds of index, or another embedding model.
 
     Examples:
         ```python
@@ -108,12 +95,12 @@ class MarengoRetriever(BaseRetriever):
         verbose: bool = False,
     ) -> None:
         if (index is None) == (not indices):
-            raise ConfigurationError("MarengoRetriever takes index=, or indices={track: index}.")
+            raise ConfigurationError("MarengoRetriever takes index= or indices={track: index}: give one of the two.")
         for given in [index] if index is not None else (indices or {}).values():
             if not isinstance(given, VectorStoreIndex):
-                raise ConfigurationError(f"{short_repr(given)} is no index: give a VectorStoreIndex.")
+                raise ConfigurationError(f"{short_repr(given)} is not an index: expected a VectorStoreIndex.")
         if filters is not None and not isinstance(filters, MetadataFilters):
-            raise ConfigurationError(f"filters={short_repr(filters)}: give LlamaIndex's MetadataFilters.")
+            raise ConfigurationError(f"filters={short_repr(filters)}: expected LlamaIndex's MetadataFilters.")
         first = index if index is not None else next(iter((indices or {}).values()))
         self._embed_model = _marengo(embed_model if embed_model is not None else first._embed_model)
         tracks = tracks_of(self._embed_model.core.model)
@@ -134,11 +121,9 @@ class MarengoRetriever(BaseRetriever):
             "scope": scope,
             "fetch_k": fetch_k,
         }
-        # Finds a wrong track, preset or number when it is typed.
+        # A wrong track, preset or number is refused here.
         check_tracks(self._indices, self._embed_model.core.model)
-        check_alpha(alpha)
-        typed = "balanced" if weights == "intent" else weights
-        SearchSettings(weights=weights_of(typed, tuple(self._indices)), **self._settings)
+        SearchSettings(weights=check_weights(weights, tuple(self._indices), alpha), **self._settings)
         super().__init__(callback_manager=callback_manager, verbose=verbose)
 
     def retrieve(self, str_or_query_bundle: QueryType | Query) -> list[NodeWithScore]:
@@ -147,49 +132,51 @@ class MarengoRetriever(BaseRetriever):
         Raises:
             bedrock_marengo.ConfigurationError: The index holds segments of another model.
         """
-        with self._told():
-            return super().retrieve(_asked(str_or_query_bundle))
+        with self._tags():
+            return super().retrieve(_as_bundle(str_or_query_bundle))
 
     async def aretrieve(self, str_or_query_bundle: QueryType | Query) -> list[NodeWithScore]:
         """``retrieve`` for asyncio; stores are searched on the embedding model's own threads."""
-        with self._told():
-            return await super().aretrieve(_asked(str_or_query_bundle))
+        with self._tags():
+            return await super().aretrieve(_as_bundle(str_or_query_bundle))
 
     @dispatcher.span
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         vector = self._vector(query_bundle)
         settings = self._search_settings(vector)
-        with self._told(settings.weights):
-            found = [self._found(place, vector, settings.depth) for place in settings.places]
-        return self._moments(found, vector, settings)
+        searches = (self._store_search(target, vector, self._search) for target in settings.targets)
+        with self._tags(settings.weights):
+            found = retrieve(self._embed_model.core, np.asarray(vector, np.float32), settings, searches)
+        return _nodes(found)
 
     @dispatcher.span
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         client = self._embed_model.core
         if not any(_is_only_async(index.vector_store) for index in self._indices.values()):
-            # Many stores' asynchronous searches run on the loop itself, or want a second client.
+            # Many stores' asynchronous searches run on the loop itself, or need a second client.
             return await client.run_async(self._retrieve, query_bundle)
         vector = await client.run_async(self._vector, query_bundle)
         settings = await client.run_async(self._search_settings, vector)
-        with self._told(settings.weights):
-            found = await asyncio.gather(*(self._afound(place, vector, settings.depth) for place in settings.places))
-        return await client.run_async(self._moments, found, vector, settings)
+        searches = (self._store_search(target, vector, self._asearch) for target in settings.targets)
+        with self._tags(settings.weights):
+            found = await aretrieve(client, np.asarray(vector, np.float32), settings, searches)
+        return _nodes(found)
 
-    def _told(self, weights: Mapping[str, float] | None = None) -> Any:
-        """Tags on all spans and events of a retrieval; with "intent" the weights are known only within."""
-        told = dict(weights or (self._weights if isinstance(self._weights, dict) else {}))
+    def _tags(self, weights: Mapping[str, float] | None = None) -> Any:
+        """Tags on all spans and events of a retrieval; with "intent" the weights are known only inside it."""
+        known = dict(weights or (self._weights if isinstance(self._weights, dict) else {}))
         return instrument_tags(
             {
                 **active_instrument_tags.get(),
                 "marengo_model": self._embed_model.core.model_id,
-                "marengo_tracks": list(told or self._indices),
-                "marengo_weights": told or self._weights,
+                "marengo_tracks": list(known or self._indices),
+                "marengo_weights": known or self._weights,
                 "marengo_fusion": self._settings["fusion"],
             }
         )
 
     def _vector(self, query: QueryBundle) -> list[float]:
-        if isinstance(query, _Asked) and query.query is not None:
+        if isinstance(query, _MediaQuery) and query.query is not None:
             return self._embed_model.floats(self._embed_model.core.embed_query(query.query))
         if query.embedding is not None:
             return query.embedding
@@ -200,151 +187,121 @@ class MarengoRetriever(BaseRetriever):
         return self._embed_model.get_agg_embedding_from_queries(query.embedding_strs)
 
     def _search_settings(self, vector: list[float]) -> SearchSettings:
-        tracks = tuple(self._indices)
-        if self._weights == "intent":
-            query = np.asarray(vector, np.float32)
-            weights = intent_weights(self._embed_model.core, query, tracks, self._alpha)
-        else:
-            weights = weights_of(self._weights, tracks)
+        query, tracks = np.asarray(vector, np.float32), tuple(self._indices)
+        weights = query_weights(self._embed_model.core, query, self._weights, tracks, self._alpha)
         return SearchSettings(weights=weights, **self._settings)
 
-    def _found(self, place: SearchTarget, vector: list[float], depth: int) -> list[NodeWithScore]:
-        held: list[NodeWithScore] = []
-        for ask in growing_limits(depth):
-            try:
-                found = self._retriever(place, ask).retrieve(QueryBundle("", embedding=vector))
-            except Warning:
-                # LlamaIndex's LanceDB raises one where nothing is found.
-                return []
-            except Exception:
-                self._check_held(place)
-                raise
-            held = [node for node in found if _is_held(node, place)]
-            # More is asked for only where the store could not filter for all of the place.
-            if len(held) >= depth or len(found) < ask:
-                break
-        return held
+    def _store_search(
+        self, target: SearchTarget, vector: list[float], search: Callable[[SearchTarget, list[float], int], Answer]
+    ) -> StoreSearch[Answer]:
+        return StoreSearch((target,), partial(search, target, vector), "This index")
 
-    async def _afound(self, place: SearchTarget, vector: list[float], depth: int) -> list[NodeWithScore]:
-        held: list[NodeWithScore] = []
-        for ask in growing_limits(depth):
-            found = await self._retriever(place, ask).aretrieve(QueryBundle("", embedding=vector))
-            held = [node for node in found if _is_held(node, place)]
-            if len(held) >= depth or len(found) < ask:
-                break
-        return held
+    def _search(self, target: SearchTarget, vector: list[float], limit: int) -> _Hits:
+        try:
+            found = self._retriever(target, limit).retrieve(QueryBundle("", embedding=vector))
+        except Warning:
+            # LlamaIndex's LanceDB raises one where nothing is found.
+            return []
+        except MarengoError:
+            raise
+        except Exception:
+            stored = ((node.get_content(MetadataMode.NONE), node.metadata) for node in self._stored(target))
+            check_stored(self._embed_model.core, stored, "This index")
+            raise
+        return self._hits(target, found)
 
-    def _retriever(self, place: SearchTarget, ask: int) -> BaseRetriever:
-        return self._indices[place.track].as_retriever(
-            similarity_top_k=ask,
-            filters=_filters(place, self._filters),
+    async def _asearch(self, target: SearchTarget, vector: list[float], limit: int) -> _Hits:
+        found = await self._retriever(target, limit).aretrieve(QueryBundle("", embedding=vector))
+        return self._hits(target, found)
+
+    def _retriever(self, target: SearchTarget, limit: int) -> BaseRetriever:
+        return self._indices[target.track].as_retriever(
+            similarity_top_k=limit,
+            filters=_filters(target, self._filters),
             embed_model=self._embed_model,
         )
 
-    def _check_held(self, place: SearchTarget) -> None:
-        # Vectors of another model have another dimension, which each store refuses in its own words.
-        index = self._indices[place.track]
-        nodes: Iterable[BaseNode] = index.docstore.docs.values()
-        if index.vector_store.stores_text:
-            scope = MetadataFilter(key="embedding_scope", value=place.scope)
-            nodes = index.vector_store.get_nodes(None, MetadataFilters(filters=[scope]))
-        self._check_models(nodes)
+    def _hits(self, target: SearchTarget, found: Iterable[NodeWithScore]) -> _Hits:
+        cosine_of = _cosine_of(self._indices[target.track].vector_store)
+        return [
+            StoreHit(
+                Segment.find(hit.node.get_content(MetadataMode.NONE)),
+                hit.node,
+                None if hit.score is None or cosine_of is None else cosine_of(hit.score),
+                hit.node.metadata.get("model_id"),
+            )
+            for hit in found
+        ]
 
-    def _check_models(self, nodes: Iterable[BaseNode]) -> None:
-        check_models((node.metadata.get("model_id") for node in nodes), self._embed_model.core.model_id, "This index")
-
-    def _moments(
-        self, found: Sequence[Sequence[NodeWithScore]], vector: list[float], settings: SearchSettings
-    ) -> list[NodeWithScore]:
-        self._check_models(hit.node for hits in found for hit in hits)
-        nodes: dict[Segment, BaseNode] = {}
-        scores: dict[Segment, float | None] = {}
-        for place, hits in zip(settings.places, found, strict=True):
-            similar = _cosine_of(self._indices[place.track].vector_store)
-            for hit in hits:
-                if (segment := _segment(hit.node)) is not None:
-                    nodes[segment] = hit.node
-                    scores[segment] = None if hit.score is None or similar is None else similar(hit.score)
-        if blank := [segment for segment, score in scores.items() if score is None]:
-            # A distance, or nothing: the segment's own vector knows.
-            vectors = np.stack(self._embed_model.core.segment_vectors(blank))
-            scores.update(zip(blank, cosines(np.asarray(vector, np.float32), vectors).tolist(), strict=True))
-        hits_ = [Hit(segment, score) for segment, score in scores.items() if score is not None]
-        return [_node(moment, nodes) for moment in find_moments(hits_, settings)]
+    def _stored(self, target: SearchTarget) -> Iterable[BaseNode]:
+        index = self._indices[target.track]
+        if not index.vector_store.stores_text:
+            return index.docstore.docs.values()
+        scope = MetadataFilter(key="embedding_scope", value=target.scope)
+        nodes: list[BaseNode] = index.vector_store.get_nodes(None, MetadataFilters(filters=[scope]))
+        return nodes
 
 
 @dataclass
-class _Asked(QueryBundle):
-    """A Query on its way through LlamaIndex; its words are what events show."""
+class _MediaQuery(QueryBundle):
+    """A Query on its way through LlamaIndex, whose events show it in words."""
 
     query: Query | None = None
 
 
-def _asked(query: QueryType | Query) -> QueryType:
+def _as_bundle(query: QueryType | Query) -> QueryType:
     if not isinstance(query, Query | str | QueryBundle):
         raise InputError(
-            f"{short_repr(query)} is no query: give a string, a QueryBundle, or Query(text=..., image=...)."
+            f"{short_repr(query)} is not a query: expected a string, a QueryBundle, or Query(text=..., image=...)."
         )
-    return _Asked(describe_query(query), query=query) if isinstance(query, Query) else query
+    return _MediaQuery(describe_query(query), query=query) if isinstance(query, Query) else query
 
 
 def _marengo(embed_model: Any) -> MarengoEmbedding:
     if isinstance(embed_model, MarengoEmbedding):
         return embed_model
     raise ConfigurationError(
-        f"The index embeds with {type(embed_model).__name__}: give embed_model=MarengoEmbedding(...)."
+        f"The index embeds with {type(embed_model).__name__}: set embed_model=MarengoEmbedding(...)."
     )
 
 
-def _filters(place: SearchTarget, own: MetadataFilters | None) -> MetadataFilters:
+def _filters(target: SearchTarget, user_filters: MetadataFilters | None) -> MetadataFilters:
     filters: list[MetadataFilter | MetadataFilters] = [
-        MetadataFilter(key="embedding_option", value=place.track),
-        MetadataFilter(key="embedding_scope", value=place.scope),
+        MetadataFilter(key="embedding_option", value=target.track),
+        MetadataFilter(key="embedding_scope", value=target.scope),
     ]
-    # A prefix is no equality, and PGVectorStore puts a quote into its SQL as it is: what comes back is sifted then.
-    if place.sources and not any(source.endswith("/") or {*source} & {*"'\"\\"} for source in place.sources):
-        filters.append(MetadataFilter(key="source", value=list(place.sources), operator=FilterOperator.IN))
-    if place.start_sec is not None:
-        filters.append(MetadataFilter(key="end_sec", value=float(place.start_sec), operator=FilterOperator.GT))
-    if place.end_sec is not None:
-        filters.append(MetadataFilter(key="start_sec", value=float(place.end_sec), operator=FilterOperator.LT))
-    if own is not None:
-        # Not every store takes filters within filters.
-        filters += own.filters if own.condition == FilterCondition.AND else [own]
+    # A prefix is not an equality, and PGVectorStore puts a quote into its SQL as it is: hits are sifted later.
+    if target.sources and not any(source.endswith("/") or {*source} & {*"'\"\\"} for source in target.sources):
+        filters.append(MetadataFilter(key="source", value=list(target.sources), operator=FilterOperator.IN))
+    if target.start_sec is not None:
+        filters.append(MetadataFilter(key="end_sec", value=float(target.start_sec), operator=FilterOperator.GT))
+    if target.end_sec is not None:
+        filters.append(MetadataFilter(key="start_sec", value=float(target.end_sec), operator=FilterOperator.LT))
+    if user_filters is not None:
+        # Not every store supports nested filters.
+        filters += user_filters.filters if user_filters.condition == FilterCondition.AND else [user_filters]
     return MetadataFilters(filters=filters, condition=FilterCondition.AND)
 
 
-def _segment(node: BaseNode) -> Segment | None:
-    return Segment.find(node.get_content(MetadataMode.NONE))
-
-
 def _is_only_async(store: Any) -> bool:
-    # Qdrant's, made with aclient= alone.
+    # Qdrant's, created with aclient= only.
     return getattr(store, "_client", store) is None
 
 
-def _is_held(hit: NodeWithScore, place: SearchTarget) -> bool:
-    segment = _segment(hit.node)
-    return segment is not None and place.holds(segment)
+def _nodes(found: _Result) -> list[NodeWithScore]:
+    moments, nodes = found
+    return [_node(moment, nodes) for moment in moments]
 
 
 def _node(moment: Moment, nodes: Mapping[Segment, BaseNode]) -> NodeWithScore:
-    best = nodes[moment.best.segment].model_copy()
-    told = {
-        "source": moment.source,
-        "start_sec": moment.start_sec,
-        "end_sec": moment.end_sec,
-        "score": moment.score,
-        "tracks": {track: {"rank": hit.rank, "score": hit.score} for track, hit in moment.tracks.items()},
-    }
-    # The words of all its clips, each once, in order of time.
-    texts = (nodes[hit.segment].get_content(MetadataMode.NONE) for hit in moment.hits)
-    words = dict.fromkeys(text.partition("\n")[2] for text in texts)
-    best.set_content("\n".join([moment.best.segment.uri, *filter(None, words)]))
-    best.metadata = {**best.metadata, **told}
-    best.excluded_embed_metadata_keys = [*best.excluded_embed_metadata_keys, "score", "tracks"]
-    best.excluded_llm_metadata_keys = [*best.excluded_llm_metadata_keys, "score", "tracks"]
-    return NodeWithScore(node=best, score=moment.score)
+    texts = {hit.segment: nodes[hit.segment].get_content(MetadataMode.NONE) for hit in moment.hits}
+    text, metadata = moment_document(moment, texts)
+    node = nodes[moment.best.segment].model_copy()
+    node.set_content(text)
+    node.metadata = {**node.metadata, **metadata}
+    node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, "score", "tracks"]
+    node.excluded_llm_metadata_keys = [*node.excluded_llm_metadata_keys, "score", "tracks"]
+    return NodeWithScore(node=node, score=moment.score)
 
 
 def _always(store: Any) -> Callable[[float], float] | None:
@@ -352,7 +309,7 @@ def _always(store: Any) -> Callable[[float], float] | None:
 
 
 def _of_chroma(store: Any) -> Callable[[float], float] | None:
-    # It tells exp(-distance).
+    # Its score is exp(-distance).
     settings = store._collection.configuration_json or {}
     space = next((settings[name]["space"] for name in ("hnsw", "spann") if settings.get(name)), None)
     return (lambda score: 1 + math.log(score)) if space == "cosine" else None
@@ -362,7 +319,7 @@ def _of_milvus(store: Any) -> Callable[[float], float] | None:
     return float if store.similarity_metric == "COSINE" else None
 
 
-# A store's class -> what turns its score into a cosine similarity, if anything does.
+# A store's class -> how to turn its score into a cosine similarity, if that is possible.
 _COSINES: Mapping[str, Callable[[Any], Callable[[float], float] | None]] = {
     "SimpleVectorStore": _always,
     "PGVectorStore": _always,

@@ -1,4 +1,4 @@
-"""``marengo search``: the moments of embedded media that answer a query, by the core alone: no store."""
+"""``marengo search``: the moments of embedded files that answer a query, with the core only and without a store."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from heapq import nlargest
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,10 @@ from bedrock_marengo import (
 from bedrock_marengo.contract import payloads
 from bedrock_marengo.contract.inputs import SourceLike
 from bedrock_marengo.search.citations import span
-from bedrock_marengo.search.fusion import Hit, Moment, SearchSettings, describe_query, find_moments
+from bedrock_marengo.search.fusion import Moment, SearchSettings, SearchTarget, describe_query
 from bedrock_marengo.search.results import results_from
-from bedrock_marengo.search.weights import cosines, intent_weights, tracks_of, weights_of
+from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, retrieve
+from bedrock_marengo.search.weights import INTENT, check_weights, cosines, intent_weights, tracks_of
 from bedrock_marengo.words.captions import Transcript
 from marengo_cli.embed import Outcome, check_failed, embedded, name_of, show_failed
 from marengo_cli.options import names_in, numbers_in, sources_of
@@ -42,18 +44,17 @@ __all__ = ["Page", "Search", "query_of", "run"]
 
 Vector = npt.NDArray[np.float32]
 
-INTENT = "intent"
-STAND_IN = "Found with the stand-in's vectors, not Marengo's: it shows how things work, never how well Marengo finds."
+STAND_IN = "Found with the stand-in's vectors, not Marengo's: this shows how search works, not how well Marengo finds."
 MARK = "<!-- made by marengo search -->\n"
-"""Ends a page of ours: the next search may write over it."""
+"""The end of a page that this command wrote: the next search may overwrite it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Where the page goes. A file that is there is kept, unless it is a page of ours or ``force`` is given.
+    """Where to write the page. An existing file is kept, unless this command wrote it or ``force`` is given.
 
     Raises:
-        InputError: It can't go there.
+        InputError: The page can't be written there.
     """
 
     path: Path
@@ -61,20 +62,20 @@ class Page:
 
     def __post_init__(self) -> None:
         if not self.path.absolute().parent.is_dir() or (self.path.exists() and not self.path.is_file()):
-            raise InputError(f"--html {self.path}: give a file in a folder that is there.")
+            raise InputError(f"--html {self.path}: expected a file in an existing folder.")
         if self.path.exists() and not self.force and not self._is_ours():
-            raise InputError(f"--html {self.path}: something else is there. --force writes over it.")
+            raise InputError(f"--html {self.path}: this file exists and is not a search page. --force overwrites it.")
 
     def write(self, html: str) -> None:
-        """Whole or not at all."""
-        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        """Write the page, all of it or nothing."""
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
-            beside.write_text(f"{html.rstrip()}\n{MARK}", "utf-8")
-            beside.replace(self.path)
+            temporary.write_text(f"{html.rstrip()}\n{MARK}", "utf-8")
+            temporary.replace(self.path)
         except OSError as error:
             raise InputError(f"--html {self.path}: {error.strerror}.") from error
         finally:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     def _is_ours(self) -> bool:
         with self.path.open("rb") as file:
@@ -84,20 +85,21 @@ class Page:
 
 @dataclass(slots=True, kw_only=True)
 class Search:
-    """A query over media, and what it has seen of them so far.
+    """A query over files, and the results so far.
 
     Attributes:
         client: embeds the query.
-        query: what is looked for; embedded when the first segments are there.
-        settings: how to rank. With ``intent`` its weights are the query's to decide.
-        intent: whether they are.
+        query: embedded when the first segments are read.
+        settings: how to rank.
+        intent: whether the query decides the weights.
         keep: whether to keep all segments, for a page's timelines.
-        hits: the best of each track.
-        media: S3 URI -> the medium as it was handed in.
+        hits: the best hits of each track so far.
+        media: S3 URI -> the file as the user gave it.
         segments: how many were searched.
-        kept: the segments, if they are kept.
-        missing: media that are not embedded.
-        failed: media that failed otherwise.
+        kept: all segments, with ``keep``.
+        missing: files that are not embedded.
+        failed: files with other errors.
+        vector: the query's, once it is embedded.
     """
 
     client: MarengoClient
@@ -105,7 +107,7 @@ class Search:
     settings: SearchSettings
     intent: bool = False
     keep: bool = False
-    hits: dict[str, list[Hit]] = field(default_factory=lambda: defaultdict(list))
+    hits: dict[str, list[StoreHit[None]]] = field(default_factory=lambda: defaultdict(list))
     media: dict[str, Media] = field(default_factory=dict)
     segments: int = 0
     kept: list[SegmentEmbeddings] = field(default_factory=list)
@@ -115,20 +117,19 @@ class Search:
 
     @classmethod
     def of(cls, client: MarengoClient, query: Query, weights: str, *, keep: bool, **settings: Any) -> Search:
-        """Check all that can be checked before anything is read.
+        """Check everything that can be checked before a file is read.
 
         Raises:
-            InputError: An empty text, no such weights, or a setting that makes no sense.
+            InputError: An empty text, unknown weights, or a setting with a wrong value.
         """
         if query.text is not None:
             payloads.text(client.model, query.text)
-        tracks, intent = tracks_of(client.model), weights == INTENT
-        known = dict.fromkeys(tracks, 1.0) if intent else weights_of(_weights(weights), tracks)
-        found = SearchSettings(weights=known, **settings)
-        return cls(client=client, query=query, settings=found, intent=intent, keep=keep)
+        known = check_weights(_weights(weights), tracks_of(client.model))
+        ranking = SearchSettings(weights=known, **settings)
+        return cls(client=client, query=query, settings=ranking, intent=weights == INTENT, keep=keep)
 
     def add(self, done: MediaResult) -> None:
-        """Look at one medium."""
+        """Search one file."""
         try:
             found = done.segments
         except MarengoError as error:
@@ -141,33 +142,36 @@ class Search:
         for i, (track, scope) in enumerate(zip(found.option, found.scope, strict=True)):
             if scope == self.settings.scope:
                 rows[track].append(i)
-        for track, mine in rows.items():
-            best = nlargest(self.settings.depth, mine, key=lambda i: scores[i])
-            hits = [*self.hits[track], *(Hit(found[i], float(scores[i])) for i in best)]
-            self.hits[track] = nlargest(self.settings.depth, hits, key=lambda hit: hit.score)
+        for track, indices in rows.items():
+            best = nlargest(self.settings.depth, indices, key=lambda i: scores[i])
+            self.hits[track] += [StoreHit(found[i], None, float(scores[i]), found.model_id) for i in best]
+            self.hits[track] = nlargest(self.settings.depth, self.hits[track], key=lambda hit: hit.score or 0.0)
         self.segments += len(found)
         self.media[found.source] = done.media or Media.of(done.source)
         if self.keep:
             self.kept.append(found)
 
     def moments(self) -> list[Moment]:
-        """The best, best first."""
+        """The best moments, best first."""
         if not self.hits:
             return []
-        settings = self.settings
+        query, settings = self.embedded_query(), self.settings
         if self.intent:
-            weights = intent_weights(self.client, self.embedded_query(), list(self.hits))
-            settings = replace(settings, weights=weights)
-        return find_moments((hit for hits in self.hits.values() for hit in hits), settings)
+            settings = replace(settings, weights=intent_weights(self.client, query, list(self.hits)))
+        searches = [StoreSearch((target,), partial(self._search, target), "The search") for target in settings.targets]
+        return retrieve(self.client, query, settings, searches)[0]
+
+    def _search(self, target: SearchTarget, limit: int) -> list[StoreHit[None]]:
+        return self.hits.get(target.track, [])[:limit]
 
     def embedded_query(self) -> Vector:
-        """The query's vector; it is embedded once, and only if there is something to compare it with."""
+        """The query's vector; it is embedded once, and only if there is a segment to compare it with."""
         if self.vector is None:
             self.vector = self.client.embed_query(self.query)
         return self.vector
 
     def name(self, source: str) -> str:
-        """A medium as it was handed in: a local one by its path, not by its upload."""
+        """A file as the user gave it: a local one by its path, not by its upload."""
         media = self.media[source]
         return str(media.path) if media.path else source
 
@@ -175,15 +179,15 @@ class Search:
 def query_of(
     words: Sequence[str], *, text: str | None, image: str | None, audio: str | None, video: str | None
 ) -> tuple[Query, list[str]]:
-    """The query and the sources, as typed: the first word is the query, unless a medium is.
+    """The query and the sources, as typed: the first word is the query, unless a file is.
 
     Raises:
-        InputError: No query, no sources, or no such medium.
+        InputError: No query, no sources, or no such file.
     """
     media = {"image": image, "audio": audio, "video": video}
-    given: dict[str, Any] = {kind: _medium(word, kind) for kind, word in media.items() if word is not None}
+    given: dict[str, Any] = {kind: _media_of(word, kind) for kind, word in media.items() if word is not None}
     if text is not None and not image:
-        raise InputError("--text goes beside --image; a text alone is the first word: marengo search 'a dog' SOURCES.")
+        raise InputError("--text needs --image. A text alone is the first word: marengo search 'a dog' SOURCES.")
     rest = list(words)
     if not given:
         given["text"] = rest.pop(0)
@@ -191,7 +195,8 @@ def query_of(
         given["text"] = text
     if not rest:
         raise InputError(
-            "Where to look? Give sources after the query: s3://bucket/videos/, s3://bucket/match.mp4, files or folders."
+            "There are no sources to search. Give sources after the query: s3://bucket/videos/, s3://bucket/match.mp4, "
+            "files or folders."
         )
     return Query(**given), rest
 
@@ -206,19 +211,19 @@ def run(
     advice: str,
     as_json: bool,
 ) -> int:
-    """Read what is done, with ``local`` embed it first; rank, show. 1 if not all media were searched.
+    """Read finished jobs, with ``local`` embed first; rank and show. 1 if some files couldn't be searched.
 
     Args:
-        search: what is looked for.
-        sources: the media.
+        search: the query.
+        sources: the files to search.
         embedding: how they were embedded.
-        local: whether the client is a stand-in's.
+        local: whether the client uses the stand-in.
         page: where to write a page.
-        advice: the command that embeds them.
-        as_json: whether to print for programs.
+        advice: the command that embeds the files.
+        as_json: whether to print JSON.
 
     Raises:
-        bedrock_marengo.MarengoError: The query can't be embedded, or the page not be written.
+        bedrock_marengo.MarengoError: The query can't be embedded, or the page can't be written.
     """
     if local:
         for done in embedded(search.client, sources, Outcome(), **embedding):
@@ -236,7 +241,7 @@ def run(
         print_json(_report(search, moments, words, local, page))
     else:
         _show(search, moments, words)
-        _tell(search, local, page, advice)
+        _show_summary(search, local, page, advice)
     return 1 if search.missing or search.failed else 0
 
 
@@ -247,10 +252,10 @@ def _read(search: Search, sources: Sequence[SourceLike], embedding: Mapping[str,
             search.add(done)
 
 
-def _medium(word: str, kind: str) -> Media:
+def _media_of(word: str, kind: str) -> Media:
     [source] = sources_of([word], any_key=True)
     if isinstance(source, Manifest):
-        raise InputError(f"--{kind} {word}: give {kind}, not a list.")
+        raise InputError(f"--{kind} {word}: expected one {kind} file, not a list.")
     return Media.of(source, kind)  # type: ignore[arg-type]
 
 
@@ -259,15 +264,15 @@ def _weights(word: str) -> str | dict[str, float]:
 
 
 def _words(search: Search, moments: Iterable[Moment]) -> list[str]:
-    """What is said in each moment, where captions lie beside its medium."""
+    """The words of each moment, if there are captions next to its file."""
     known: dict[str, Transcript | None] = {}
     for source in {moment.source for moment in moments}:
         try:
             known[source] = search.client.captions_of(search.media[source])
         except MarengoError as error:
-            typer.echo(plain(f"{search.name(source)} goes without its captions: {error}"), err=True)
-    found = ((moment, known.get(moment.source)) for moment in moments)
-    return [captions.words(moment.start_sec, moment.end_sec) if captions else "" for moment, captions in found]
+            typer.echo(plain(f"{search.name(source)} is shown without its captions: {error}"), err=True)
+    pairs = ((moment, known.get(moment.source)) for moment in moments)
+    return [captions.words(moment.start_sec, moment.end_sec) if captions else "" for moment, captions in pairs]
 
 
 def _html(search: Search, moments: Iterable[Moment], words: Iterable[str], note: str) -> str:
@@ -297,15 +302,15 @@ def _show(search: Search, moments: Sequence[Moment], words: Iterable[str]) -> No
         print_table([number, Column("file", overflow="fold"), *columns, score], rows)
 
 
-def _tell(search: Search, local: bool, page: Page | None, advice: str) -> None:
-    """What goes beside the results: on stderr, but where the page is."""
+def _show_summary(search: Search, local: bool, page: Page | None, advice: str) -> None:
+    """What belongs to the results: on stderr, except for the path of the page."""
     if page:
         typer.echo(f"A page with players: {page.path}")
     usd = search.client.usage.usd
     cost = f" The query cost {dollars(usd)} USD." if usd else ""
-    typer.echo(f"Searched {len(search.media):,} media, {search.segments:,} segments.{cost}", err=True)
+    typer.echo(f"Files searched: {len(search.media):,}, segments: {search.segments:,}.{cost}", err=True)
     if search.missing:
-        typer.echo(f"{len(search.missing):,} media are not embedded yet. To embed them: {advice}", err=True)
+        typer.echo(f"Files not embedded yet: {len(search.missing):,}. To embed them: {advice}", err=True)
     show_failed(search.failed)
     if local:
         typer.echo(STAND_IN, err=True)

@@ -1,61 +1,48 @@
-"""Search that knows tracks: fuse ranked tracks, merge neighbours into moments. Plain functions over vectors and ranks.
+"""Ranked hits of several tracks fused into moments: plain functions over segments, ranks and scores.
 
 Sources of the constants: TwelveLabs' guidance on multi-vector search with Marengo (weights, alpha, both fusions), and
-Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion" (SIGIR 2009) for k = 60. What is ours says so.
+Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion" (SIGIR 2009) for k = 60. Constants of our own say so.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import Literal
 
 from bedrock_marengo.contract.inputs import Media, Query
 from bedrock_marengo.contract.segments import Segment
-from bedrock_marengo.errors import ConfigurationError, InputError
+from bedrock_marengo.errors import InputError
 from bedrock_marengo.validation import is_int, is_number, require_many, short_repr
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = [
-    "MOST_HITS",
     "RRF_K",
     "Fusion",
     "Hit",
     "Moment",
     "SearchSettings",
     "SearchTarget",
-    "check_models",
     "describe_query",
     "find_moments",
-    "growing_limits",
     "rank",
 ]
 
-Vector = npt.NDArray[np.float32]
 Fusion = Literal["rrf", "scores"]
 
 RRF_K = 60
 """The constant of reciprocal rank fusion: Cormack et al. 2009, and TwelveLabs' guidance."""
 
 
-MOST_HITS = 10_000
-"""What a widening search asks a store for at most; ours."""
-
 _ALONE = ("fused", "image")
-"""Tracks that hold a moment by themselves, beside no others."""
+"""Tracks whose one vector stands for the whole moment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
     """One segment that a search found: cosine ``score``, and ``rank`` from 1 within its track once it is ranked.
 
-    Equal cosines share a rank, the last one's.
+    Equal cosines share a rank: that of the last of them.
     """
 
     segment: Segment
@@ -65,9 +52,10 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class SearchTarget:
-    """Where to search: one track and scope, and what a user limits the results to. Times in seconds.
+    """What one search looks for: one track and scope, and the user's limits. Times in seconds.
 
-    ``sources`` are raw S3 URIs; one that ends in "/" is a prefix. A time range keeps what overlaps it.
+    ``sources`` are raw S3 URIs; one that ends in "/" is a prefix. A time range keeps the segments
+    that overlap it.
     """
 
     track: str
@@ -77,7 +65,7 @@ class SearchTarget:
     end_sec: float | None = None
 
     def holds(self, segment: Segment) -> bool:
-        """Whether a segment lies here."""
+        """Whether a segment belongs to this target."""
         return (
             segment.option == self.track
             and segment.scope == self.scope
@@ -89,14 +77,14 @@ class SearchTarget:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A stretch of one medium that answers a query. Times in seconds.
+    """A time range of one file that answers a query. Times in seconds.
 
     Attributes:
-        source: raw S3 URI of the medium.
+        source: raw S3 URI of the file.
         start_sec: where it begins.
         end_sec: where it ends.
-        score: the fused score of its best clip; comparable within one search only.
-        tracks: track -> its best hit in this moment, with rank and cosine; the track that counted most comes first.
+        score: the fused score of its best clip; comparable only within one search.
+        tracks: track -> its best hit in this moment, with rank and cosine; the track that contributed most comes first.
         hits: all its hits, in order of time.
     """
 
@@ -109,30 +97,30 @@ class Moment:
 
     @property
     def best(self) -> Hit:
-        """The hit that counted most."""
+        """The hit that contributed most."""
         return next(iter(self.tracks.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
-    """How to search, whatever framework or store.
+    """How to search, in any framework and store.
 
     Args:
         weights: track -> weight; tracks of weight 0 are not searched.
-        k: moments wanted.
+        k: how many moments to return.
         fusion: "rrf", the sum of w / (60 + rank); or "scores", the sum of w * cosine over the sum of w.
-        merge_gap_sec: clips of one source at most this far apart become one moment; None keeps clips apart.
-        max_per_source: at most so many moments of one source.
+        merge_gap_sec: clips of one source at most this far apart become one moment; None keeps each clip separate.
+        max_per_source: the most moments of one source.
         sources: only these sources; one that ends in "/" is a prefix.
-        start_sec: only what overlaps this time and later.
-        end_sec: only what overlaps the time before this.
-        asset_gate: only clips of the so many best assets. Assets must be in the store (``scopes=["clip", "asset"]``).
-        asset_boost: adds so much of its asset's fused score to a clip's.
-        scope: "clip", or "asset" to find whole media.
-        fetch_k: hits asked of each track. Default: 10 a moment, at least 50.
+        start_sec: only segments that end after this time.
+        end_sec: only segments that start before this time.
+        asset_gate: only clips of this many best assets. The store must hold assets (``scopes=["clip", "asset"]``).
+        asset_boost: adds this multiple of the asset's fused score to each of its clips' scores.
+        scope: "clip", or "asset" to find whole files.
+        fetch_k: how many hits to ask of each track. Default: 10 for each moment, at least 50.
 
     Raises:
-        InputError: A setting that makes no sense.
+        InputError: A setting has a wrong value.
     """
 
     weights: Mapping[str, float]
@@ -151,34 +139,37 @@ class SearchSettings:
     def __post_init__(self) -> None:
         for source in require_many(self.sources, "sources", "S3 URIs"):
             if not isinstance(source, str) or not source.startswith("s3://"):
-                raise InputError(f"sources has {short_repr(source)}: give S3 URIs; one that ends in '/' is a prefix.")
+                raise InputError(
+                    f"sources has {short_repr(source)}: expected S3 URIs; one that ends in '/' is a prefix."
+                )
         for name, choices in (("fusion", ("rrf", "scores")), ("scope", ("clip", "asset"))):
             value = getattr(self, name)
             if value not in choices:
-                raise InputError(f"{name}={short_repr(value)}: give {' or '.join(map(repr, choices))}.")
+                raise InputError(f"{name}={short_repr(value)}: expected {' or '.join(map(repr, choices))}.")
         for name in ("k", "max_per_source", "asset_gate", "fetch_k"):
             value = getattr(self, name)
             if not (is_int(value) or (value is None and name != "k")):
-                raise InputError(f"{name}={short_repr(value)}: give a whole number from 1.")
+                raise InputError(f"{name}={short_repr(value)}: expected a whole number from 1.")
         for name in ("merge_gap_sec", "start_sec", "end_sec", "asset_boost"):
             value = getattr(self, name)
             if value is not None and not (is_number(value) and 0 <= value < float("inf")):
-                raise InputError(f"{name}={short_repr(value)}: give a number from 0.")
+                raise InputError(f"{name}={short_repr(value)}: expected a number from 0.")
         if self.end_sec is not None and self.end_sec <= (self.start_sec or 0):
-            raise InputError(f"end_sec={self.end_sec} leaves nothing after start_sec={self.start_sec or 0}.")
+            raise InputError(f"end_sec={self.end_sec}: expected a time after start_sec={self.start_sec or 0}.")
 
     @property
-    def places(self) -> list[SearchTarget]:
-        """The searches to make: one for each track, and one more for its assets if they gate or boost."""
+    def targets(self) -> list[SearchTarget]:
+        """What to search for: one target for each track, and one more for its assets if they gate or boost."""
         tracks = [track for track, weight in self.weights.items() if weight > 0]
-        found = [SearchTarget(track, self.scope, tuple(self.sources), self.start_sec, self.end_sec) for track in tracks]
+        sources = tuple(self.sources)
+        targets = [SearchTarget(track, self.scope, sources, self.start_sec, self.end_sec) for track in tracks]
         if self._with_assets:
-            found += [SearchTarget(track, "asset", tuple(self.sources)) for track in tracks]
-        return found
+            targets += [SearchTarget(track, "asset", sources) for track in tracks]
+        return targets
 
     @property
     def depth(self) -> int:
-        """Hits asked of each track."""
+        """How many hits to ask of each track."""
         return self.fetch_k or max(10 * self.k, 50)
 
     @property
@@ -190,7 +181,7 @@ def find_moments(hits: Iterable[Hit], settings: SearchSettings) -> list[Moment]:
     """The ``k`` best moments, best first; one for each stretch of time, however many tracks found it.
 
     Args:
-        hits: what the searches of ``settings.places`` found, in any order; what lies outside of them is passed over.
+        hits: what the searches for ``settings.targets`` found, in any order; hits outside of these are skipped.
         settings: how to fuse and merge.
 
     Examples:
@@ -200,20 +191,20 @@ def find_moments(hits: Iterable[Hit], settings: SearchSettings) -> list[Moment]:
         >>> moment.start_sec, moment.end_sec, moment.tracks["visual"].rank
         (0.0, 6.0, 1)
     """
-    places = settings.places
-    ranked = rank(hit for hit in hits if any(place.holds(hit.segment) for place in places))
-    clips = _fused([hit for hit in ranked if hit.segment.scope == settings.scope], settings)
+    targets = settings.targets
+    ranked = rank(hit for hit in hits if any(target.holds(hit.segment) for target in targets))
+    clips = _fuse([hit for hit in ranked if hit.segment.scope == settings.scope], settings)
     if settings._with_assets:
-        clips = _weighed_by_assets(clips, [hit for hit in ranked if hit.segment.scope == "asset"], settings)
+        clips = _apply_assets(clips, [hit for hit in ranked if hit.segment.scope == "asset"], settings)
     clips.sort(key=lambda clip: (-clip.score, clip.source, clip.start_sec, clip.end_sec))
-    return _chosen(clips, settings)
+    return _choose(clips, settings)
 
 
 def rank(hits: Iterable[Hit]) -> list[Hit]:
-    """Hits with their ranks within each track and scope, best first: a rank says how many are at least as good.
+    """Hits with their ranks within each track and scope, best first: a rank counts the hits that are at least as good.
 
-    So equal cosines share a rank, and a track that can't tell clips apart, such as a silent one, reorders nothing. A
-    segment that was found twice, or a clip that two jobs embedded, counts once, by its best score.
+    So equal cosines share a rank, and a track that can't distinguish clips, such as a silent one, reorders nothing. A
+    segment that was found twice, or a clip that two jobs embedded, counts once, with its best score.
     """
     lists: defaultdict[tuple[str, str], list[Hit]] = defaultdict(list)
     for hit in hits:
@@ -224,50 +215,28 @@ def rank(hits: Iterable[Hit]) -> list[Hit]:
         once: dict[_Clip, Hit] = {}
         for hit in found:
             once.setdefault(_clip(hit.segment), hit)
-        # The last of equal ones counts.
+        # Of equal scores the last place counts.
         places = {hit.score: place for place, hit in enumerate(once.values(), start=1)}
         ranked += [Hit(hit.segment, hit.score, places[hit.score]) for hit in once.values()]
     return ranked
 
 
-def growing_limits(depth: int, most: int = MOST_HITS) -> Iterator[int]:
-    """How many hits to ask a store for that can't filter for all that is wanted: ever more, until the caller stops."""
-    ask = min(depth, most)
-    while True:
-        yield ask
-        if ask >= most:
-            return
-        ask = min(4 * ask, most)
-
-
 def describe_query(query: Query | str) -> str:
-    """A query in words, for traces and pages: its text and the names of its media.
+    """A query in words, for traces and pages: its text and the names of its files.
 
     Raises:
-        InputError: No query.
+        InputError: Not a query.
     """
     if isinstance(query, str):
         return query
     if not isinstance(query, Query):
-        raise InputError(f"{short_repr(query)} is no query: give a string, or Query(text=..., image=...) and the like.")
+        raise InputError(
+            f"{short_repr(query)} is not a query: expected a string, or Query(text=..., image=...), for example."
+        )
     media = [query.image, query.audio, query.video]
     media += query.images.values() if isinstance(query.images, Mapping) else query.images or []
-    parts = [query.text, *(Media.of(medium).name for medium in media if medium is not None)]
+    parts = [query.text, *(Media.of(file).name for file in media if file is not None)]
     return " + ".join(part for part in parts if part)
-
-
-def check_models(model_ids: Iterable[str | None], query_model_id: str, where: str) -> None:
-    """Refuse a search in which vectors of two models would meet.
-
-    Raises:
-        ConfigurationError: Segments of another model than the query's.
-    """
-    if others := sorted({model_id for model_id in model_ids if model_id not in (None, query_model_id)}):
-        raise ConfigurationError(
-            f"{where} holds segments of {', '.join(map(str, others))}, and the query is embedded with "
-            f"{query_model_id}: vectors of two models never compare. Search with the store's own model, or move its "
-            "sources to a new store (langchain_marengo.migrate)."
-        )
 
 
 _Clip = tuple[str, int, int]
@@ -275,7 +244,7 @@ _Clip = tuple[str, int, int]
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """A clip: what all tracks say of one stretch of time. ``parts`` is what each hit adds to the score."""
+    """One time range with the hits of all tracks. ``parts`` is what each hit adds to the score."""
 
     source: str
     start_sec: float
@@ -285,11 +254,11 @@ class _Scored:
 
 
 def _clip(segment: Segment) -> _Clip:
-    # Milliseconds as integers, and no job: tracks that were embedded by two jobs meet.
+    # Milliseconds as integers, and no job, so that tracks embedded by two jobs are joined.
     return segment.source, round(segment.start_sec * 1000), round(segment.end_sec * 1000)
 
 
-def _fused(ranked: Sequence[Hit], settings: SearchSettings) -> list[_Scored]:
+def _fuse(ranked: Sequence[Hit], settings: SearchSettings) -> list[_Scored]:
     clips: defaultdict[_Clip, list[Hit]] = defaultdict(list)
     for hit in ranked:
         clips[_clip(hit.segment)].append(hit)
@@ -307,32 +276,32 @@ def _by_rank(hits: Sequence[Hit], weights: Mapping[str, float]) -> list[tuple[fl
 
 
 def _by_score(hits: Sequence[Hit], weights: Mapping[str, float]) -> list[tuple[float, Hit]]:
-    # A track that found nothing here counts as a cosine of 0, so a clip gains nothing by being silent.
+    # A track without a hit here counts as a cosine of 0, so that a clip gains nothing from a missing track.
     tracks = {hit.segment.option for hit in hits}
-    beside = [track for track in weights if track not in _ALONE] if tracks - set(_ALONE) else []
-    total = sum(weights[track] for track in {*beside, *tracks})
+    others = [track for track in weights if track not in _ALONE] if tracks - set(_ALONE) else []
+    total = sum(weights[track] for track in {*others, *tracks})
     return [(weights[hit.segment.option] * hit.score / total, hit) for hit in hits]
 
 
-def _weighed_by_assets(clips: Sequence[_Scored], assets: Sequence[Hit], settings: SearchSettings) -> list[_Scored]:
+def _apply_assets(clips: Sequence[_Scored], assets: Sequence[Hit], settings: SearchSettings) -> list[_Scored]:
     best: dict[str, float] = {}
-    for asset in sorted(_fused(assets, settings), key=lambda asset: (-asset.score, asset.source)):
+    for asset in sorted(_fuse(assets, settings), key=lambda asset: (-asset.score, asset.source)):
         best.setdefault(asset.source, asset.score)
-    let_in = list(best)[: settings.asset_gate]
+    allowed = list(best)[: settings.asset_gate]
     return [
         replace(clip, score=clip.score + settings.asset_boost * best.get(clip.source, 0.0))
         for clip in clips
-        if settings.asset_gate is None or clip.source in let_in
+        if settings.asset_gate is None or clip.source in allowed
     ]
 
 
-def _chosen(clips: Sequence[_Scored], settings: SearchSettings) -> list[Moment]:
-    """Down the ranking until there are ``k`` moments: a clip joins its neighbours or begins a moment of its own."""
+def _choose(clips: Sequence[_Scored], settings: SearchSettings) -> list[Moment]:
+    """Down the ranking until there are ``k`` moments: a clip joins its neighbours or starts a moment of its own."""
     groups: list[list[_Scored]] = []
     for clip in clips:
         near = [group for group in groups if _touches(group, clip, settings.merge_gap_sec)]
         if near:
-            # A clip may be the missing link between two moments; the better one keeps its place.
+            # A clip may connect two moments: they become one, at the place of the better one.
             near[0].extend([clip, *(other for group in near[1:] for other in group)])
             groups = [group for group in groups if not any(group is gone for gone in near[1:])]
         elif settings.max_per_source is None or _count(groups, clip.source) < settings.max_per_source:
@@ -359,7 +328,7 @@ def _count(groups: Iterable[Sequence[_Scored]], source: str) -> int:
 def _moment(group: Sequence[_Scored]) -> Moment:
     best = max(group, key=lambda clip: clip.score)
     tracks: dict[str, Hit] = {}
-    # The best clip's parts first, so that its strongest track names the moment.
+    # The best clip's parts first, so that its strongest track comes first.
     for clip in (best, *group):
         for _, hit in sorted(clip.parts, key=lambda part: -part[0]):
             known = tracks.get(hit.segment.option)

@@ -1,14 +1,15 @@
-"""Moments for a language model: text with sources, time codes and words, and frames, within a budget of both."""
+"""Moments for a language model: text with sources, time codes and words, and frames, each within a budget."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from itertools import accumulate
 from typing import TYPE_CHECKING
 from warnings import warn
 
-from bedrock_marengo.aws.cancellation import CancellableExecutor, CancelToken
 from bedrock_marengo.errors import InputError, MarengoWarning, ServiceError
 from bedrock_marengo.search.citations import span
 from bedrock_marengo.search.results import SearchResult, check_allowed_prefixes, is_allowed, names_of
@@ -22,25 +23,25 @@ __all__ = ["MAX_CHARS", "MAX_FRAMES", "moment_parts", "moment_text"]
 MAX_CHARS = 8_000
 """Ours: about 2,000 tokens."""
 MAX_FRAMES = 8
-"""Ours: what models that see take at little cost."""
+"""Ours: few enough to cost little with any vision model."""
 
 _OPENED_AT_ONCE = 8
-_SAID = "\nsaid: "
+_WORDS = "\nsaid: "
 _CUT = " ..."
 
 
 def moment_text(found: Sequence[SearchResult], *, max_chars: int = MAX_CHARS) -> str:
-    """Moments as text: of each its number, file and time code, and on a second line what is said.
+    """Moments as text: the number, file and time code of each, and its words on a second line.
 
-    Long words are cut so that all moments share what is left; moments that don't fit at all are left out, from the
-    worst, and a last line counts them.
+    Long words are cut so that all moments share the space that is left. Moments that don't fit at all are left out,
+    the worst first, and a last line counts them.
 
     Args:
         found: the moments, best first.
-        max_chars: characters at most.
+        max_chars: the most characters.
 
     Raises:
-        InputError: ``max_chars`` has no room for one moment.
+        InputError: ``max_chars`` is too small for one moment.
     """
     texts, rest = _texts(found, max_chars)
     return "\n".join(texts + rest)
@@ -56,34 +57,34 @@ def moment_parts(
     width: int = 512,
     allowed_prefixes: Sequence[str] | None = None,
 ) -> list[str | bytes]:
-    """The same with pictures: each moment's text, followed by JPEGs of frames that lie evenly in it.
+    """The same with pictures: each moment's text, followed by JPEGs of evenly spaced frames.
 
-    The best moments come first where ``max_frames`` does not do for all. Audio has no frame. A medium that can't be
-    read or decoded has none either, with a warning: an answer without a picture is better than none.
+    If ``max_frames`` is not enough for all, the best moments get theirs first. Audio has no frames. A file that can't
+    be read or decoded has none either, with a warning: an answer without a picture is better than none.
 
     Args:
-        client: whose credentials read the media.
+        client: reads the files, with its credentials.
         found: the moments, best first.
-        max_chars: characters of text at most, in all.
-        max_frames: frames at most, in all.
-        frames_per_moment: frames at most of one moment; an image has one.
-        width: pixels of a frame at most.
-        allowed_prefixes: S3 prefixes and objects; only these are read. Set it if others can write to your store.
+        max_chars: the most characters of text, in total.
+        max_frames: the most frames, in total.
+        frames_per_moment: the most frames of one moment; an image has one.
+        width: the largest width of a frame, in pixels.
+        allowed_prefixes: the only S3 prefixes and objects to read. Set it if others can write to your store.
 
     Raises:
         ConfigurationError: PyAV is not installed.
-        InputError: A budget, a width or a prefix that makes no sense.
+        InputError: A budget, the width or a prefix has a wrong value.
     """
     for name, value in (("max_frames", max_frames), ("frames_per_moment", frames_per_moment)):
         if not is_int(value, 0):
-            raise InputError(f"{name}={short_repr(value)}: give a whole number from 0.")
+            raise InputError(f"{name}={short_repr(value)}: expected a whole number from 0.")
     check_width(width)
     check_allowed_prefixes(allowed_prefixes)
     texts, rest = _texts(found, max_chars)
     most = [
         _most(hit, frames_per_moment) if is_allowed(hit.source, allowed_prefixes) else 0 for hit in found[: len(texts)]
     ]
-    frames = _frames(client, found, _dealt(most, max_frames), width)
+    frames = _frames(client, found, _deal(most, max_frames), width)
     parts: list[str | bytes] = []
     for i, text in enumerate(texts):
         parts += [text, *frames[i]]
@@ -91,20 +92,22 @@ def moment_parts(
 
 
 def _texts(found: Sequence[SearchResult], max_chars: int) -> tuple[list[str], list[str]]:
-    """A text for each moment that fits, and one more that counts the others, if any."""
+    """A text for each moment that fits, and a last one that counts the others, if there are any."""
     if not is_int(max_chars, 0):
-        raise InputError(f"max_chars={short_repr(max_chars)}: give a whole number.")
+        raise InputError(f"max_chars={short_repr(max_chars)}: expected a whole number from 0.")
     names = names_of(hit.source for hit in found)
     heads = [f"[{number}] {_one_line(_label(hit, names))}" for number, hit in enumerate(found, start=1)]
     kept = _fitting(heads, max_chars)
     if found and not kept:
-        raise InputError(f"max_chars={max_chars}: there is no room for one moment, such as {short_repr(heads[0])}.")
+        raise InputError(
+            f"max_chars={max_chars} is too small for one moment, such as {short_repr(heads[0])}: give more."
+        )
     texts, rest = heads[:kept], _left_out(len(heads) - kept)
     words = [_one_line(hit.words) for hit in found[:kept]]
-    left = max_chars - len("\n".join(texts + rest)) - sum(len(_SAID) for said in words if said)
-    for i, share in enumerate(_shares([len(said) for said in words], left)):
-        if said := _cut(words[i], share):
-            texts[i] += _SAID + said
+    left = max_chars - len("\n".join(texts + rest)) - sum(len(_WORDS) for text in words if text)
+    for i, share in enumerate(_shares([len(text) for text in words], left)):
+        if kept_words := _cut(words[i], share):
+            texts[i] += _WORDS + kept_words
     return texts, rest
 
 
@@ -118,7 +121,7 @@ def _one_line(text: str) -> str:
 
 
 def _fitting(heads: Sequence[str], max_chars: int) -> int:
-    """How many heads fit in lines of their own, with a last line for the others."""
+    """How many heads fit, each on a line, with a last line that counts the others."""
     lengths = list(accumulate((len(head) + 1 for head in heads), initial=-1))
     for kept in range(len(heads), 0, -1):
         if lengths[kept] + sum(1 + len(line) for line in _left_out(len(heads) - kept)) <= max_chars:
@@ -131,7 +134,7 @@ def _left_out(count: int) -> list[str]:
 
 
 def _shares(lengths: Sequence[int], budget: int) -> list[int]:
-    """How much of each text is kept: short ones whole, long ones alike."""
+    """How many characters of each text are kept: all of short ones, the same number of long ones."""
     shares, left = [0] * len(lengths), max(0, budget)
     for place, i in enumerate(sorted(range(len(lengths)), key=lengths.__getitem__)):
         shares[i] = min(lengths[i], left // (len(lengths) - place))
@@ -140,7 +143,7 @@ def _shares(lengths: Sequence[int], budget: int) -> list[int]:
 
 
 def _cut(text: str, most: int) -> str:
-    """At most so many characters, at the end of a word; not all languages have spaces."""
+    """A text cut to a length, at the end of a word if there are spaces: not all languages have them."""
     if len(text) <= most:
         return text
     kept = text[: max(0, most - len(_CUT))]
@@ -153,8 +156,8 @@ def _most(hit: SearchResult, frames_per_moment: int) -> int:
     return {"audio": 0, "image": min(1, frames_per_moment)}.get(hit.media_type, frames_per_moment)
 
 
-def _dealt(most: Sequence[int], budget: int) -> list[int]:
-    """How many each gets when ``budget`` are dealt in rounds, from the first on."""
+def _deal(most: Sequence[int], budget: int) -> list[int]:
+    """How many each gets if ``budget`` is dealt out in rounds, starting with the first."""
     dealt = [0] * len(most)
     while budget > 0 and dealt != list(most):
         for i, limit in enumerate(most):
@@ -167,7 +170,7 @@ def _dealt(most: Sequence[int], budget: int) -> list[int]:
 def _frames(
     client: MarengoClient, found: Sequence[SearchResult], counts: Sequence[int], width: int
 ) -> list[list[bytes]]:
-    """So many frames of each moment; each source is opened once."""
+    """The frames of each moment, by their counts; each source is opened once."""
     wanted: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
     for i, count in enumerate(counts):
         hit = found[i]
@@ -179,8 +182,11 @@ def _frames(
         return _sampled(client, found[asked[0][0]], [time for _, time in asked], width)
 
     frames: list[list[bytes]] = [[] for _ in counts]
-    with CancellableExecutor(_OPENED_AT_ONCE, "marengo-frames", CancelToken()) as pool:
-        for asked, jpegs in zip(wanted.values(), pool.map(sample, wanted.values()), strict=True):
+    # Each thread works in the caller's context, so that cancelling the caller cancels its reads.
+    contexts = [copy_context() for _ in wanted]
+    with ThreadPoolExecutor(_OPENED_AT_ONCE, "marengo-frames") as pool:
+        sampled = pool.map(lambda context, asked: context.run(sample, asked), contexts, wanted.values())
+        for asked, jpegs in zip(wanted.values(), sampled, strict=True):
             for (i, _), jpeg in zip(asked, jpegs, strict=False):
                 frames[i].append(jpeg)
     return frames
@@ -190,5 +196,5 @@ def _sampled(client: MarengoClient, hit: SearchResult, times: list[float], width
     try:
         return client.frames(hit.media, times, width=width)
     except (InputError, ServiceError) as error:
-        warn(f"No picture of {hit.source}: {error}", MarengoWarning, stacklevel=1)
+        warn(f"There are no frames of {hit.source}: {error}", MarengoWarning, stacklevel=1)
         return []

@@ -1,4 +1,4 @@
-"""Segments as rows: what any framework's store keeps of them, and what becomes of media that failed."""
+"""Segments as records for any framework's store, and what happens to files that failed."""
 
 from __future__ import annotations
 
@@ -55,32 +55,32 @@ def records_of(
     transcripts: Transcripts = True,
     metadata: Mapping[str, Any] | None = None,
 ) -> list[SegmentRecord]:
-    """One row for each segment of a medium.
+    """One record for each segment of a file.
 
     Args:
-        client: reads captions that lie beside the medium.
-        segments: the medium's.
-        source: the medium as it was handed in: a local file's captions lie beside the file, not beside its upload.
-        transcripts: True takes captions (.vtt, .srt) that lie beside a medium; False none; a mapping or a callable
-            gives them by source URI: a ``pathlib.Path``, or the captions' text.
+        client: reads captions that are stored next to the file.
+        segments: the segments of the file.
+        source: the file as the user gave it: captions of a local file are next to it, not next to its upload.
+        transcripts: True reads captions (.vtt, .srt) next to the file; False reads none; a mapping or a callable gives
+            them by source URI: a ``pathlib.Path``, or the captions' text.
         metadata: the user's own fields.
 
     Raises:
-        InputError: Own fields that are reserved or not flat.
+        InputError: A field of the user's is reserved or not flat.
     """
-    own = checked_metadata(metadata or {}, segments.source)
+    fields = checked_metadata(metadata or {}, segments.source)
     try:
         transcript = _transcript(client, segments, source, transcripts)
     except MarengoError as error:
-        # The vectors are paid for and right: captions that can't be read must not lose them.
-        warnings.warn(f"{segments.source} goes without its captions: {error}", MarengoWarning, stacklevel=2)
+        # The vectors are paid for and correct: unreadable captions must not lose them.
+        warnings.warn(f"{segments.source} is loaded without its captions: {error}", MarengoWarning, stacklevel=2)
         transcript = None
-    rows = []
+    records = []
     for i, segment in enumerate(segments):
         words = transcript.words(segment.start_sec, segment.end_sec) if transcript else ""
         text = f"{segment.uri}\n{words}" if words else segment.uri
-        rows.append(SegmentRecord(segment, text, {**segments.metadata(i), **own}, segments.vectors[i]))
-    return rows
+        records.append(SegmentRecord(segment, text, {**segments.metadata(i), **fields}, segments.vectors[i]))
+    return records
 
 
 def user_fields(
@@ -90,51 +90,51 @@ def user_fields(
     metadata: Callable[[str], Mapping[str, Any]] | None,
     object_tags: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The user's own fields of a source: its object's tags ("" for one that it has not), then what ``metadata`` says.
+    """The user's own fields of a source: its object's tags ("" for one that it lacks), then those of ``metadata``.
 
     Raises:
-        InputError: They are reserved or not flat.
-        ServiceError: AWS would not give the tags.
+        InputError: A field is reserved or not flat.
+        ServiceError: AWS refused to return the tags.
     """
     tags = client.object_tags(source) if object_tags else {}
-    own = checked_metadata(metadata(source), source) if metadata else {}
-    return checked_metadata({**{name: tags.get(name, "") for name in object_tags}, **own}, source)
+    fields = checked_metadata(metadata(source), source) if metadata else {}
+    return checked_metadata({**{name: tags.get(name, "") for name in object_tags}, **fields}, source)
 
 
 def check_transcripts(transcripts: Any) -> None:
-    """Refuse what gives no captions.
+    """Refuse a setting that can't give captions.
 
     Raises:
-        ConfigurationError: As said.
+        ConfigurationError: Not True, False, a mapping or a callable.
     """
     if not isinstance(transcripts, bool | Mapping) and not callable(transcripts):
         raise ConfigurationError(
-            f"transcripts={short_repr(transcripts)}: give True, False, or a mapping or a callable from a "
+            f"transcripts={short_repr(transcripts)}: expected True, False, or a mapping or a callable from a "
             "source's URI to a pathlib.Path or the captions' text."
         )
 
 
 class Failures:
-    """What becomes of media that failed: raised after the rest is done, skipped, or told to a callable."""
+    """What happens to files that failed: raised after the rest is done, skipped, or reported to a callable."""
 
     def __init__(self, on_error: OnError) -> None:
         if on_error not in ("raise", "skip") and not callable(on_error):
-            raise ConfigurationError(f"on_error={short_repr(on_error)}: give 'raise', 'skip' or a callable.")
+            raise ConfigurationError(f"on_error={short_repr(on_error)}: expected 'raise', 'skip' or a callable.")
         self._on_error = on_error
         self._failed: list[MediaResult] = []
 
     def note(self, done: MediaResult) -> None:
-        """A medium failed."""
+        """A file failed."""
         if self._on_error == "raise":
             self._failed.append(done)
         elif callable(self._on_error) and done.error is not None:
             self._on_error(done.source, done.error)
 
     def raise_noted(self) -> None:
-        """All media are done.
+        """All files are done.
 
         Raises:
-            MarengoError: The one that failed, or ``MediaFailedError`` if several did.
+            MarengoError: The error of the one file that failed, or ``MediaFailedError`` if several did.
         """
         if len(self._failed) == 1 and self._failed[0].error is not None:
             raise self._failed[0].error

@@ -1,4 +1,4 @@
-"""What a search found, in one shape, whichever framework found it: for pictures, prompts and pages."""
+"""Search results in one form, whichever framework found them: for pictures, prompts and pages."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from bedrock_marengo.errors import InputError
 from bedrock_marengo.search.fusion import Hit, Moment
 from bedrock_marengo.validation import is_number, require_many
 
-__all__ = ["SearchResult", "check_allowed_prefixes", "is_allowed", "names_of", "results_from"]
+__all__ = ["SearchResult", "check_allowed_prefixes", "is_allowed", "kind_of", "names_of", "results_from"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """A stretch of a medium that a search found.
+    """A time range of a file that a search found.
 
     Attributes:
-        segment: the segment that names it, the best of its moment.
-        start_sec: where the moment begins, seconds; a moment of several clips begins before its best segment.
-        end_sec: where it ends.
+        segment: the best segment of the moment.
+        start_sec: start of the moment, in seconds; a moment of several clips may start before its best segment.
+        end_sec: its end, in seconds.
         media_type: "video", "audio" or "image".
-        score: as the search gave it, a distance or whatever: good for comparing within that search only.
-        tracks: embedding option -> cosine similarity, None where the search told none.
-        words: what is said in it, where captions were loaded.
+        score: as the search returned it, which may be a distance: comparable only within that search.
+        tracks: embedding option -> cosine similarity, None if the search didn't return one.
+        words: its words, if captions were loaded.
     """
 
     segment: Segment
@@ -41,7 +41,7 @@ class SearchResult:
 
     @property
     def source(self) -> str:
-        """Raw S3 URI of the medium."""
+        """Raw S3 URI of the file."""
         return self.segment.source
 
     @property
@@ -51,40 +51,45 @@ class SearchResult:
 
     @property
     def media(self) -> Media:
-        """The medium, of the kind that the search knows whatever its suffix says."""
+        """The file, with the media type that the search returned, whatever its suffix."""
         return Media.from_s3(self.source, kind=self.media_type)
 
 
 def results_from(hits: Iterable[Any]) -> list[SearchResult]:
-    """The segments and moments among some hits, in order; other documents are passed over.
+    """The segments and moments among some hits, in order; other documents are skipped.
 
-    What a document's metadata say is taken where it makes sense; else the segment's URI tells.
+    Times and media type come from a document's metadata if they are valid, else from the segment's URI.
 
     Args:
         hits: LangChain Documents, or (Document, score) pairs; LlamaIndex nodes, with or without score; the core's
-            ``Moment``, ``Hit``, ``Segment`` or ``SearchResult``, in any mixture.
+            ``Moment``, ``Hit``, ``Segment`` or ``SearchResult``, in any combination.
 
     Raises:
-        InputError: One thing in place of many.
+        InputError: One hit instead of a list.
     """
-    if not isinstance(hits, tuple) and _found(hits) is not None:
+    if not isinstance(hits, tuple) and _result_of(hits) is not None:
         raise InputError("This takes many hits, not one: give a list, even of one.")
-    return [found for hit in require_many(hits, "This", "hits") if (found := _found(hit)) is not None]
+    return [result for hit in require_many(hits, "This", "hits") if (result := _result_of(hit)) is not None]
 
 
 def names_of(sources: Iterable[str]) -> dict[str, str]:
-    """What to call each source: its file's name, or its URI where two files have one name."""
+    """A name for each source: its file's name, or its URI if two files have the same name."""
     by_name: defaultdict[str, set[str]] = defaultdict(set)
     for source in sources:
         by_name[source.rpartition("/")[2]].add(source)
     return {source: name if len(same) == 1 else source for name, same in by_name.items() for source in same}
 
 
+def kind_of(segment: Segment) -> Kind:
+    """What kind of file a segment is of, as far as its URI shows."""
+    return "image" if segment.option == "image" else kind_of_name(segment.source) or "video"
+
+
 def check_allowed_prefixes(allowed_prefixes: Sequence[str] | None) -> None:
-    """Refuse prefixes that are none: of a string each letter would be one.
+    """Refuse what is not a list of S3 prefixes: of a string, each letter would be one.
 
     Raises:
-        InputError: As said.
+        InputError: Not a list, or not S3 URIs.
     """
     if allowed_prefixes is None:
         return
@@ -93,36 +98,36 @@ def check_allowed_prefixes(allowed_prefixes: Sequence[str] | None) -> None:
 
 
 def is_allowed(source: str, allowed_prefixes: Sequence[str] | None) -> bool:
-    """Whether a source is one of some S3 URIs or lies in one of these folders; None stands for everywhere.
+    """Whether a source is one of some S3 URIs or is stored under one of these prefixes; None allows all.
 
-    A key that walks up again by ``..`` lies in none: S3 takes it letter by letter, but what stands before S3 may not.
+    A key with ``..`` is under none of them: S3 takes it literally, but a proxy in front of S3 may not.
     """
     if allowed_prefixes is None:
         return True
-    walks = not {".", ".."}.isdisjoint(source.split("/"))
+    has_dots = not {".", ".."}.isdisjoint(source.split("/"))
     return any(
-        source == prefix or (not walks and source.startswith(prefix if prefix.endswith("/") else f"{prefix}/"))
+        source == prefix or (not has_dots and source.startswith(prefix if prefix.endswith("/") else f"{prefix}/"))
         for prefix in allowed_prefixes
     )
 
 
-def _found(hit: Any) -> SearchResult | None:
+def _result_of(hit: Any) -> SearchResult | None:
     if isinstance(hit, SearchResult):
         return hit
     if isinstance(hit, Moment):
         tracks = {track: best.score for track, best in hit.tracks.items()}
-        return _made(hit.best.segment, hit.start_sec, hit.end_sec, score=hit.score, tracks=tracks)
+        return _result(hit.best.segment, hit.start_sec, hit.end_sec, score=hit.score, tracks=tracks)
     if isinstance(hit, Hit):
-        return _made(hit.segment, score=hit.score, tracks={hit.segment.option: hit.score})
+        return _result(hit.segment, score=hit.score, tracks={hit.segment.option: hit.score})
     if isinstance(hit, Segment):
-        return _made(hit)
+        return _result(hit)
     if isinstance(hit, tuple) and len(hit) == 2:
         return _of_document(*hit)
     return _of_document(getattr(hit, "node", hit), getattr(hit, "score", None))
 
 
 def _of_document(document: Any, score: Any) -> SearchResult | None:
-    """By shape, so that no framework is imported: LangChain's ``page_content``, or LlamaIndex's ``text``."""
+    """By attributes, so that no framework is imported: LangChain's ``page_content``, or LlamaIndex's ``text``."""
     text = getattr(document, "page_content", None) or getattr(document, "text", None) or ""
     segment = Segment.find(text)
     if segment is None:
@@ -135,7 +140,7 @@ def _of_document(document: Any, score: Any) -> SearchResult | None:
     }
     if _number(score) is None and tracks:
         score = metadata.get("score")
-    return _made(
+    return _result(
         segment,
         _number(metadata.get("start_sec")),
         _number(metadata.get("end_sec")),
@@ -147,7 +152,7 @@ def _of_document(document: Any, score: Any) -> SearchResult | None:
     )
 
 
-def _made(
+def _result(
     segment: Segment,
     start_sec: float | None = None,
     end_sec: float | None = None,
@@ -159,12 +164,11 @@ def _made(
 ) -> SearchResult:
     if start_sec is None or end_sec is None or not 0 <= start_sec <= end_sec < MAX_SEC:
         start_sec, end_sec = segment.start_sec, segment.end_sec
-    kind: Kind = "image" if segment.option == "image" else kind_of_name(segment.source) or "video"
     return SearchResult(
         segment=segment,
         start_sec=start_sec,
         end_sec=end_sec,
-        media_type=media_type if media_type in get_args(Kind) else kind,
+        media_type=media_type if media_type in get_args(Kind) else kind_of(segment),
         score=score,
         tracks=tracks or {segment.option: None},
         words=words,
@@ -176,5 +180,5 @@ def _mapping(value: Any) -> Mapping[Any, Any]:
 
 
 def _number(value: Any) -> float | None:
-    # Bounded, for an int may be too large to be a float.
+    # Bounded, since an int may be too large for a float.
     return float(value) if is_number(value) and -1e30 < value < 1e30 else None

@@ -1,35 +1,39 @@
-"""What each track counts for: presets, a user's weights, or the query's intent."""
+"""How much each track counts: a preset, the user's own weights, or the query's intent."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 import numpy as np
+import numpy.typing as npt
 
-from bedrock_marengo.aws.fork_safety import ForkSafeLock
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.validation import is_number, short_repr
 
 if TYPE_CHECKING:
     from bedrock_marengo.client import MarengoClient
     from bedrock_marengo.contract.models import Model
-from bedrock_marengo.search.fusion import Vector
 
 __all__ = [
     "ALPHA",
     "ANCHORS",
     "PRESETS",
-    "check_alpha",
+    "check_lengths",
     "check_tracks",
+    "check_weights",
     "cosines",
     "intent_weights",
+    "query_weights",
     "route",
     "tracks_of",
     "weights_of",
 ]
 
+INTENT = "intent"
+"""Instead of a preset: the query decides."""
+
+Vector = npt.NDArray[np.float32]
 
 ALPHA = 10.0
 """Sharpness of intent routing, TwelveLabs' guidance; larger is sharper."""
@@ -74,9 +78,9 @@ PRESETS: Mapping[str, Mapping[str, float]] = {
     },
 }
 """Weights by track. visual, audio and transcription are TwelveLabs' guidance; "visual" is its default. The rest is
-ours: a fused vector stands for all three, and 2.7's two visual tracks share the weight of sight. An image has one
-vector where a clip has several to add up: where sight counts most it weighs what they weigh together, or photographs
-would come after all clips."""
+ours: a fused vector stands for all three, and 2.7's two visual tracks share the weight of "visual". An image has one
+vector, and a clip has several that add up: where the picture counts most, an image weighs as much as they do together,
+or all photographs would rank behind all clips."""
 
 
 ANCHORS: Mapping[str, str] = {
@@ -88,37 +92,62 @@ ANCHORS: Mapping[str, str] = {
     "fused": "A whole moment of a video: what is seen, heard and said in it together.",
     "image": "A photograph or a drawing: what a single still picture shows.",
 }
-"""One sentence a track, ours, that says what it holds: intent routing compares a query with these."""
+"""What each track holds, in one sentence of ours: intent routing compares a query with these."""
 
 
 def tracks_of(model: Model) -> tuple[str, ...]:
-    """The tracks that a model's segments may have, images too."""
+    """The tracks that segments of a model can have, those of images included."""
     options = dict.fromkeys(option for kind in model.options.values() for option in kind)
     return (*options, *(["fused"] if model.fused else []), "image")
 
 
 def weights_of(weights: str | Mapping[str, float], tracks: Sequence[str]) -> dict[str, float]:
-    """The weights that a preset's name or a user's mapping means for these tracks.
+    """The weights of these tracks, from a preset's name or from the user's own mapping.
 
     Raises:
-        InputError: No such preset, a track that the model has not, a weight that is negative, or none above 0.
+        InputError: An unknown preset, a track that the model doesn't have, a negative weight, or no weight above 0.
     """
     if isinstance(weights, str):
         if weights not in PRESETS:
             raise InputError(
-                f"{short_repr(weights)} is no preset: {', '.join(PRESETS)}, or a mapping of track to weight."
+                f"weights={short_repr(weights)} is not a preset: expected {', '.join(PRESETS)}, or a mapping of track "
+                "to weight."
             )
         return {track: PRESETS[weights][track] for track in tracks if track in PRESETS[weights]}
     if not isinstance(weights, Mapping):
-        raise InputError(f"weights={short_repr(weights)}: give {', '.join(PRESETS)}, or a mapping of track to weight.")
+        raise InputError(
+            f"weights={short_repr(weights)}: expected {', '.join(PRESETS)}, or a mapping of track to weight."
+        )
     for track, weight in weights.items():
         if track not in tracks:
-            raise InputError(f"weights has {short_repr(track)}, which is no track of this model: {', '.join(tracks)}.")
+            raise InputError(
+                f"weights has {short_repr(track)}, which is not a track of this model: expected {', '.join(tracks)}."
+            )
         if not (is_number(weight) and 0 <= weight < float("inf")):
-            raise InputError(f"weights has {track!r}: {short_repr(weight)}; give a number from 0.")
+            raise InputError(f"weights has {track!r}: {short_repr(weight)}; expected a number from 0.")
     if not sum(weights.values()):
-        raise InputError("weights has no track above 0: nothing would be searched.")
+        raise InputError("weights has no track above 0, so nothing would be searched: give at least one a weight.")
     return dict(weights)
+
+
+def query_weights(
+    client: MarengoClient, query: Vector, weights: str | Mapping[str, float], tracks: Sequence[str], alpha: float
+) -> dict[str, float]:
+    """The weights of one query: ``intent_weights`` if the query decides, else ``weights_of``."""
+    return intent_weights(client, query, tracks, alpha) if weights == INTENT else weights_of(weights, tracks)
+
+
+def check_weights(weights: str | Mapping[str, float], tracks: Sequence[str], alpha: float = ALPHA) -> dict[str, float]:
+    """Refuse wrong weights before there is a query.
+
+    Returns:
+        The weights; if the query decides, equal ones.
+
+    Raises:
+        InputError: As ``weights_of``, or ``alpha`` is negative or not a number.
+    """
+    _check_alpha(alpha)
+    return dict.fromkeys(tracks, 1.0) if weights == INTENT else weights_of(weights, tracks)
 
 
 def route(query: Vector, anchors: Mapping[str, Vector], alpha: float = ALPHA) -> dict[str, float]:
@@ -127,7 +156,7 @@ def route(query: Vector, anchors: Mapping[str, Vector], alpha: float = ALPHA) ->
     Args:
         query: ``(dimension,)``.
         anchors: track -> ``(dimension,)``.
-        alpha: 0 weighs all alike, larger is sharper.
+        alpha: 0 gives all tracks the same weight; larger is sharper.
     """
     scaled = alpha * cosines(query, np.stack(list(anchors.values()))).astype(np.float64)
     powers = np.exp(scaled - scaled.max())
@@ -137,31 +166,28 @@ def route(query: Vector, anchors: Mapping[str, Vector], alpha: float = ALPHA) ->
 def intent_weights(
     client: MarengoClient, query: Vector, tracks: Sequence[str], alpha: float = ALPHA
 ) -> dict[str, float]:
-    """``route`` by ``ANCHORS``, which are embedded once for each client, in one batch of texts.
+    """``route`` by ``ANCHORS``. The client embeds them at their first use and keeps their vectors.
+
+    Args:
+        client: the client that embedded the query.
+        query: ``(dimension,)``.
+        tracks: the tracks to weigh.
+        alpha: 0 gives all tracks the same weight; larger is sharper.
 
     Raises:
-        InputError: ``alpha`` is no number.
+        InputError: ``alpha`` is negative or not a number.
+        ServiceError: AWS refused to embed the anchors.
     """
-    check_alpha(alpha)
-    with _anchors_lock:
-        known = _anchors.setdefault(client, {})
-        if missing := [track for track in tracks if track not in known]:
-            known.update(zip(missing, client.embed_texts([ANCHORS[track] for track in missing]), strict=True))
+    _check_alpha(alpha)
+    known = client._anchors
+    # No lock during the call: two threads may embed the same anchors once each, which costs less than one waiting.
+    if missing := [track for track in tracks if track not in known]:
+        known.update(zip(missing, client.embed_texts([ANCHORS[track] for track in missing]), strict=True))
     return route(query, {track: known[track] for track in tracks}, alpha)
 
 
-def check_alpha(alpha: float) -> None:
-    """Refuse a sharpness that makes no sense.
-
-    Raises:
-        InputError: As said.
-    """
-    if not (is_number(alpha) and 0 <= alpha < float("inf")):
-        raise InputError(f"alpha={short_repr(alpha)}: give a number from 0, such as {ALPHA:g}; larger is sharper.")
-
-
 def check_tracks(tracks: Iterable[str], model: Model) -> None:
-    """Refuse stores of tracks that a model does not have.
+    """Refuse tracks that a model doesn't have.
 
     Raises:
         InputError: The first such track.
@@ -169,25 +195,39 @@ def check_tracks(tracks: Iterable[str], model: Model) -> None:
     known = tracks_of(model)
     for track in tracks:
         if track not in known:
-            raise InputError(f"{short_repr(track)} is no track of Marengo {model.version}: {', '.join(known)}.")
+            raise InputError(
+                f"{short_repr(track)} is not a track of Marengo {model.version}: expected {', '.join(known)}."
+            )
+
+
+def check_lengths(query: int, segments: int) -> None:
+    """Refuse to compare vectors of two lengths.
+
+    Args:
+        query: dimensions of the query's vector.
+        segments: dimensions of the segments' vectors.
+
+    Raises:
+        InputError: They differ.
+    """
+    if query != segments:
+        raise InputError(
+            f"The query's vector has {query} dimensions and the segments' vectors have {segments}: vectors of two "
+            "models or two lengths can't be compared. Embed both with the same model and dimension."
+        )
 
 
 def cosines(query: Vector, vectors: Vector) -> Vector:
     """Cosine similarity of one query ``(dimension,)`` with each row of ``(n, dimension)``: float32 ``(n,)``.
 
     Raises:
-        InputError: Dimensions that differ: vectors of two models.
+        InputError: Their dimensions differ.
     """
-    if query.shape[-1] != vectors.shape[-1]:
-        raise InputError(
-            f"The query has {query.shape[-1]} dimensions and the segments {vectors.shape[-1]}: vectors of two models "
-            "never compare. Embed both with the same model."
-        )
+    check_lengths(query.shape[-1], vectors.shape[-1])
     norms = np.linalg.norm(vectors, axis=-1) * np.linalg.norm(query)
     return np.asarray(vectors @ query / np.maximum(norms, np.finfo(np.float32).tiny), np.float32)
 
 
-_anchors: WeakKeyDictionary[MarengoClient, dict[str, Vector]] = WeakKeyDictionary()
-
-
-_anchors_lock = ForkSafeLock()
+def _check_alpha(alpha: float) -> None:
+    if not (is_number(alpha) and 0 <= alpha < float("inf")):
+        raise InputError(f"alpha={short_repr(alpha)}: expected a number from 0, such as {ALPHA:g}; larger is sharper.")

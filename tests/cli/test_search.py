@@ -68,14 +68,14 @@ def test_a_table_for_people(local, marengo, done):
     assert lines[2].startswith("1   ")
     assert ".mp4   00:0" in lines[2]
     assert "visual 0." in lines[2]
-    assert "Searched 3 media, 18 segments. The query cost 0.0001 USD." in result.stderr
+    assert "Files searched: 3, segments: 18. The query cost 0.0001 USD." in result.stderr
 
 
 def test_it_pays_for_the_query_alone(local, marengo, done):
     local.put(b"a new one", "videos/new.mp4")
     result = marengo("search", "a goal", done)
     assert result.exit_code == 1  # not all were searched
-    assert f"1 media are not embedded yet. To embed them: marengo embed {done}\n" in result.stderr
+    assert f"Files not embedded yet: 1. To embed them: marengo embed {done}\n" in result.stderr
     assert result.stdout
     assert (len(local.calls.of("InvokeModel")), starts(local)) == (1, 0)
 
@@ -86,7 +86,7 @@ def test_where_nothing_is_embedded_nothing_is_paid_written_or_waited_for(local, 
     result = marengo("search", "a goal", bucket, tmp_path / "a b.mp4", "--segmentation", "fixed:4", "--fused", "only")
     assert result.exit_code == 1
     again = f"marengo embed --segmentation fixed:4 --fused only {bucket} '{tmp_path}/a b.mp4'\n"
-    assert f"4 media are not embedded yet. To embed them: {again}" in result.stderr
+    assert f"Files not embedded yet: 4. To embed them: {again}" in result.stderr
     assert result.stdout == ""
     for call in ("InvokeModel", "StartAsyncInvoke", "s3:PutObject", "s3:CreateMultipartUpload"):
         assert local.calls[call] == 0
@@ -152,7 +152,7 @@ def test_captions_that_cannot_be_read_lose_no_hit(local, marengo, done):
     local.put(b"no captions", "videos/a.srt")
     result = marengo("search", "a goal", done)
     assert result.exit_code == 0
-    assert "a.mp4 goes without its captions" in result.stderr
+    assert "a.mp4 is shown without its captions" in result.stderr
 
 
 def test_weights_decide_which_tracks_are_searched(local, marengo, done):
@@ -182,7 +182,7 @@ def test_an_output_of_no_use_is_told_and_the_others_are_searched(local, marengo,
     result = marengo("search", "a goal", done)
     assert result.exit_code == 1
     assert f"failed: {done}b.mp4" in result.stderr
-    assert "Searched 2 media" in result.stderr
+    assert "Files searched: 2," in result.stderr
 
 
 class TestLocal:
@@ -238,17 +238,17 @@ class TestPage:
         (["a goal"], "Give sources after the query"),
         (["", "{bucket}"], "empty text"),
         (["a goal", "nowhere/"], "'nowhere/': no such file or folder"),
-        (["a goal", "{bucket}", "--weights", "smell"], "'smell' is no preset"),
-        (["a goal", "{bucket}", "--weights", "smell=1"], "'smell', which is no track"),
+        (["a goal", "{bucket}", "--weights", "smell"], "'smell' is not a preset"),
+        (["a goal", "{bucket}", "--weights", "smell=1"], "'smell', which is not a track"),
         (["a goal", "{bucket}", "--weights", "visual=x"], "--weights 'visual=x': give NAME=NUMBER"),
-        (["a goal", "{bucket}", "-k", "0"], "--k 0: give a whole number from 1"),
+        (["a goal", "{bucket}", "-k", "0"], "--k 0: expected a whole number from 1"),
         (["a goal", "{bucket}", "--merge-gap-sec", "-1"], "--merge-gap-sec -1"),
         (["a goal", "{bucket}", "--max-per-source", "0"], "--max-per-source 0"),
-        (["a goal", "{bucket}", "--text", "at night"], "--text goes beside --image"),
+        (["a goal", "{bucket}", "--text", "at night"], "--text needs --image"),
         (["{bucket}", "--image", "nowhere.jpg"], "'nowhere.jpg': no such file"),
         (["{bucket}", "--image", "{bucket}a.mp4"], "here goes image"),
         (["{bucket}", "--image", "{bucket}a.jpg", "--audio", "{bucket}a.mp3"], "no query of image with audio"),
-        (["{bucket}", "--audio", "{bucket}a.mp3", "--text", "loud"], "--text goes beside --image"),
+        (["{bucket}", "--audio", "{bucket}a.mp3", "--text", "loud"], "--text needs --image"),
         (["a goal", "{bucket}", "--html", "nowhere/out.html"], "--html nowhere/out.html"),
         (["a goal", "{bucket}", "--html", "."], "--html ."),
         (["a goal", "{bucket}", "--html", "/dev/null", "--force"], "--html /dev/null"),

@@ -82,14 +82,12 @@ class TestText:
 
     @pytest.mark.parametrize("max_chars", [0, 10, 28])
     def test_no_room_for_one_moment(self, max_chars):
-        with pytest.raises(
-            InputError, match=rf"max_chars={max_chars}: there is no room .*\[1\] match.mp4, 00:06 to 00:12"
-        ):
+        with pytest.raises(InputError, match=rf"max_chars={max_chars} is too small .*\[1\] match.mp4, 00:06 to 00:12"):
             moment_text([found()], max_chars=max_chars)
 
     @pytest.mark.parametrize("max_chars", [-1, 1.5, "100", None, True, float("inf")])
     def test_a_budget_that_is_none(self, max_chars):
-        with pytest.raises(InputError, match="give a whole number"):
+        with pytest.raises(InputError, match="expected a whole number"):
             moment_text([found()], max_chars=max_chars)
 
     @given(
@@ -124,7 +122,7 @@ class TestParts:
         assert parts[0] == "[1] match.mp4, 00:00 to 00:02\nsaid: He shoots"
         assert self.numbers(parts) == [25, 125]
 
-    def test_frames_lie_evenly(self, client, match):
+    def test_frames_are_evenly_spaced(self, client, match):
         parts = moment_parts(client, [found(match, 2.0, 4.0)], frames_per_moment=4)
         assert self.numbers(parts) == [56, 68, 81, 93]
 
@@ -141,7 +139,7 @@ class TestParts:
         texts = [part for part in moment_parts(client, moments, max_chars=600, max_frames=1) if isinstance(part, str)]
         assert "\n".join(texts) == moment_text(moments, max_chars=600)
 
-    def test_each_medium_is_opened_once(self, client, local, match):
+    def test_each_file_is_opened_once(self, client, local, match):
         moments = [found(match, start, start + 0.5) for start in (6.0, 0.0, 3.0)] * 2
         local.calls.reset()
         assert self.numbers(moment_parts(client, moments)) == [156, 6, 81, 156, 6, 81]
@@ -159,15 +157,15 @@ class TestParts:
         assert [type(part) for part in parts] == [str, bytes, str]
         assert abs(pixels_in(parts[1]).mean() - 77) < 3
 
-    def test_a_medium_that_cant_be_read_is_warned_of(self, client, local, match):
+    def test_a_file_that_cant_be_read_is_warned_of(self, client, local, match):
         broken, gone = local.put(b"no film", "broken.mp4"), f"s3://{local.bucket}/gone.mp4"
         moments = [found(broken), found(gone), found(match, 0.0, 2.0)]
         with pytest.warns(MarengoWarning) as warned:
             parts = moment_parts(client, moments)
         assert [type(part) for part in parts] == [str, str, str, bytes]
         said = sorted(str(one.message) for one in warned)
-        assert re.search(r"No picture of s3://.*/broken\.mp4: .* can't be decoded here", said[0])
-        assert re.search(r"No picture of s3://.*/gone\.mp4: .*NoSuchKey", said[1])
+        assert re.search(r"There are no frames of s3://.*/broken\.mp4: .* can't be decoded here", said[0])
+        assert re.search(r"There are no frames of s3://.*/gone\.mp4: .*NoSuchKey", said[1])
 
     def test_access_denied_is_warned_of(self, client, local, match):
         local.faults = [Fault("s3:GetObject", error="AccessDenied")]
@@ -188,16 +186,16 @@ class TestParts:
     @pytest.mark.parametrize(
         ("settings", "said"),
         [
-            ({"max_frames": -1}, "max_frames=-1: give a whole number from 0"),
+            ({"max_frames": -1}, "max_frames=-1: expected a whole number from 0"),
             ({"max_frames": 1.5}, "max_frames=1.5"),
             ({"frames_per_moment": "2"}, "frames_per_moment='2'"),
             ({"frames_per_moment": True}, "frames_per_moment=True"),
             ({"width": 5}, "width=5: give 16 to 4096 pixels"),
-            ({"max_chars": 5}, "max_chars=5: there is no room"),
+            ({"max_chars": 5}, "max_chars=5 is too small"),
             ({"allowed_prefixes": "s3://bucket/"}, "takes many S3 prefixes"),
         ],
     )
-    def test_settings_that_make_no_sense(self, client, local, settings, said):
+    def test_wrong_settings_are_refused(self, client, local, settings, said):
         with pytest.raises(InputError, match=said):
             moment_parts(client, [found()], **settings)
         assert local.calls["s3:GetObject"] == 0

@@ -97,7 +97,7 @@ class TestShapes:
 
 
 class TestWhatSomebodyWrote:
-    """Metadata are anybody's: what makes no sense in them is not taken, and breaks nothing."""
+    """Anyone can write metadata: invalid values are ignored, and break nothing."""
 
     @pytest.mark.parametrize(
         "times",
@@ -175,9 +175,9 @@ class TestNames:
         }
 
 
-class TestBelow:
+class TestAllowedPrefixes:
     @pytest.mark.parametrize(
-        ("source", "below", "lies"),
+        ("source", "prefixes", "allowed"),
         [
             ("s3://bucket/videos/a.mp4", None, True),
             ("s3://bucket/videos/a.mp4", [], False),
@@ -192,13 +192,13 @@ class TestBelow:
             ("s3://bucket/videos", ["s3://bucket/videos/"], False),
         ],
     )
-    def test_what_lies_below(self, source, below, lies):
-        assert is_allowed(source, below) is lies
+    def test_what_is_under_a_prefix(self, source, prefixes, allowed):
+        assert is_allowed(source, prefixes) is allowed
 
-    @pytest.mark.parametrize("below", ["s3://bucket/", "s", 7, ["bucket/videos/"], ["s"], [None], [""], ["s3://"]])
-    def test_what_is_no_prefix_is_refused(self, below):
+    @pytest.mark.parametrize("prefixes", ["s3://bucket/", "s", 7, ["bucket/videos/"], ["s"], [None], [""], ["s3://"]])
+    def test_what_is_not_a_prefix_is_refused(self, prefixes):
         with pytest.raises(InputError, match=r"S3 prefixes|is not an S3 URI"):
-            check_allowed_prefixes(below)
+            check_allowed_prefixes(prefixes)
 
     def test_none_is_fine(self):
         check_allowed_prefixes(None)

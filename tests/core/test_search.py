@@ -1,13 +1,16 @@
 """Fusion, moments and routing: orders known by arithmetic."""
 
 import math
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 
 from bedrock_marengo import ConfigurationError, InputError, Segment
 from bedrock_marengo.contract.models import MODELS
-from bedrock_marengo.search.fusion import Hit, SearchSettings, check_models, find_moments, rank
+from bedrock_marengo.search.fusion import Hit, SearchSettings, find_moments, rank
+from bedrock_marengo.search.migration import Inventory, plan_migration, take_inventory
+from bedrock_marengo.search.retrieve import StoreSearch, check_models, retrieve
 from bedrock_marengo.search.weights import ANCHORS, PRESETS, cosines, intent_weights, route, tracks_of, weights_of
 
 JOB = "0123456789abcdef"
@@ -73,7 +76,7 @@ class TestRankFusion:
         sources = [moment.source for moment in find_moments([*clips, photograph], SearchSettings(weights=weights, k=3))]
         assert sources.index("s3://b/z.mp4") <= 1
 
-    def test_a_track_that_tells_clips_not_apart_reorders_nothing(self):
+    def test_a_track_that_cant_distinguish_clips_reorders_nothing(self):
         seen = [hit(0.9 - start / 100, start=start) for start in (24, 6, 18, 0, 12)]
         silent = [hit(0.2, "audio", start=start) for start in (0, 6, 12, 18, 24)]
         settings = SearchSettings(weights=EVEN)
@@ -85,7 +88,7 @@ class TestRankFusion:
         large = find_moments([Hit(h.segment, h.score * 50) for h in hits], SearchSettings(weights=EVEN))
         assert spans(small) == spans(large)
 
-    def test_each_tracks_rank_and_score_are_told(self):
+    def test_each_tracks_rank_and_score_are_returned(self):
         hits = [hit(0.9), hit(0.2, "audio"), hit(0.3, "audio", start=6)]
         first = find_moments(hits, SearchSettings(weights=EVEN))[0]
         assert {track: (h.rank, h.score) for track, h in first.tracks.items()} == {
@@ -96,7 +99,7 @@ class TestRankFusion:
 
     def test_a_track_of_weight_zero_is_not_searched(self):
         settings = SearchSettings(weights={"visual": 1.0, "audio": 0.0})
-        assert [place.track for place in settings.places] == ["visual"]
+        assert [target.track for target in settings.targets] == ["visual"]
         assert len(find_moments([hit(0.9, "audio")], settings)) == 0
 
     def test_times_a_hair_apart_are_one_clip(self):
@@ -120,7 +123,7 @@ class TestScoreFusion:
         b, a = find_moments(hits, settings)
         assert (b.start_sec, b.score, a.score) == (6.0, pytest.approx(0.06), pytest.approx(0.05))
 
-    def test_images_and_fused_vectors_stand_alone(self):
+    def test_images_and_fused_vectors_count_alone(self):
         hits = [hit(0.1, "image", end=0.0, source="i"), hit(0.09), hit(0.09, "audio"), hit(0.2, "fused", source="f")]
         weights = {"visual": 0.8, "audio": 0.1, "image": 0.8, "fused": 0.95}
         f, i, a = find_moments(hits, SearchSettings(weights=weights, fusion="scores"))
@@ -167,7 +170,7 @@ class TestMoments:
         )
         assert len(moments) == 2
 
-    def test_at_most_so_many_of_a_source(self):
+    def test_at_most_this_many_of_a_source(self):
         hits = [hit(0.9), hit(0.8, start=6), hit(0.7, start=12), hit(0.1, source="b")]
         moments = find_moments(hits, SearchSettings(weights=EVEN, k=3, max_per_source=2))
         assert spans(moments) == [("a", 0.0, 6.0), ("a", 6.0, 12.0), ("b", 0.0, 6.0)]
@@ -196,7 +199,7 @@ class TestAssets:
 
     def test_left_alone_they_are_not_searched(self):
         settings = SearchSettings(weights=EVEN)
-        assert {place.scope for place in settings.places} == {"clip"}
+        assert {target.scope for target in settings.targets} == {"clip"}
         assert spans(find_moments(self.HITS, settings)) == [("a", 0.0, 6.0), ("b", 0.0, 6.0)]
 
     def test_a_gate_lets_only_the_best_assets_clips_in(self):
@@ -216,7 +219,7 @@ class TestAssets:
 
     def test_a_time_range_is_asked_of_clips_not_of_assets(self):
         settings = SearchSettings(weights={"visual": 1.0}, asset_gate=1, start_sec=100)
-        assert [(p.scope, p.start_sec) for p in settings.places] == [("clip", 100), ("asset", None)]
+        assert [(target.scope, target.start_sec) for target in settings.targets] == [("clip", 100), ("asset", None)]
 
 
 class TestWeights:
@@ -239,8 +242,8 @@ class TestWeights:
     @pytest.mark.parametrize(
         "weights, message",
         [
-            ("sports", "no preset"),
-            ({"smell": 1}, "no track of this model"),
+            ("sports", "not a preset"),
+            ({"smell": 1}, "not a track of this model"),
             ({"visual": -1}, "from 0"),
             ({"visual": math.nan}, "from 0"),
             ({"visual": 0}, "nothing would be searched"),
@@ -266,7 +269,7 @@ class TestWeights:
             {"sources": "s3://b/a.mp4"},
         ],
     )
-    def test_settings_that_make_no_sense(self, settings):
+    def test_wrong_settings_are_refused(self, settings):
         with pytest.raises(InputError):
             SearchSettings(weights=EVEN, **settings)
 
@@ -295,10 +298,44 @@ class TestIntent:
         assert local.calls["InvokeModel"] == 3
 
 
+class TestInventory:
+    """Only the URI line makes a segment, whatever keys an old or a later row has."""
+
+    METADATA = MappingProxyType({"model_id": "m", "media_type": "video", "source": "s3://b/a.mp4", "end_sec": 6.0})
+
+    def test_rows_that_lack_a_key_or_have_one_more_count(self):
+        rows = [(hit(0.0, start=6 * i).segment.uri, {**self.METADATA}) for i in range(3)]
+        del rows[0][1]["source"], rows[1][1]["end_sec"], rows[1][1]["media_type"]
+        rows[2][1]["confidence"] = 0.5
+        held = take_inventory(rows)
+        assert held.other == 0
+        [holding] = held.of("m").values()
+        assert (holding.segments, holding.media_type, holding.seconds) == (3, "video", 18.0)
+
+    def test_a_row_that_names_no_model_counts_as_of_an_unknown_one(self):
+        uri = hit(0.0).segment.uri
+        held = take_inventory([(uri, {}), (uri, None)])
+        assert {model: len(sources) for model, sources in held.models.items()} == {"unknown": 1}
+        assert plan_migration(held, Inventory({}), "m").todo["s3://b/a.mp4"].segments == 2
+
+    def test_other_texts_do_not_count_whatever_their_metadata(self):
+        held = take_inventory([("a note", {**self.METADATA}), (None, {}), (f"see {hit(0.0).segment.uri}", {})])
+        assert (held.models, held.other) == ({}, 3)
+
+
 class TestModelsNeverMeet:
-    def test_other_dimensions_are_refused(self):
-        with pytest.raises(InputError, match="two models"):
-            cosines(np.ones(512, np.float32), np.ones((3, 1024), np.float32))
+    @pytest.mark.parametrize("length", [1024, 256])
+    def test_other_dimensions_are_refused(self, length):
+        with pytest.raises(InputError, match=rf"512 dimensions .* have {length}: vectors of two models or two lengths"):
+            cosines(np.ones(512, np.float32), np.ones((3, length), np.float32))
+
+    def test_a_query_of_another_length_is_refused_before_a_store_is_asked(self, client):
+        asked = []
+        settings = SearchSettings(weights={"visual": 1.0})
+        searches = [StoreSearch((target,), asked.append, "This store") for target in settings.targets]
+        with pytest.raises(InputError, match=r"256 dimensions .* have 512"):
+            retrieve(client, np.ones(256, np.float32), settings, searches)
+        assert asked == []
 
     def test_other_model_ids_are_refused(self):
         old, new = MODELS["2.7"].model_id, MODELS["3.0"].model_id

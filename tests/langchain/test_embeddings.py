@@ -52,8 +52,8 @@ def test_every_field_of_bedrock_embeddings_is_taken():
     ("settings", "words"),
     [
         ({"model_id": "titan"}, "No Marengo model is called 'titan'"),
-        ({"dimensions": 256}, "has 512, always"),
-        ({"model_kwargs": {"inputType": "video"}}, "have none"),
+        ({"dimensions": 256}, "always has 512"),
+        ({"model_kwargs": {"inputType": "video"}}, "has no other parameters"),
         ({"bucket_owner": "me"}, "12 digits"),
         ({"output_s3_uri": "bucket"}, "not an S3 URI"),
         ({"max_concurrency": 0}, "at least 1"),

@@ -139,7 +139,7 @@ class TestTranscripts:
     def words(self, documents):
         return [d.page_content.partition("\n")[2] for d in documents if d.metadata["embedding_option"] == "visual"]
 
-    def test_beside_the_medium(self, local, load, uri):
+    def test_next_to_the_file(self, local, load, uri):
         local.put(CAPTIONS.encode(), "match.srt")
         assert self.words(load(uri)) == ["He shoots", "and he scores!"]
         assert self.words(load(uri, transcripts=False)) == ["", ""]
@@ -154,12 +154,12 @@ class TestTranscripts:
 
     def test_captions_that_cannot_be_read_lose_no_segment(self, local, load, uri):
         local.put(b"not captions", "match.srt")
-        with pytest.warns(MarengoWarning, match="goes without its captions"):
+        with pytest.warns(MarengoWarning, match="is loaded without its captions"):
             assert self.words(load(uri)) == ["", ""]
 
 
 class TestMetadata:
-    def test_a_users_own_fields(self, local, load):
+    def test_user_fields(self, local, load):
         uri = local.put(b"a match", "match.mp4")
         documents = load(uri, metadata=lambda source: {"tenant": "acme", "title": source.rpartition("/")[2]})
         assert {(d.metadata["tenant"], d.metadata["title"]) for d in documents} == {("acme", "match.mp4")}

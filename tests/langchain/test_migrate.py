@@ -1,4 +1,4 @@
-"""From 2.7 to 3.0: planned, embedded anew, counted, switched; nothing is asked of 2.7."""
+"""From 2.7 to 3.0: planned, embedded again, counted, switched; 2.7 is never called."""
 
 import uuid
 
@@ -23,7 +23,7 @@ def uris(local):
 
 @pytest.fixture
 def old(local, uris):
-    """A store of 2.7, as it was left: three media of two tenants, and a row that is no segment."""
+    """A store of 2.7, as it was left: three files of two tenants, and a row that is not a segment."""
     embeddings = MarengoEmbeddings(**local.client_options | {"model_id": "2.7"})
     store = InMemoryVectorStore(embeddings)
     loader = MarengoLoader(
@@ -72,7 +72,7 @@ def test_what_a_store_holds_by_model(old):
     assert f"{OLD}: {len(old.store) - 1} segments of 3 sources" in str(held)
 
 
-def test_all_sources_are_embedded_anew_counted_and_switched(local, old, new, embeddings, uris):
+def test_all_sources_are_embedded_again_counted_and_switched(local, old, new, embeddings, uris):
     served = [old]
 
     def switch(store):
@@ -85,7 +85,7 @@ def test_all_sources_are_embedded_anew_counted_and_switched(local, old, new, emb
     assert not moved.wrong
     held = inventory(new).of(NEW)
     assert {source: holding.segments for source, holding in held.items()} == moved.added
-    assert {holding.own["tenant"] for holding in held.values()} == {"acme", "globex"}
+    assert {holding.user_fields["tenant"] for holding in held.values()} == {"acme", "globex"}
     assert not calls_of(local, OLD)
     found = MarengoRetriever(vectorstore=new, embeddings=embeddings).invoke("a goal", filter={"tenant": "acme"})
     assert {document.metadata["source"] for document in found} == {uris[0]}
@@ -134,5 +134,5 @@ def test_a_store_that_loses_rows_is_not_switched_to(old, embeddings):
 
 
 def test_the_new_store_must_hold_no_other_model(old, embeddings):
-    with pytest.raises(ConfigurationError, match="one of its own"):
+    with pytest.raises(ConfigurationError, match="use a store of its own"):
         migrate(old, old, embeddings=embeddings)

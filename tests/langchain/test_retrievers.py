@@ -1,5 +1,6 @@
 """MarengoRetriever: tracks fused into moments, any query, any store."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ TRACKS = ("visual", "audio", "transcription")
 
 @pytest.fixture
 def documents(local, load):
-    """Two media of 12 s, four clips of three tracks each."""
+    """Two files of 12 s, four clips of three tracks each."""
     uris = [local.put(key.encode(), key) for key in ("match.mp4", "final.mp4")]
     return load(uris, segmentation=Segmentation.fixed(3))
 
@@ -37,16 +38,27 @@ def retriever(store, embeddings):
     return MarengoRetriever(vectorstore=store, embeddings=embeddings)
 
 
+@pytest.fixture
+def halved(local, documents):
+    """All jobs' outputs as a model with a choice of dimensions would write them: half as long."""
+    for item in local.s3.list_objects_v2(Bucket=local.bucket, Prefix="marengo/")["Contents"]:
+        if item["Key"].endswith("output.json"):
+            output = json.loads(local.s3.get_object(Bucket=local.bucket, Key=item["Key"])["Body"].read())
+            for row in output["data"]:
+                row["embedding"] = row["embedding"][:256]
+            local.s3.put_object(Bucket=local.bucket, Key=item["Key"], Body=json.dumps(output).encode())
+
+
 def moments(found):
     return [(d.metadata["source"], d.metadata["start_sec"], d.metadata["end_sec"]) for d in found]
 
 
 def nearest(embeddings, documents, vector, track):
     """Ids of a track's segments by cosine, by numpy alone."""
-    own = [document for document in documents if document.metadata["embedding_option"] == track]
-    vectors = np.array(embeddings.embed_documents([document.page_content for document in own]))
+    candidates = [document for document in documents if document.metadata["embedding_option"] == track]
+    vectors = np.array(embeddings.embed_documents([document.page_content for document in candidates]))
     scores = vectors @ np.array(vector) / np.linalg.norm(vectors, axis=1)
-    return [own[i].id for i in np.argsort(-scores)]
+    return [candidates[i].id for i in np.argsort(-scores)]
 
 
 class TestMoments:
@@ -57,7 +69,7 @@ class TestMoments:
             tracks = document.metadata["tracks"]
             assert set(tracks) == set(TRACKS)
             weights = {"visual": 0.8, "audio": 0.1, "transcription": 0.05}
-            score = sum(weights[track] / (60 + told["rank"]) for track, told in tracks.items())
+            score = sum(weights[track] / (60 + hit["rank"]) for track, hit in tracks.items())
             assert document.metadata["score"] == pytest.approx(score)
             segment = Segment.find(document.page_content)
             assert (segment.id, segment.source) == (document.id, document.metadata["source"])
@@ -115,6 +127,13 @@ class TestMoments:
         retriever.invoke("a goal")
         assert local.calls["InvokeModel"] == 1
 
+    def test_rows_that_lack_a_key_or_have_one_more_are_found(self, store, retriever):
+        before = moments(retriever.invoke("a goal", start_sec=3))
+        for row in store.store.values():
+            del row["metadata"]["end_sec"], row["metadata"]["media_type"]
+            row["metadata"]["confidence"] = 0.5
+        assert moments(retriever.invoke("a goal", start_sec=3)) == before
+
     def test_what_is_found_survives_dumps_and_loads(self, retriever):
         for document in retriever.invoke("a goal"):
             assert loads(dumps(document), allowed_objects=[type(document)]) == document
@@ -152,7 +171,7 @@ class TestAnyQuery:
 
 
 class Odd(VectorStore):
-    """A store of no known kind: searches by vector, without scores."""
+    """A store of an unknown class: searches by vector, without scores."""
 
     def __init__(self, inner):
         self.inner, self.asked = inner, []
@@ -196,14 +215,14 @@ class TestUnknownStores:
             assert document.metadata["score"] == pytest.approx(known.metadata["score"], abs=1e-6)
             assert moments([document]) == moments([known])
 
-    def test_an_own_filter_is_passed_through(self, store, embeddings, documents):
+    def test_a_user_filter_is_passed_through(self, store, embeddings, documents):
         source = documents[0].metadata["source"]
         retriever = MarengoRetriever(
             vectorstore=Odd(store), embeddings=embeddings, filter=lambda d: d.metadata["source"] == source
         )
         assert {document.metadata["source"] for document in retriever.invoke("a goal")} == {source}
 
-    def test_documents_that_are_no_segments_are_passed_over(self, store, embeddings, retriever):
+    def test_documents_that_are_not_segments_are_skipped(self, store, embeddings, retriever):
         before = moments(retriever.invoke("a goal"))
         store.add_texts(["a goal", "plain words"])
         assert moments(MarengoRetriever(vectorstore=Odd(store), embeddings=embeddings).invoke("a goal")) == before
@@ -211,17 +230,17 @@ class TestUnknownStores:
 
 
 class TestTracing:
-    def test_the_run_tells_model_tracks_weights_and_query(self, retriever):
+    def test_the_run_shows_model_tracks_weights_and_query(self, retriever):
         collector = RunCollectorCallbackHandler()
         retriever.invoke(Query(text="at night", image=CAT), {"callbacks": [collector]}, weights={"visual": 1.0})
         [run] = collector.traced_runs
-        told = run.extra["metadata"]
-        assert told["ls_retriever_name"] == "marengo"
-        assert told["ls_embedding_model"] == "twelvelabs.marengo-embed-3-0-v1:0"
-        assert told["ls_vector_store_provider"] == "InMemoryVectorStore"
-        assert told["marengo_weights"] == {"visual": 1.0}
-        assert told["marengo_tracks"] == ["visual"]
-        assert told["marengo_fusion"] == "rrf"
+        metadata = run.extra["metadata"]
+        assert metadata["ls_retriever_name"] == "marengo"
+        assert metadata["ls_embedding_model"] == "twelvelabs.marengo-embed-3-0-v1:0"
+        assert metadata["ls_vector_store_provider"] == "InMemoryVectorStore"
+        assert metadata["marengo_weights"] == {"visual": 1.0}
+        assert metadata["marengo_tracks"] == ["visual"]
+        assert metadata["marengo_fusion"] == "rrf"
         assert run.inputs == {"query": f"at night + {CAT}"}
 
     def test_a_handler_sees_them_as_the_run_starts(self, retriever):
@@ -243,7 +262,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         "settings", [{"weights": {"smell": 1}}, {"weights": "sports"}, {"k": 0}, {"start_sec": 9, "end_sec": 3}]
     )
-    def test_what_makes_no_sense_when_it_is_typed(self, store, embeddings, retriever, settings):
+    def test_a_wrong_setting_in_the_constructor_or_in_invoke(self, store, embeddings, retriever, settings):
         with pytest.raises(ValidationError):
             MarengoRetriever(vectorstore=store, embeddings=embeddings, **settings)
         with pytest.raises(InputError):
@@ -264,3 +283,17 @@ class TestRefused:
             row["metadata"]["model_id"] = "twelvelabs.marengo-embed-9-0-v1:0"
         with pytest.raises(ConfigurationError, match="marengo-embed-9-0"):
             retriever.invoke("a goal")
+
+    def test_a_store_of_another_length_of_one_model(self, store, local, halved):
+        for row in store.store.values():
+            row["vector"] = row["vector"][:256]
+        # A new process, which has read no job's output yet.
+        other = MarengoRetriever(vectorstore=store, embeddings=MarengoEmbeddings(**local.client_options))
+        with pytest.raises(
+            ConfigurationError, match=r"This InMemoryVectorStore .* has 256 dimensions; this model has 512"
+        ):
+            other.invoke("a goal")
+
+    def test_a_filter_that_fails_is_the_users_own_error(self, retriever):
+        with pytest.raises(KeyError, match="tenant"):
+            retriever.invoke("a goal", filter=lambda document: document.metadata["tenant"] == "acme")

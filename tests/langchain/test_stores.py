@@ -228,7 +228,7 @@ class TestRefused:
             add_segments(InMemoryVectorStore(FakeEmbeddings(size=512)), load(uri))
 
     def test_a_document_that_is_no_segment(self, embeddings):
-        with pytest.raises(InputError, match="is no segment's text"):
+        with pytest.raises(InputError, match="is not the text of a segment"):
             add_segments(InMemoryVectorStore(embeddings), [Document(page_content="plain words")])
 
     def test_replace_where_it_is_not_known(self, load, embeddings, uri):
@@ -236,5 +236,5 @@ class TestRefused:
             embeddings = None
             add_texts = similarity_search = from_texts = lambda self: None
 
-        with pytest.raises(ConfigurationError, match="replace=True is not known for Odd"):
+        with pytest.raises(ConfigurationError, match="replace=True doesn't support Odd"):
             add_segments(Odd(), load(uri), replace=True)

@@ -50,7 +50,7 @@ class TestText:
 
     def test_within_a_budget(self, moments):
         assert len(format_moments(moments, max_chars=60)) <= 60
-        with pytest.raises(InputError, match="no room for one moment"):
+        with pytest.raises(InputError, match="too small for one moment"):
             format_moments(moments, max_chars=5)
 
     def test_one_node_in_place_of_many(self, moments):

@@ -197,7 +197,7 @@ class TestImages:
 class TestEvents:
     @pytest.fixture
     def chunks(self):
-        """What the framework's EmbeddingEndEvent tells."""
+        """What the framework's EmbeddingEndEvent contains."""
         seen = []
 
         class Handler(BaseEventHandler):

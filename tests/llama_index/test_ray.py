@@ -1,4 +1,4 @@
-"""MarengoSegmenter inside RayIngestionPipeline: the program of docs/ray.md, on a local Ray in place of a cluster."""
+"""MarengoSegmenter inside RayIngestionPipeline: the program of docs/ray.md, on a local Ray instead of a cluster."""
 
 import os
 import re
@@ -33,7 +33,7 @@ def cluster(local):
 
 @pytest.fixture
 def program(local):
-    """The first block of the page, in this bucket, without the cluster and with one actor in place of four."""
+    """The first block of the page, in this bucket, without the cluster and with one actor instead of four."""
     code = re.search(r"```python\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL)[1]
     ours = {"s3://bucket/": f"s3://{local.bucket}/", 'ray.init("auto")': "", "(size=4)": "(size=1)"}
     for theirs, value in ours.items():

@@ -106,7 +106,7 @@ class TestLocalFiles:
             read(str(tmp_path / "a.mp4"))
         reader = MarengoReader(tmp_path / "a.mp4", embed_model=embed_model)
         assert reader.load_resource(str(tmp_path / "a.mp4")) == reader.load_data()
-        with pytest.raises(InputError, match="not among this reader's media"):
+        with pytest.raises(InputError, match="is not a file of this reader"):
             reader.load_resource(str(tmp_path / "b.mp4"))
 
 

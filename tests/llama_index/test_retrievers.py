@@ -21,7 +21,7 @@ TRACKS = ["visual", "audio", "transcription"]
 
 @pytest.fixture
 def nodes(local, segment, match):
-    """Two media of 12 s, four clips of three tracks each."""
+    """Two files of 12 s, four clips of three tracks each."""
     final = local.put(b"a final", "final.mp4")
     return [node for uri in (match, final) for node in segment(uri, segmentation=Segmentation.fixed(3))]
 
@@ -49,7 +49,7 @@ class TestMoments:
             tracks = hit.metadata["tracks"]
             assert set(tracks) == set(TRACKS)
             assert hit.score == hit.metadata["score"]
-            assert hit.score == pytest.approx(sum(weights[t] / (60 + told["rank"]) for t, told in tracks.items()))
+            assert hit.score == pytest.approx(sum(weights[t] / (60 + hits["rank"]) for t, hits in tracks.items()))
             assert Segment.find(hit.text).id == hit.node_id
 
     def test_the_stored_node_stays_as_it_was(self, index, retriever, nodes):
@@ -140,9 +140,9 @@ class TestTracing:
 
     def test_events_carry_model_tracks_and_weights(self, index, events):
         MarengoRetriever(index, weights={"visual": 1.0}).retrieve(Query(text="at night", image=CAT))
-        own = [event for event in events if event.class_name().startswith("Retrieval")]
-        assert {event.class_name() for event in own} == {"RetrievalStartEvent", "RetrievalEndEvent"}
-        first, last = own[0], own[-1]
+        retrievals = [event for event in events if event.class_name().startswith("Retrieval")]
+        assert {event.class_name() for event in retrievals} == {"RetrievalStartEvent", "RetrievalEndEvent"}
+        first, last = retrievals[0], retrievals[-1]
         assert first.str_or_query_bundle.query_str == f"at night + {CAT}"
         assert len(last.nodes) == 5
         for event in (first, last):
@@ -173,6 +173,13 @@ class TestRefused:
             MarengoRetriever(VectorStoreIndex(nodes, embed_model=MockEmbedding(512)))
 
     @pytest.mark.parametrize("settings", [{"weights": {"smell": 1}}, {"weights": "sports"}, {"similarity_top_k": 0}])
-    def test_settings_that_make_no_sense(self, index, settings):
+    def test_wrong_settings(self, index, settings):
         with pytest.raises(InputError):
             MarengoRetriever(index, **settings)
+
+    async def test_a_vector_of_another_length(self, retriever):
+        bundle = QueryBundle("", embedding=[0.1] * 256)
+        with pytest.raises(InputError, match=r"256 dimensions .* have 512: vectors of two models or two lengths"):
+            retriever.retrieve(bundle)
+        with pytest.raises(InputError, match=r"256 dimensions .* have 512: vectors of two models or two lengths"):
+            await retriever.aretrieve(bundle)

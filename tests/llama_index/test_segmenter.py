@@ -63,7 +63,7 @@ class TestNodes:
             assert after.prev_node.node_id == first.id_
             assert NodeRelationship.NEXT not in after.relationships
 
-    def test_own_fields_of_the_document_go_along_and_stay_out_of_the_embedding(self, embed_model, read, match):
+    def test_user_fields_of_the_document_are_kept_and_stay_out_of_the_embedding(self, embed_model, read, match):
         documents = read(match, metadata=lambda uri: {"tenant": "acme"})
         [node, *_] = MarengoSegmenter(embed_model=embed_model)(documents)
         assert node.metadata["tenant"] == "acme"
@@ -149,7 +149,7 @@ class TestSettings:
 
 
 class TestTranscripts:
-    def test_captions_beside_the_medium(self, segment, match):
+    def test_captions_next_to_the_file(self, segment, match):
         assert words(segment(match)) == ["He shoots", "Goal!"]
 
     def test_none_given_or_computed(self, segment, match):
@@ -157,7 +157,7 @@ class TestTranscripts:
         assert words(segment(match, transcripts={match: CAPTIONS})) == ["He shoots", ""]
         assert words(segment(match, transcripts=lambda uri: None)) == ["", ""]
 
-    def test_beside_a_local_file(self, segment, tmp_path):
+    def test_next_to_a_local_file(self, segment, tmp_path):
         (tmp_path / "a.mp4").write_bytes(b"a")
         (tmp_path / "a.srt").write_text(CAPTIONS)
         assert words(segment(tmp_path)) == ["He shoots", ""]
@@ -165,7 +165,7 @@ class TestTranscripts:
 
     def test_captions_that_cannot_be_read_lose_no_segment(self, local, segment, match):
         local.put(b"not captions", "match.srt")
-        with pytest.warns(MarengoWarning, match="goes without its captions"):
+        with pytest.warns(MarengoWarning, match="is loaded without its captions"):
             assert len(segment(match)) == 6
 
 

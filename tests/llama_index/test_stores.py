@@ -21,7 +21,7 @@ VECTORS = {
 
 
 def open_store(name, folder):
-    """A store that lies in a folder, opened anew."""
+    """A store in a folder, opened again."""
     if name == "simple":
         return SimpleVectorStore()
     if name == "chroma":

@@ -166,7 +166,7 @@ class TestOpenSearch:
         self, server, store, embeddings, documents
     ):
         visual = [document for document in documents if document.metadata["embedding_option"] == "visual"]
-        # Its scores, in whatever direction, are passed over.
+        # Its scores, in whatever direction, are ignored.
         server.replies = [{"hits": {"hits": [self.hit(document, i) for i, document in enumerate(visual)]}}]
         retriever = MarengoRetriever(vectorstore=store, embeddings=embeddings, weights={"visual": 1.0}, fusion="scores")
         found = retriever.invoke("a goal", start_sec=6, filter={"term": {"metadata.tenant.keyword": "acme"}})

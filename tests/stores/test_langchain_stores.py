@@ -138,9 +138,9 @@ def make(request, kind, embeddings, tmp_path_factory):
     """Makes an empty store of this kind."""
 
     def make(embeddings=embeddings):
-        own = {"name": lambda: name, "tmp_path": lambda: tmp_path_factory.mktemp("store")}
+        values = {"name": lambda: name, "tmp_path": lambda: tmp_path_factory.mktemp("store")}
         name = f"s{uuid.uuid4().hex}"
-        return kind(embeddings, lambda what: own[what]() if what in own else request.getfixturevalue(what))
+        return kind(embeddings, lambda what: values[what]() if what in values else request.getfixturevalue(what))
 
     return make
 
@@ -154,7 +154,7 @@ def store(make, corpus):
 
 
 def rows(store):
-    return dict(find_known_store(store).rows(store, None))
+    return {row.id: row.metadata for row in find_known_store(store).rows(store, None)}
 
 
 def places(found):
@@ -186,7 +186,7 @@ class TestSearch:
         assert places(found) == places(right)
         for document, moment in zip(found, right, strict=True):
             assert document.metadata["score"] == pytest.approx(moment.score, abs=1e-4)
-            assert {track: told["rank"] for track, told in document.metadata["tracks"].items()} == {
+            assert {track: hit["rank"] for track, hit in document.metadata["tracks"].items()} == {
                 track: hit.rank for track, hit in moment.tracks.items()
             }
 

@@ -93,8 +93,8 @@ def make(request, embed_model, tmp_path_factory):
 
     def make(nodes, embed_model=embed_model):
         name = f"s{uuid.uuid4().hex}"
-        own = {"name": lambda: name, "tmp_path": lambda: tmp_path_factory.mktemp("store")}
-        store = request.param(lambda what: own[what]() if what in own else request.getfixturevalue(what))
+        values = {"name": lambda: name, "tmp_path": lambda: tmp_path_factory.mktemp("store")}
+        store = request.param(lambda what: values[what]() if what in values else request.getfixturevalue(what))
         context = StorageContext.from_defaults(vector_store=store)
         return VectorStoreIndex(nodes, storage_context=context, embed_model=embed_model)
 
@@ -149,7 +149,7 @@ class TestSearch:
         assert places(found) == places(right)
         for hit, moment in zip(found, right, strict=True):
             assert hit.score == pytest.approx(moment.score, abs=1e-4)
-            assert {track: told["rank"] for track, told in hit.metadata["tracks"].items()} == {
+            assert {track: hit["rank"] for track, hit in hit.metadata["tracks"].items()} == {
                 track: best.rank for track, best in moment.tracks.items()
             }
 
@@ -172,8 +172,8 @@ class TestSearch:
 
     @pytest.mark.parametrize("tenant, count", [("acme", 20), ("globex", 10), ("nobody", 0)])
     def test_a_tenants_own_filter(self, ask, tenant, count):
-        own = MetadataFilters(filters=[MetadataFilter(key="tenant", value=tenant)])
-        found = ask(QUERIES[2], filters=own, k=30)
+        user_filters = MetadataFilters(filters=[MetadataFilter(key="tenant", value=tenant)])
+        found = ask(QUERIES[2], filters=user_filters, k=30)
         assert len(found) == count
         assert {hit.metadata["tenant"] for hit in found} <= {tenant}
 

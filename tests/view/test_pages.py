@@ -127,7 +127,7 @@ class TestTimelines:
         assert local.calls["InvokeModel"] == 0
 
     def test_a_vector_of_another_model(self, client, hits, segments):
-        with pytest.raises(InputError, match="vectors of two models never compare"):
+        with pytest.raises(InputError, match="vectors of two models or two lengths can't be compared"):
             page(hits, client=client, query="a goal", segments=segments, query_vector=np.ones(1024, np.float32))
 
     def test_2_7(self, old_client, match):
