@@ -694,7 +694,7 @@ VIEWS = [
     ("clip", lambda it: it.client.clip(it.video, 0, INF), "inf is no time", "give seconds"),
     ("format_moments", lambda it: format_moments(5), "not 5", "give a list"),
     ("show", lambda it: show("a goal", it.client), "'a goal'", "give a list"),
-    ("show", lambda it: show(it.documents, it.store), "InMemoryVectorStore is no client", "MarengoClient"),
+    ("show", lambda it: show(it.documents, it.store), "client=InMemoryVectorStore is not a client", "MarengoClient"),
     ("show", lambda it: show(it.documents, it.client, expires_sec=0), "expires_sec=0", "7 days"),
     (
         "show",
@@ -703,12 +703,22 @@ VIEWS = [
         "give a list",
     ),
     ("timeline", lambda it: timeline(5, it.segments, it.client), "5 is no query", "Query(text="),
-    ("timeline", lambda it: timeline("a goal", it.documents, it.client), "list holds no segments", "embed_media"),
+    (
+        "timeline",
+        lambda it: timeline("a goal", it.documents, it.client),
+        "segments=list is not a SegmentEmbeddings",
+        "embed_media",
+    ),
     ("segment_map", lambda it: segment_map(5), "not 5", "give a list"),
-    ("segment_map", lambda it: segment_map(it.documents), "Document holds no segments", "embed_media"),
+    (
+        "segment_map",
+        lambda it: segment_map(it.documents),
+        "segments=Document is not a SegmentEmbeddings",
+        "embed_media",
+    ),
     ("segment_map", lambda it: segment_map(it.segments, color="loud"), "color='loud'", "'source', 'track', 'time'"),
     ("page", lambda it: page([], client=it.client, query=5), "5 is no query", "Query(text="),
-    ("page", lambda it: page([], client=None, query="a goal"), "None is no client", "MarengoClient"),
+    ("page", lambda it: page([], client=None, query="a goal"), "client=None is not a client", "MarengoClient"),
     ("page", lambda it: page([], client=it.client, query="a goal", segments="x"), "'x'", "give a list"),
 ]
 
