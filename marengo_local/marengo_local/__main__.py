@@ -85,7 +85,7 @@ def _check_keys(keys: dict[Path, dict[str, Path]]) -> None:
     for files in keys.values():
         for key, file in files.items():
             if seen.setdefault(key, file) != file:
-                raise ValueError(f"{seen[key]} and {file} would both be uploaded as {key}. Rename one of them.")
+                raise ValueError(f"{seen[key]} and {file} would both be uploaded as {key}; rename one of them")
 
 
 def _as_exports(local: Local, uploaded: dict[str, str]) -> str:

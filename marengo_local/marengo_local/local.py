@@ -63,7 +63,7 @@ class Local(Knobs):
 
     def __init__(self, region: str, port: int, s3_port: int, bucket: str | None, knobs: Knobs) -> None:
         if region not in REGIONS:
-            raise ValueError(f"region={region!r} is not supported. Use one of {', '.join(REGIONS)}.")
+            raise ValueError(f"region={region!r} is not supported. Use one of {', '.join(REGIONS)}")
         super().__init__(**_values(knobs))
         self._initial = _values(knobs)
         self.region_name = region
