@@ -1,4 +1,4 @@
-"""What tells one version of an object from another; and roles."""
+"""How versions of an object are distinguished (identity=), and assumed roles."""
 
 import datetime
 
@@ -25,7 +25,7 @@ REQUEST = MediaRequest(model=MODELS["3.0"], kind="video")
 
 
 def copied_in_place(local, uri):
-    """The same bytes in other parts: another ETag. (moto's checksum of parts is of the parts: given again.)"""
+    """The same bytes uploaded in other parts, for a different ETag. The checksum is set since moto's depends on parts."""
     key, body = uri.split("/", 3)[3], b"a video"
     before = local.s3.head_object(Bucket=local.bucket, Key=key)["ETag"]
     upload = local.s3.create_multipart_upload(Bucket=local.bucket, Key=key)["UploadId"]
@@ -43,7 +43,7 @@ def test_the_default_is_the_etag_and_costs_no_call(aws, local, video):
     assert len(local.calls) == 0
 
 
-def test_a_checksum_by_one_head(aws, local, video):
+def test_a_checksum_costs_one_head_object(aws, local, video):
     source = locate(aws, Media.from_s3(video), "checksum")
     assert source.version.startswith("CRC") and source.canonical()["etag"] == source.version != source.etag
     assert local.calls["s3:HeadObject"] == 1
@@ -51,13 +51,13 @@ def test_a_checksum_by_one_head(aws, local, video):
     assert locate(aws, Media.from_s3(video), "checksum").version != source.version
 
 
-def test_the_best_checksum_is_taken(aws, local):
+def test_the_strongest_checksum_is_used(aws, local):
     local.s3.put_object(Bucket=local.bucket, Key="a.mp4", Body=b"x", ChecksumAlgorithm="SHA256")
     source = locate(aws, Media.from_s3(f"s3://{local.bucket}/a.mp4"), "checksum")
     assert source.version == "SHA256:LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE="
 
 
-def test_no_checksum_and_no_answer(aws, local, video, monkeypatch):
+def test_checksum_unavailable(aws, local, video, monkeypatch):
     source = SourceIdentity(video, 7, "e")
     with pytest.raises(InputError, match=r"identity= gave None for 's3://"):
         object_version(aws, source, lambda _: None)
@@ -76,7 +76,7 @@ def test_an_object_without_a_checksum(aws, local, monkeypatch):
         locate(aws, Media.from_s3(f"s3://{local.bucket}/old.mp4"), "checksum")
 
 
-def test_a_callable_makes_a_copy_in_place_the_same_work(aws, local, video):
+def test_a_callable_keeps_the_fingerprint_after_a_copy_in_place(aws, local, video):
     def content(source):
         return source.uri.rsplit("/", 1)[-1]
 
@@ -88,7 +88,7 @@ def test_a_callable_makes_a_copy_in_place_the_same_work(aws, local, video):
     assert digests[0][0] != digests[1][0] and digests[0][1] == digests[1][1]
 
 
-def test_a_plan_knows_work_by_the_clients_identity(connect, local, video):
+def test_a_plan_uses_the_clients_identity(connect, local, video):
     def content(source):
         return "the same"
 
@@ -115,7 +115,7 @@ def test_a_copy_in_place_is_not_paid_again(connect, local, video, many):
 # Roles.
 
 
-def test_a_role_whose_credentials_are_fetched_anew(local, monkeypatch):
+def test_a_role_with_refreshed_credentials(local, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", local.sts_endpoint_url)
     with _client(local, role_arn="arn:aws:iam::123456789012:role/marengo") as client:
         assert client.embed_text("a").shape == (512,)
