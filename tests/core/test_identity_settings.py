@@ -25,7 +25,7 @@ REQUEST = MediaRequest(model=MODELS["3.0"], kind="video")
 
 
 def copied_in_place(local, uri):
-    """The same bytes uploaded in other parts, for a different ETag. The checksum is set since moto's depends on parts."""
+    """The same bytes in other upload parts, for a different ETag. Sets the checksum, as moto's depends on parts."""
     key, body = uri.split("/", 3)[3], b"a video"
     before = local.s3.head_object(Bucket=local.bucket, Key=key)["ETag"]
     upload = local.s3.create_multipart_upload(Bucket=local.bucket, Key=key)["UploadId"]
