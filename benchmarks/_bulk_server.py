@@ -1,4 +1,4 @@
-"""The stand-in for bulk.py: reads questions from stdin, one JSON line each."""
+"""The stand-in for bulk.py: reads commands from stdin, one JSON line each."""
 
 import json
 import random
@@ -17,30 +17,30 @@ FAULTS = [
 
 
 def main():
-    asked = json.loads(sys.argv[1])
-    low, high = asked.get("job_sec", (0.0, 0.0))
+    settings = json.loads(sys.argv[1])
+    low, high = settings.get("job_sec", (0.0, 0.0))
     jitter = random.Random(0)
     knobs = {
         "synthetic_sec": 12.0,
-        "start_rate": asked.get("start_rate"),
-        "max_jobs": asked.get("max_jobs"),
+        "start_rate": settings.get("start_rate"),
+        "max_jobs": settings.get("max_jobs"),
         "job_duration_sec": lambda job: jitter.uniform(low, high),
-        "faults": FAULTS if asked.get("faults") else [],
+        "faults": FAULTS if settings.get("faults") else [],
     }
     with marengo_local.serve(**knobs) as local:
-        put(local, asked["media"])
-        answer(local.client_options)
+        put(local, settings["files"])
+        respond(local.client_options)
         for line in sys.stdin:
-            question = json.loads(line)
-            answer(ANSWERS[question.pop("ask")](local, **question))
+            arguments = json.loads(line)
+            respond(COMMANDS[arguments.pop("command")](local, **arguments))
 
 
-def answer(value):
+def respond(value):
     print(json.dumps(value), flush=True)
 
 
 def put(local, count):
-    # Straight into moto's memory: over HTTP it would take minutes.
+    # Directly into moto's memory, since HTTP would take minutes.
     for i in range(count):
         backend(local).put_object(local.bucket, f"v/{i:06}.mp4", str(i).encode())
     return count
@@ -68,11 +68,11 @@ def reset(local):
     return True
 
 
-ANSWERS = {
+COMMANDS = {
     "calls": counts,
     "jobs": lambda local: len(list(local.jobs)),
     "put": put,
-    "done": put_done,
+    "put_done": put_done,
     "reset": reset,
 }
 

@@ -1,8 +1,8 @@
-"""How fast the stand-in indexes a minute of 720p video, default segmentation, on one core.
+"""How fast the stand-in embeds one minute of 720p video with default segmentation on one core.
 
     python benchmarks/indexing.py
 
-The film is made first, from the reel's photographs: shots of 3 to 9 s that pan and zoom, with grain and sound.
+The video is generated from the reel's photos: shots of 3 to 9 s that pan, with grain and sound.
 """
 
 import os
@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-# Before numpy starts its threads.
+# Set before numpy starts its threads.
 os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 CORE = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 if CORE is not None:
@@ -28,17 +28,17 @@ SHOTS_SEC = (5.0, 9.0, 3.0, 7.0, 6.0, 8.0, 4.0, 9.0, 9.0)
 SOUND_HZ = 48_000
 
 
-def photographs():
+def photos():
     folder = Path(reel.__file__).parent
     for file in sorted(folder.glob("*.jpg")):
         with av.open(str(file)) as container:
             frame = next(container.decode(video=0))
-            # Larger than the film, so that there is room to move in.
+            # Larger than the video, to leave room for panning.
             yield frame.reformat(width=1600, height=900, format="rgb24").to_ndarray()
 
 
 def frames(random):
-    pictures = list(photographs())
+    pictures = list(photos())
     grain = random.integers(-8, 9, (HEIGHT + 64, WIDTH + 64, 1), dtype=np.int16)
     for shot, length_sec in enumerate(SHOTS_SEC):
         picture = pictures[shot % len(pictures)].astype(np.int16)
@@ -76,7 +76,7 @@ def main():
         started = time.perf_counter()
         rows = model.media("video", path, options=["visual", "audio", "transcription"], scopes=["clip", "asset"])
         seconds = time.perf_counter() - started
-    core = "one core" if CORE is not None else "all cores: this system cannot pin"
+    core = "one core" if CORE is not None else "all cores (pinning is not supported here)"
     print(f"{LENGTH_SEC} s of {WIDTH}x{HEIGHT} at {FPS} frames/s, {megabits:.1f} Mbit/s, {core}")
     print(f"{seconds:.2f} s, {LENGTH_SEC / seconds:.1f} times real time, {len(rows)} rows")
 

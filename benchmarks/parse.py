@@ -1,7 +1,7 @@
 """Reading output.json: 14,400 rows of 512 dimensions (a 4-hour video in 1-second segments on one track), 164 MB.
 
-Ours against json.load plus numpy, median of 5 pairs, each in a process of its own, with the peak of memory above what
-an empty run of the same process takes. Ratios of one run.
+Compares our parsers with json.load plus numpy: median of 5 pairs, each in a separate process. Peak memory is relative
+to the same process without parsing. Prints ratios within one run.
 """
 
 import json
@@ -37,13 +37,13 @@ def main():
     for name in [*parsers, "json"]:
         sec, peak = (median(run[name][i] for run in runs) for i in (0, 1))
         ratio = median(run["json"][0] / run[name][0] for run in runs)
-        print(f"{name:<9} {sec:.2f} s, {ratio:.2f} times json + numpy; peak {(peak - VECTORS) / MB:.0f} MB above them")
-    print(f"through S3 (the stand-in's, another process): {through_s3:.2f} times, parser {parsers[-1]}")
-    print("wanted: msgspec 2.5 times, simdjson (extra 'fast') 5 times, at most 64 MB above the vectors")
+        print(f"{name:<9} {sec:.2f} s, {ratio:.2f}x json + numpy; peak {(peak - VECTORS) / MB:.0f} MB above vectors")
+    print(f"from S3 (the stand-in in another process): {through_s3:.2f}x, parser {parsers[-1]}")
+    print("target: msgspec 2.5x, simdjson (extra 'fast') 5x, at most 64 MB above vectors")
 
 
 def s3_pairs(path):
-    """json.load's time over ours, both reading the object from S3, for each pair."""
+    """For each pair, the ratio of json.load's time to ours; both read the object from S3."""
     command = [sys.executable, "-m", "marengo_local", "--json"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -69,7 +69,7 @@ def write(path):
     with path.open("w") as file:
         file.write('{"data": [')
         for i in range(ROWS):
-            # Doubles with all their digits: the longest that a service may print, 164 MB in all.
+            # Doubles with all digits: the longest that the service can write.
             vector = rng.standard_normal(DIMENSION)
             vector /= np.linalg.norm(vector)
             row = {
@@ -92,10 +92,10 @@ def child(name, path):
 def ours(path):
     with path.open("rb") as file:
         chunks = iter(lambda: file.read(1 << 20), b"")
-        found = responses.read_output(
+        segments = responses.read_output(
             chunks, dimension=DIMENSION, source="s3://b/k", job="0" * 16, model_id="m", media_type="video"
         )
-    assert found.vectors.shape == (ROWS, DIMENSION)
+    assert segments.vectors.shape == (ROWS, DIMENSION)
 
 
 def theirs(path):
@@ -104,7 +104,7 @@ def theirs(path):
     assert np.array([row["embedding"] for row in rows], np.float32).shape == (ROWS, DIMENSION)
 
 
-def plain(path):
+def without_simdjson(path):
     responses.simdjson = None
     ours(path)
 
@@ -118,5 +118,5 @@ if __name__ == "__main__":
         main()
     else:
         began = time.perf_counter()
-        {"msgspec": plain, "simdjson": ours, "json": theirs, "empty": empty}[sys.argv[1]](Path(sys.argv[2]))
+        {"msgspec": without_simdjson, "simdjson": ours, "json": theirs, "empty": empty}[sys.argv[1]](Path(sys.argv[2]))
         print([time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024])

@@ -1,8 +1,8 @@
-"""How search over tracks finds on the reel's 20 questions, and what fusing costs beside the searches it makes.
+"""Search quality on the reel's 20 questions, and the overhead of fusion over the searches it makes.
 
     python benchmarks/search.py
 
-The figures of the first part describe the stand-in's content model, not Marengo: a report, never a gate.
+The quality figures describe the stand-in's content model, not Marengo. They are a report and never fail a build.
 """
 
 import logging
@@ -24,7 +24,7 @@ from langchain_marengo.known_stores import find_known_store
 from marengo_local import reel
 
 TRACKS = ("visual", "audio", "transcription")
-VIDEOS, VIDEO_SEC, RUNS, WANTED = 20, 300.0, 40, 1.2
+VIDEOS, VIDEO_SEC, RUNS, TARGET = 20, 300.0, 40, 1.2
 DEPTH = 10
 
 
@@ -42,14 +42,14 @@ def quality():
         embeddings = MarengoEmbeddings(**local.client_options)
         loader = MarengoLoader(local.put(path), embeddings=embeddings, fused=True, show_progress=False)
         documents = loader.load()
-        # Images as handles: each question is embedded once.
+        # Images as handles, so that each question is embedded once.
         questions = [(embeddings.query_handle(query(question)), question.answer) for question in reel.questions()]
         store = InMemoryVectorStore(embeddings)
         add_segments(store, documents)
         print(f"{len(documents)} segments of the reel, {len(questions)} questions")
         print(f"{'':28}recall@1  recall@5  nDCG@{DEPTH}")
         for name, search in searches(store, embeddings):
-            show(name, [scored(search(question), answer, documents) for question, answer in questions])
+            show(name, [score(search(question), answer, documents) for question, answer in questions])
 
 
 def query(question):
@@ -59,14 +59,14 @@ def query(question):
 
 
 def searches(store, embeddings):
-    """(name, question -> Documents, best first)."""
+    """Yields (name, function from a question to Documents, best first)."""
     for track in (*TRACKS, "fused"):
-        yield f"{track} alone", retriever(store, embeddings, {track: 1.0}, "scores")
+        yield f"{track} only", retriever(store, embeddings, {track: 1.0}, "scores")
 
     def separate(document):
         return document.metadata["embedding_option"] != "fused"
 
-    yield "plain search, tracks mixed", lambda question: store.similarity_search(question, 50, filter=separate)
+    yield "plain search, all tracks", lambda question: store.similarity_search(question, 50, filter=separate)
     for fusion in ("rrf", "scores"):
         for preset in ("visual", "balanced"):
             yield f"{fusion}, {preset}", retriever(store, embeddings, weights_of_tracks(preset), fusion)
@@ -87,20 +87,20 @@ def weights_of_tracks(preset):
     return weights_of(preset, TRACKS)
 
 
-def scored(found, answer, documents):
-    """(recall@1, recall@5, nDCG) of one question: a moment is right if the answer's scene is in its middle."""
+def score(found, answer, documents):
+    """(recall@1, recall@5, nDCG) of one question. A moment is correct if its middle is in the answer's scene."""
     moments = list(dict.fromkeys((d.metadata["start_sec"], d.metadata["end_sec"]) for d in found))
-    # A plain search gives a moment several times, and each takes a place.
-    places = [(d.metadata["start_sec"], d.metadata["end_sec"]) for d in found][:DEPTH]
-    gains = [is_right(place, answer) and places.index(place) == i for i, place in enumerate(places)]
-    right = sum(is_right(m, answer) for m in {(d.metadata["start_sec"], d.metadata["end_sec"]) for d in documents})
-    ideal = sum(1 / math.log2(i + 2) for i in range(min(right, DEPTH)))
+    # A plain search returns a moment several times, and each takes a rank.
+    ranking = [(d.metadata["start_sec"], d.metadata["end_sec"]) for d in found][:DEPTH]
+    gains = [is_correct(moment, answer) and ranking.index(moment) == i for i, moment in enumerate(ranking)]
+    correct = sum(is_correct(m, answer) for m in {(d.metadata["start_sec"], d.metadata["end_sec"]) for d in documents})
+    ideal = sum(1 / math.log2(i + 2) for i in range(min(correct, DEPTH)))
     ndcg = sum(gain / math.log2(i + 2) for i, gain in enumerate(gains)) / ideal
     assert len(moments) <= len(found)
     return any(gains[:1]), any(gains[:5]), ndcg
 
 
-def is_right(moment, answer):
+def is_correct(moment, answer):
     return reel.scene_at(sum(moment) / 2).name == answer
 
 
@@ -133,7 +133,7 @@ def overhead(k):
     print(
         f"\n{rows} segments in Chroma, k={k}: three raw searches of {settings.depth} hits "
         f"{1000 * median(theirs for theirs, _ in pairs):.1f} ms, fused retriever "
-        f"{1000 * median(ours for _, ours in pairs):.1f} ms, ratio {ratio:.2f} (wanted: {WANTED})"
+        f"{1000 * median(ours for _, ours in pairs):.1f} ms, ratio {ratio:.2f} (target: {TARGET})"
     )
 
 

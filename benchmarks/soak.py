@@ -1,11 +1,11 @@
-"""embed_many with every fault on: each medium once, nothing paid twice, no vector of another, memory flat.
+"""embed_many with all faults enabled: each file once, nothing paid twice, correct vectors, constant memory.
 
-    python benchmarks/soak.py                  a minute
-    python benchmarks/soak.py --minutes 10     what docs/reliability.md tells of
+    python benchmarks/soak.py                  one minute
+    python benchmarks/soak.py --minutes 10     the run in docs/reliability.md
 
-The service is the stand-in in a process of its own, over real HTTP. Each medium has a fate (_soak_server.py), which
-says how many jobs it must cost and which error it must end in; on top of that every call to Bedrock and S3 may be
-throttled, refused, dropped before, after or in its reply, or slow. Ends with 1 if anything is not as it must be.
+The stand-in runs in a separate process, over real HTTP. Each file has a scenario (_soak_server.py), which defines how
+many jobs it must cost and which error it must end with. In addition, any call to Bedrock or S3 may be throttled,
+rejected, dropped before, during or after its response, or slow. Exits with 1 if anything differs from what is expected.
 """
 
 import argparse
@@ -19,45 +19,45 @@ import warnings
 from collections import Counter, deque
 from pathlib import Path
 
-from _soak_server import fate_of, number_of
+from _soak_server import number_of, scenario_of
 from bulk import Server
 
 from bedrock_marengo import MarengoClient
 
 SERVER = Path(__file__).with_name("_soak_server.py")
 BATCH = 25
-GROWN_MB = 16
-"""How much more memory the last quarter may take than the second."""
-MOST_FILES = 2 * 64 + 32
-"""A connection to S3 and one to Bedrock for each of 64 media under way, and what a process has anyway."""
+MAX_GROWTH_MB = 16
+"""Memory growth allowed from the second to the last quarter."""
+MAX_OPEN_FILES = 2 * 64 + 32
+"""One connection to S3 and one to Bedrock for each of 64 concurrent files, plus those that any process has."""
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=1.0, help="how long media come")
-    parser.add_argument("--timeout", type=float, default=20.0, help="seconds after which a job counts as stuck")
-    asked = parser.parse_args()
+    parser.add_argument("--minutes", type=float, default=1.0, help="how long to add files")
+    parser.add_argument("--timeout", type=float, default=20.0, help="seconds until a job counts as stuck")
+    args = parser.parse_args()
     server = Server(SERVER, start_rate=60.0, max_jobs=60, job_sec=[0.1, 1.0])
     try:
-        return soak(server, 60 * asked.minutes, asked.timeout)
+        return soak(server, 60 * args.minutes, args.timeout)
     finally:
         server.close()
 
 
 def soak(server, feed_sec, timeout_sec):
-    wrong, told, unsettled, given = [], Counter(), [], 0
-    until = time.monotonic() + feed_sec
+    problems, outcomes, unverified, count = [], Counter(), [], 0
+    deadline = time.monotonic() + feed_sec
 
-    def media():
-        nonlocal given
-        while time.monotonic() < until:
-            uris = server.ask("put", first=given, count=BATCH)
-            given += BATCH
+    def sources():
+        nonlocal count
+        while time.monotonic() < deadline:
+            uris = server.call("put", first=count, count=BATCH)
+            count += BATCH
             yield from uris
 
-    def settle():
-        wrong.extend(server.ask("settle", done=unsettled))
-        unsettled.clear()
+    def verify():
+        problems.extend(server.call("verify", results=unverified))
+        unverified.clear()
 
     warnings.simplefilter("ignore")
     gauges = Gauges()
@@ -67,66 +67,66 @@ def soak(server, feed_sec, timeout_sec):
     client._runtime.cache._cache_bytes = 4 << 20
     with client, gauges:
         seen = Numbers()
-        for done in client.embed_many(media(), options=["visual"], scopes=["clip"], timeout_sec=timeout_sec):
-            number = number_of(done.source)
+        for result in client.embed_many(sources(), options=["visual"], scopes=["clip"], timeout_sec=timeout_sec):
+            number = number_of(result.source)
             if not seen.add(number):
-                wrong.append(f"{done.source} came twice")
-            told[fate_of(number), type(done.error).__name__ if done.error else None] += 1
-            unsettled.append((done.source, *outcome(client, done)))
-            if len(unsettled) == BATCH:
-                settle()
-        settle()
+                problems.append(f"{result.source} was returned twice")
+            outcomes[scenario_of(number), type(result.error).__name__ if result.error else None] += 1
+            unverified.append((result.source, *outcome(client, result)))
+            if len(unverified) == BATCH:
+                verify()
+        verify()
     took = time.monotonic() - began
-    if sum(told.values()) != given or not seen.are_all(given):
-        wrong.append(f"{given} media in, {sum(told.values())} out")
-    wrong += gauges.complaints()
+    if sum(outcomes.values()) != count or not seen.are_all(count):
+        problems.append(f"{count} files in, {sum(outcomes.values())} results out")
+    problems += gauges.problems()
     if left := [thread.name for thread in threading.enumerate() if thread.name.startswith("marengo-")]:
-        wrong.append(f"threads left: {left}")
-    tell(server, told, given, took, gauges)
-    for what in wrong[:20]:
-        print(f"   WRONG: {what}")
-    print(f"   {len(wrong)} wrong (wanted: 0)", flush=True)
-    return 1 if wrong else 0
+        problems.append(f"threads left: {left}")
+    report(server, outcomes, count, took, gauges)
+    for problem in problems[:20]:
+        print(f"   PROBLEM: {problem}")
+    print(f"   problems: {len(problems)} (target: 0)", flush=True)
+    return 1 if problems else 0
 
 
-def outcome(client, done):
-    """The work's prefix in the bucket, the error's name, and the digest of the vectors."""
-    if done.error is not None:
-        return prefix_of(client, done.source), type(done.error).__name__, None
-    digest = hashlib.sha256(done.segments.vectors.tobytes()).hexdigest()
-    if done.segments.source != done.source:
+def outcome(client, result):
+    """The file's prefix in the bucket, the name of its error, and the digest of its vectors."""
+    if result.error is not None:
+        return prefix_of(client, result.source), type(result.error).__name__, None
+    digest = hashlib.sha256(result.segments.vectors.tobytes()).hexdigest()
+    if result.segments.source != result.source:
         digest = "another source's"
-    return prefix_of(client, done.source), None, digest
+    return prefix_of(client, result.source), None, digest
 
 
 def prefix_of(client, uri):
-    """Where all that was made of a source lies: a folder in the bucket for each of its versions."""
+    """The prefix of all output of a source, with one folder for each of its versions."""
     folder = client.output_s3_uri.split("/", 3)[3]
     return f"{folder}{hashlib.sha256(uri.encode()).hexdigest()[:16]}/"
 
 
-def tell(server, told, given, took, gauges):
-    jobs, faults, calls = server.ask("jobs"), server.ask("faults"), server.ask("calls")
-    print(f"-- {given} media in {took:.0f} s, {given / took:.1f} a second; {sum(jobs.values())} jobs")
-    for (fate, error), count in sorted(told.items(), key=str):
-        print(f"   {count:6} {fate}: {error or 'done'}; {jobs.get(fate, 0)} jobs")
-    for name, counts in (("calls", calls), ("faults struck", faults)):
-        shown = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
-        print(f"   {sum(counts.values())} {name}: {shown}")
+def report(server, outcomes, files, took, gauges):
+    jobs, faults, calls = server.call("jobs"), server.call("faults"), server.call("calls")
+    print(f"-- {files} files in {took:.0f} s, {files / took:.1f} per second; {sum(jobs.values())} jobs")
+    for (scenario, error), count in sorted(outcomes.items(), key=str):
+        print(f"   {count:6} {scenario}: {error or 'done'}; {jobs.get(scenario, 0)} jobs")
+    for name, counts in (("calls", calls), ("faults injected", faults)):
+        details = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+        print(f"   {sum(counts.values())} {name}: {details}")
     print(gauges, flush=True)
 
 
 class Numbers:
-    """Which numbers came, in a bit each: a set of them would grow."""
+    """A set of numbers as a bitmap, so that its memory is constant."""
 
     def __init__(self):
         self._bits = bytearray(1 << 17)
 
     def add(self, number):
         at, bit = number >> 3, 1 << (number & 7)
-        new = not self._bits[at] & bit
+        is_new = not self._bits[at] & bit
         self._bits[at] |= bit
-        return new
+        return is_new
 
     def are_all(self, count):
         return sum(byte.bit_count() for byte in self._bits) == count
@@ -138,7 +138,7 @@ class Gauges:
     def __init__(self):
         self._samples = deque()
         self._before = open_files()
-        self._left = threading.Event()
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="gauges")
 
     def __enter__(self):
@@ -146,12 +146,12 @@ class Gauges:
         return self
 
     def __exit__(self, *_):
-        self._left.set()
+        self._stopped.set()
         self._thread.join()
 
     def _watch(self):
         page = os.sysconf("SC_PAGE_SIZE")
-        while not self._left.wait(0.1):
+        while not self._stopped.wait(0.1):
             resident = int(Path("/proc/self/statm").read_text().split()[1]) * page
             self._samples.append((resident / 1e6, threading.active_count(), open_files()))
 
@@ -160,15 +160,15 @@ class Gauges:
         size = max(1, len(samples) // 4)
         return [max(values) for values in zip(*samples[number * size : (number + 1) * size], strict=True)]
 
-    def complaints(self):
+    def problems(self):
         (mb, threads, _), (more_mb, more_threads, files) = self.quarter(1), self.quarter(3)
-        if more_mb > mb + GROWN_MB:
+        if more_mb > mb + MAX_GROWTH_MB:
             yield f"memory grew from {mb:.1f} to {more_mb:.1f} MB"
         if more_threads > threads + 1:
             yield f"threads grew from {threads} to {more_threads}"
-        if files > MOST_FILES:
-            yield f"{files} open files, with all that were dropped"
-        # Connections that broke off hang in cycles of botocore's exceptions till the collector comes by.
+        if files > MAX_OPEN_FILES:
+            yield f"{files} open files; at most {MAX_OPEN_FILES} are expected"
+        # Reference cycles in botocore's exceptions keep broken connections open until they are collected.
         gc.collect()
         if (left := open_files()) > self._before:
             yield f"{left - self._before} files left open"
@@ -177,8 +177,7 @@ class Gauges:
         quarters = [self.quarter(number) for number in range(4)]
         lines = zip(("MB of memory", "threads", "open files"), zip(*quarters, strict=True), strict=True)
         return "\n".join(
-            f"   {name}, the most in each quarter: {', '.join(f'{value:.0f}' for value in values)}"
-            for name, values in lines
+            f"   {name}, peak per quarter: {', '.join(f'{value:.0f}' for value in values)}" for name, values in lines
         )
 
 

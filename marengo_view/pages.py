@@ -1,4 +1,4 @@
-"""One self-contained page of a search: hits with clips inside, and timelines. It loads nothing from anywhere."""
+"""A search as one self-contained HTML file: results with embedded clips, and timelines. It makes no requests."""
 
 from __future__ import annotations
 
@@ -11,47 +11,48 @@ import numpy as np
 import numpy.typing as npt
 
 from bedrock_marengo import MarengoClient, Query, Segment, SegmentEmbeddings
+from bedrock_marengo.search import SearchResult, results_from
 from bedrock_marengo.search.fusion import describe_query
-from bedrock_marengo.search.results import SearchResult, results_from
 from marengo_view.cards import cards_of
-from marengo_view.drawing import HasMarengo, all_of, client_of, draw, source
+from marengo_view.rendering import HasCore, asset, client_of, embeddings_list, render
 from marengo_view.timelines import chart_of
 
 __all__ = ["page"]
 
-CHARTS = 5
-"""Sources that get a timeline, those of the best hits."""
+MAX_CHARTS = 5
+"""The files of the best results get a timeline, up to this many."""
 _WIDTH = 360
 
 
 def page(
     hits: Iterable[Any],
     *,
-    client: MarengoClient | HasMarengo,
+    client: MarengoClient | HasCore,
     query: Query | str,
     segments: SegmentEmbeddings | Iterable[SegmentEmbeddings] = (),
     query_vector: npt.NDArray[np.float32] | None = None,
     note: str = "",
     allowed_prefixes: Sequence[str] | None = None,
 ) -> str:
-    """A search as one HTML file to keep or send: players for the hits, a timeline of each source, for mouse and keys.
+    """Write a search as one HTML file to keep or share: a player for each result and a timeline for each file.
 
-    The clips (of at most 20 seconds) and thumbnails are inside, so that it plays anywhere and holds no link, no
-    credential and no script but its own.
+    Clips (at most 20 seconds each) and thumbnails are embedded. The file plays anywhere and contains no links, no
+    credentials and no third-party scripts. It can be used with mouse or keyboard.
 
     Args:
-        hits: what a search gave, best first, as for ``show``.
-        client: whose credentials read the media: a ``MarengoClient``, or a framework's embeddings.
-        query: what was asked.
-        segments: what was searched, for the timelines of the five best sources.
-        query_vector: the query's, ``(dimension,)``; with ``segments`` and without it, the query is embedded.
-        note: a sentence to put at the top.
-        allowed_prefixes: S3 prefixes and objects; only these are read. Set it if others can write to your store.
+        hits: search results, best first, as for ``show``.
+        client: a ``MarengoClient`` or a framework's embeddings, whose credentials read the files.
+        query: the query that was searched for.
+        segments: the segments that were searched; they add timelines for the five best files.
+        query_vector: the query's vector, ``(dimension,)``. Without it, timelines embed the query (one call).
+        note: a sentence for the top of the page.
+        allowed_prefixes: S3 prefixes and objects; nothing else is read. Set this if others can write to your store.
 
     Raises:
         bedrock_marengo.ConfigurationError: PyAV is not installed.
-        bedrock_marengo.InputError: No list of hits, no client, or a vector of another model than the segments'.
-        bedrock_marengo.ServiceError: AWS refused the query.
+        bedrock_marengo.InputError: ``hits`` is not a list, ``client`` is not a client, or ``query_vector`` and the
+            segments come from different models.
+        bedrock_marengo.ServiceError: AWS rejected the call that embeds the query.
     """
     core, found = client_of(client), results_from(hits)
     cards = cards_of(found, core, width=_WIDTH, allowed_prefixes=allowed_prefixes)
@@ -61,11 +62,11 @@ def page(
         query_vector = core.embed_query(query)
 
     def href(segment: Segment) -> str:
-        return next((f"#hit-{number}" for number, hit in enumerate(found, start=1) if _holds(hit, segment)), "")
+        return next((f"#hit-{number}" for number, hit in enumerate(found, start=1) if _contains(hit, segment)), "")
 
     charts = [chart_of(text, some, query_vector, href) for some in searched if query_vector is not None]
-    script = source("page.js")
-    return draw(
+    script = asset("page.js")
+    return render(
         "page.html",
         query=text,
         note=note,
@@ -81,12 +82,12 @@ def page(
 def _searched(
     found: Sequence[SearchResult], segments: SegmentEmbeddings | Iterable[SegmentEmbeddings]
 ) -> list[SegmentEmbeddings]:
-    """What timelines are drawn of: the sources of the best hits that have clips, in their order."""
-    best = list(dict.fromkeys(hit.source for hit in found))[:CHARTS]
-    drawn = (some for some in all_of(segments) if some.source in best and some.media_type != "image")
-    return sorted((some for some in drawn if "clip" in some.scope), key=lambda some: best.index(some.source))
+    """The segments to draw timelines of: files of the best results that have clips, best first."""
+    best = list(dict.fromkeys(hit.source for hit in found))[:MAX_CHARTS]
+    charted = (some for some in embeddings_list(segments) if some.source in best and some.media_type != "image")
+    return sorted((some for some in charted if "clip" in some.scope), key=lambda some: best.index(some.source))
 
 
-def _holds(hit: SearchResult, segment: Segment) -> bool:
+def _contains(hit: SearchResult, segment: Segment) -> bool:
     middle = (segment.start_sec + segment.end_sec) / 2
     return hit.source == segment.source and hit.start_sec <= middle < hit.end_sec

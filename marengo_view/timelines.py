@@ -1,4 +1,4 @@
-"""A similarity timeline: how near a query is to each moment of a whole medium, track by track."""
+"""A similarity timeline: how well a query matches each clip of a file, one row per track."""
 
 from __future__ import annotations
 
@@ -11,70 +11,71 @@ import numpy.typing as npt
 
 from bedrock_marengo import InputError, MarengoClient, Query, Segment, SegmentEmbeddings
 from bedrock_marengo.s3.presign import fragment
+from bedrock_marengo.search import cosines
 from bedrock_marengo.search.fusion import describe_query
-from bedrock_marengo.search.weights import cosines
-from marengo_view.drawing import HasMarengo, View, all_of, client_of, draw
+from marengo_view.rendering import HasCore, View, client_of, embeddings_list, render
 
 __all__ = ["Chart", "chart_of", "timeline"]
 
 Vector = npt.NDArray[np.float32]
 
-MOST_BARS = 480
-"""Of a row, two pixels each; more segments share one, which shows the best of them."""
-_TICKS_SEC = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
-_TICKS = 10
+MAX_BARS = 480
+"""Bars per row, two pixels each. With more segments, neighbours share a bar, which shows the best of them."""
+_TICK_STEPS_SEC = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+_MAX_TICKS = 10
 
 
 def timeline(
     query: Query | str,
     segments: SegmentEmbeddings,
-    client: MarengoClient | HasMarengo,
+    client: MarengoClient | HasCore,
     *,
     vector: Vector | None = None,
     link: bool = True,
     expires_sec: int = 3600,
 ) -> View:
-    """A query over a whole medium: a row of bars for each track, one bar for each clip, as high as its cosine.
+    """Compare a query with a whole file: a row of bars for each track, one bar per clip, its height the cosine.
 
-    Each row has a scale of its own, from 0 or its lowest to its highest cosine, for tracks differ. The best clip of
-    each stands out. A bar opens the medium at its time.
+    Scores differ between tracks, so each row has its own scale: from 0, or its lowest cosine if that is negative, to
+    its highest. The best clip of each row is highlighted. A bar links to the file at its time.
 
     Args:
-        query: what to look for; embedding it is one call, unless ``vector`` is given.
-        segments: of one medium, as ``embed_media`` gives them.
-        client: a ``MarengoClient``, or a framework's embeddings.
-        vector: the query's, ``(dimension,)``, where it is known.
-        link: whether bars link to presigned URLs.
-        expires_sec: how long these work.
+        query: what to look for. It is embedded with one call, unless ``vector`` is given.
+        segments: the segments of one file, as returned by ``embed_media``.
+        client: a ``MarengoClient`` or a framework's embeddings.
+        vector: the query's vector, ``(dimension,)``, if you have it already.
+        link: make each bar a link, by a presigned URL.
+        expires_sec: how long these URLs are valid, in seconds.
 
     Raises:
         bedrock_marengo.ConfigurationError: ``expires_sec`` is not 1 second to 7 days.
-        bedrock_marengo.InputError: No client, no clips, or a vector of another model.
-        bedrock_marengo.ServiceError: AWS refused.
+        bedrock_marengo.InputError: ``client`` is not a client, the file has no clips, or ``vector`` is from another
+            model.
+        bedrock_marengo.ServiceError: AWS rejected a call.
 
     Examples:
         ```python
         timeline("a goal", client.embed_media("s3://bucket/match.mp4", scopes=["clip"]), client)
         ```
     """
-    core, [segments] = client_of(client), all_of([segments])
+    core, [segments] = client_of(client), embeddings_list([segments])
     if vector is None:
         vector = core.embed_query(query)
 
     @cache
-    def medium() -> str:
-        # All bars are of one medium, and signing is most of the work.
+    def signed_url() -> str:
+        # One URL for all bars: signing is most of the work.
         return core.playable_url(segments[0], expires_sec=expires_sec).partition("#")[0]
 
     def href(segment: Segment) -> str:
-        return f"{medium()}{fragment(segment)}" if link else ""
+        return f"{signed_url()}{fragment(segment)}" if link else ""
 
-    return View(draw("timeline.html", charts=[chart_of(describe_query(query), segments, vector, href)]))
+    return View(render("timeline.html", charts=[chart_of(describe_query(query), segments, vector, href)]))
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A clip, or a few: times in seconds, its cosine, and as shares of the row where it lies and how high it is."""
+    """One clip, or a few that share a bar. ``left``, ``width`` and ``height`` are fractions of the row."""
 
     start_sec: float
     end_sec: float
@@ -97,7 +98,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A medium's timeline. ``ticks`` are seconds."""
+    """The timeline of one file; ``ticks`` are in seconds."""
 
     query: str
     source: str
@@ -107,16 +108,18 @@ class Chart:
 
 
 def chart_of(query: str, segments: SegmentEmbeddings, vector: Vector, href: Callable[[Segment], str]) -> Chart:
-    """What the template draws of one medium.
+    """The chart of one file.
 
     Raises:
-        InputError: No clips in it, or a vector of another model.
+        InputError: The file has no clips, or ``vector`` is from another model.
     """
     clips = segments.select(scope="clip")
     end = float(clips.end_sec.max()) if len(clips) else 0.0
     if not end:
-        raise InputError(f"{segments.source} has no clips to draw over time.")
-    step = next((step for step in _TICKS_SEC if end / step <= _TICKS), _TICKS_SEC[-1])
+        raise InputError(
+            f"{segments.source} has no clips, and a timeline needs them. Embed the file with scopes=['clip']."
+        )
+    step = next((step for step in _TICK_STEPS_SEC if end / step <= _MAX_TICKS), _TICK_STEPS_SEC[-1])
     ticks = range(0, int(end) + 1, step)
     rows = [_row(clips.select(option=track), vector, end, href) for track in dict.fromkeys(clips.option)]
     return Chart(query, segments.source, end, ticks, rows)
@@ -125,7 +128,7 @@ def chart_of(query: str, segments: SegmentEmbeddings, vector: Vector, href: Call
 def _row(clips: SegmentEmbeddings, vector: Vector, end: float, href: Callable[[Segment], str]) -> Row:
     scores = cosines(vector, clips.vectors)
     order = np.argsort(clips.start_sec, kind="stable")
-    groups = np.array_split(order, min(len(order), MOST_BARS))
+    groups = np.array_split(order, min(len(order), MAX_BARS))
     low, high, best = min(0.0, float(scores.min())), float(scores.max()), int(scores.argmax())
     bars = []
     for group in groups:

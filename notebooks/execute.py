@@ -1,4 +1,4 @@
-"""Run the notebooks and keep what they show: `python notebooks/execute.py [NOTEBOOK ...]`, all of them by default."""
+"""Run notebooks and save their outputs: `python notebooks/execute.py [NOTEBOOK ...]`, by default all of them."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ _DATA = re.compile(r"base64,[A-Za-z0-9+/=]+")
 _FORBIDDEN = (
     ("a presigned URL", re.compile(r"X-Amz-|Signature=")),
     ("an access key", re.compile(r"(AKIA|ASIA)[0-9A-Z]{16}")),
-    ("an address of this machine", re.compile(r"127\.0\.0\.1|localhost|::1\b")),
-    ("a path of a machine", re.compile(r"(?<![\w:/])(/(tmp|home|root|Users|usr|opt|var|private)/|[A-Z]:\\)")),
+    ("a local address", re.compile(r"127\.0\.0\.1|localhost|::1\b")),
+    ("a local path", re.compile(r"(?<![\w:/])(/(tmp|home|root|Users|usr|opt|var|private)/|[A-Z]:\\)")),
 )
 
 
 def main(paths: list[str]) -> int:
-    """Run each in a folder of its own, and write it back if nothing is wrong with it."""
-    wrong = False
+    """Run each notebook in a temporary folder, and save it if it has no problems."""
+    failed = False
     for path in map(Path, paths or NOTEBOOKS):
         with tempfile.TemporaryDirectory() as folder:
             notebook = run(nbformat.read(path, as_version=4), Path(folder))
-        faults = faults_of(notebook)
-        if not faults:
+        problems = problems_of(notebook)
+        if not problems:
             nbformat.write(notebook, path)
-        print(f"{path.name}: {', '.join(faults) or 'done'}")
-        wrong |= bool(faults)
-    return int(wrong)
+        print(f"{path.name}: {', '.join(problems) or 'done'}")
+        failed |= bool(problems)
+    return int(failed)
 
 
 def run(notebook: NotebookNode, folder: Path) -> NotebookNode:
-    """The notebook with its outputs, run in ``folder`` by a kernel of this Python, and no trace of when and where.
+    """Run a notebook in ``folder`` with this Python, and remove metadata about when and where it ran.
 
     Raises:
-        nbclient.exceptions.CellExecutionError: A cell raised.
+        nbclient.exceptions.CellExecutionError: A cell raised an error.
     """
     client = NotebookClient(
         notebook,
@@ -56,9 +56,9 @@ def run(notebook: NotebookNode, folder: Path) -> NotebookNode:
         coalesce_streams=True,
         resources={"metadata": {"path": str(folder)}},
     )
-    # IPython's history goes with the folder. BLAS's threads only wait for each other on matrices as small as these.
-    own = {"IPYTHONDIR": str(folder / ".ipython"), "OPENBLAS_NUM_THREADS": "1"}
-    client.execute(env={**os.environ, **own})
+    # IPython's history is deleted with the folder. On small matrices, BLAS is faster with one thread.
+    overrides = {"IPYTHONDIR": str(folder / ".ipython"), "OPENBLAS_NUM_THREADS": "1"}
+    client.execute(env={**os.environ, **overrides})
     notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
         cell.metadata = NotebookNode()
@@ -68,25 +68,25 @@ def run(notebook: NotebookNode, folder: Path) -> NotebookNode:
     return notebook
 
 
-def faults_of(notebook: NotebookNode) -> list[str]:
-    """What must not be in a notebook that is handed on."""
-    faults = []
+def problems_of(notebook: NotebookNode) -> list[str]:
+    """The reasons not to publish a notebook."""
+    problems = []
     if (size := len(nbformat.writes(notebook).encode())) > MAX_BYTES:
-        faults.append(f"{size:,} bytes are more than {MAX_BYTES:,}")
+        problems.append(f"{size:,} bytes; at most {MAX_BYTES:,} are allowed")
     if notebook.metadata != METADATA or any(cell.metadata for cell in notebook.cells):
-        faults.append("metadata")
+        problems.append("unexpected metadata")
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if output.output_type == "error" or output.get("name") == "stderr":
-                faults.append(f"{cell.id} has errors or warnings")
+                problems.append(f"{cell.id} has errors or warnings")
             text = _text(output)
             found = [(what, pattern.search(text)) for what, pattern in _FORBIDDEN]
-            faults += [f"{cell.id} holds {what}: {match[0]}" for what, match in found if match]
-    return faults
+            problems += [f"{cell.id} contains {what}: {match[0]}" for what, match in found if match]
+    return problems
 
 
 def _text(output: NotebookNode) -> str:
-    """What an output says, without pictures and films: chance may write anything into these."""
+    """The text of an output, without embedded images and video, whose data may contain any string by chance."""
     texts = [text for kind, text in output.get("data", {}).items() if not kind.startswith("image/")]
     return _DATA.sub("", "\n".join([output.get("text", ""), *map(str, texts)]))
 

@@ -140,7 +140,7 @@ def test_it_runs_and_shows_what_it_promises(name, tmp_path):
 def test_what_is_committed_was_run_and_is_clean(name):
     notebook = read(name)
     nbformat.validate(notebook)
-    assert RUNNER["faults_of"](notebook) == []
+    assert RUNNER["problems_of"](notebook) == []
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     PROMISES[name](Shown(notebook))
@@ -168,21 +168,21 @@ def test_a_notebook_runs_on_what_looks_like_aws(tmp_path, marengo_bedrock):
     assert marengo_bedrock.calls["sts:GetCallerIdentity"]
 
 
-def test_faults_are_found():
+def test_problems_are_found():
     notebook = read("1_quick_start_langchain")
     cell = next(cell for cell in notebook.cells if cell.id == "embed")
     planted = {
         "a presigned URL": "https://bucket/a?X-Amz-Signature=1",
         "an access key": "AKIAIOSFODNN7EXAMPLE",
-        "an address": "http://127.0.0.1:4000",
-        "a path": f"in {os.sep}tmp{os.sep}x",
+        "a local address": "http://127.0.0.1:4000",
+        "a local path": f"in {os.sep}tmp{os.sep}x",
     }
     for what, text in planted.items():
         cell.outputs = [nbformat.v4.new_output("stream", text=text)]
-        [fault] = RUNNER["faults_of"](notebook)
-        assert fault.startswith(f"embed holds {what}")
+        [problem] = RUNNER["problems_of"](notebook)
+        assert problem.startswith(f"embed contains {what}")
     cell.outputs = [nbformat.v4.new_output("stream", name="stderr", text="UserWarning: no")]
-    assert RUNNER["faults_of"](notebook) == ["embed has errors or warnings"]
+    assert RUNNER["problems_of"](notebook) == ["embed has errors or warnings"]
 
 
 def for_aws(settings):

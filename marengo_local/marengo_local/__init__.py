@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "Fault", "Job", "Local", "serve", "start"]
 
-_HOMES = {"Call": "calls", "Fault": "faults", "Job": "jobs", "Local": "local", "serve": "local", "start": "local"}
+_MODULES = {"Call": "calls", "Fault": "faults", "Job": "jobs", "Local": "local", "serve": "local", "start": "local"}
 
 
 def __getattr__(name: str) -> Any:
-    # pytest loads the plugin of this package everywhere: nothing heavy may come with it.
-    if name not in _HOMES:
+    # pytest loads this package's plugin in every project, so importing it must stay cheap.
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""What was asked of the service: a count of requests by operation, and the latest of them."""
+"""The requests that the stand-in received: counts by operation, and the most recent ones."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any, Final
 
 __all__ = ["Call", "Calls"]
 
-_KEPT: Final = 2_000
-_LARGE: Final = 1_000_000
+_MAX_CALLS: Final = 2_000
+_MAX_BODY_BYTES: Final = 1_000_000
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request: `number` counts from 1 within its operation, `body` is the JSON body or the query."""
+    """One request. `number` counts from 1 for each operation; `body` is the JSON body or the query parameters."""
 
     op: str
     number: int
@@ -28,12 +28,12 @@ class Call:
 
 
 class Calls:
-    """Counts every request and keeps the latest 2,000; bodies over 1 MB are not kept. Safe across threads."""
+    """Counts all requests and keeps the latest 2,000, without bodies over 1 MB. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
-        self._latest: deque[Call] = deque(maxlen=_KEPT)
+        self._latest: deque[Call] = deque(maxlen=_MAX_CALLS)
 
     def __getitem__(self, op: str) -> int:
         return self._counts[op]
@@ -49,19 +49,21 @@ class Calls:
         return f"Calls({dict(self._counts)})"
 
     def of(self, op: str) -> list[Call]:
-        """The latest requests of one operation, in order."""
+        """The latest requests of one operation, oldest first."""
         return [call for call in self if call.op == op]
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Delete all records and set the counts to zero."""
         with self._lock:
             self._counts.clear()
             self._latest.clear()
 
     def record(self, op: str, body: Any, size: int, *, model_id: str | None = None, arn: str | None = None) -> Call:
-        """Note a request of `size` bytes; the returned Call always holds the body."""
+        """Record a request of `size` bytes. The returned Call always contains the body."""
         with self._lock:
             self._counts[op] += 1
             call = Call(op, self._counts[op], model_id, body, arn)
-            self._latest.append(call if size <= _LARGE else Call(op, call.number, model_id, None, arn, call.at))
+            self._latest.append(
+                call if size <= _MAX_BODY_BYTES else Call(op, call.number, model_id, None, arn, call.at)
+            )
             return call

@@ -1,4 +1,4 @@
-"""AWS's clock, which may run ahead of the caller's: what replies say of it, and which signatures it refuses."""
+"""Clock skew between AWS and the caller: the Date header of responses, and rejected signatures."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from email.utils import format_datetime
 
 from marengo_local.errors import ServiceError
 
-__all__ = ["date", "mistimed"]
+__all__ = ["date_header", "skew_error"]
 
 
-def date(skew_sec: float) -> str:
-    """A Date header by a clock that is so far ahead."""
+def date_header(skew_sec: float) -> str:
+    """A Date header from a clock that is `skew_sec` ahead."""
     return format_datetime(datetime.now(UTC) + timedelta(seconds=skew_sec), usegmt=True)
 
 
-def mistimed(code: str, skew_sec: float, allowed_sec: int = 300) -> ServiceError | None:
-    """The refusal of a call that was signed too far from this clock."""
+def skew_error(code: str, skew_sec: float, allowed_sec: int = 300) -> ServiceError | None:
+    """The error for a signature more than `allowed_sec` off this clock, or None."""
     if abs(skew_sec) <= allowed_sec:
         return None
-    said = "Signature expired" if skew_sec > 0 else "Signature not yet current"
-    return ServiceError(code, f"{said}: it is {abs(skew_sec):.0f} s off; {allowed_sec} s are allowed.", 403)
+    reason = "Signature expired" if skew_sec > 0 else "Signature not yet current"
+    return ServiceError(code, f"{reason}: it is {abs(skew_sec):.0f} s off; {allowed_sec} s are allowed.", 403)

@@ -1,4 +1,4 @@
-"""From a checked request to vectors: by the content model, or drawn from a hash."""
+"""Turns a validated request into vectors: with the content model, or generated from a hash."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from marengo_local.contract import (
     refused,
     tokens,
 )
-from marengo_local.output import OutputRow, Vector, reply_json
+from marengo_local.output import OutputRow, Vector, response_json
 from marengo_local.storage import Storage
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class MediaTask:
-    """What a request asks of a video or of sound, the same for both versions of Marengo."""
+    """A request for a video or audio file, in one form for both versions of Marengo."""
 
     kind: str
     options: tuple[str, ...]
@@ -50,40 +50,40 @@ class MediaTask:
 
 
 class Embedder:
-    """Answers requests with vectors. `synthetic_sec` is the length of invented media, None for real ones."""
+    """Embeds the input of requests. `synthetic_sec` returns the length of synthetic media, or None to decode files."""
 
     def __init__(self, storage: Storage, synthetic_sec: Callable[[], float | None]) -> None:
         self._storage = storage
         self._synthetic_sec = synthetic_sec
 
-    def text_reply(self, model: Model, text: str) -> bytes:
-        """InvokeModel's whole reply to a text."""
+    def text_response(self, model: Model, text: str) -> bytes:
+        """The response body of InvokeModel for a text."""
         synthetic = self._synthetic_sec() is not None
-        return _text_reply(model.dimension, tokens.cut(text, model.max_text_tokens), synthetic)
+        return _text_response(model.dimension, tokens.cut(text, model.max_text_tokens), synthetic)
 
     def rows(self, model: Model, body: Mapping[str, Any]) -> list[OutputRow]:
         """The rows of output.json for any input."""
         given = fields(model, body)
         if body["inputType"] not in model.media_options:
             return [OutputRow(self.vector(model, body))]
-        task = _TASKS[model.version](model, body["inputType"], given)
+        task = _TASK_PARSERS[model.version](model, body["inputType"], given)
         synthetic_sec = self._synthetic_sec()
         if synthetic_sec is not None:
-            return _synthetic_rows(model, task, self._fingerprint(model, given["mediaSource"]), synthetic_sec)
-        with self._opened(model, given["mediaSource"]) as media:
+            return _synthetic_rows(model, task, self._source_id(model, given["mediaSource"]), synthetic_sec)
+        with self._open(model, given["mediaSource"]) as media:
             key = (model.dimension, _digest(media), task)
-            return _remembered(key, lambda: _content_rows(model, task, media))
+            return _cached(key, lambda: _content_rows(model, task, media))
 
     def vector(self, model: Model, body: Mapping[str, Any]) -> Vector:
-        """The one vector of a text, an image, or a mix of both."""
+        """The vector of a text, an image, or a combination of both."""
         given = fields(model, body)
         text = tokens.cut(given["inputText"], model.max_text_tokens) if given.get("inputText") else None
         images = [(source.get("name"), self._image(model, source)) for source in media_sources(given)]
         kind = body["inputType"]
         digests = tuple((name, hashlib.sha256(data).hexdigest()) for name, data in images)
         if self._synthetic_sec() is not None:
-            return _drawn(model.dimension, kind, text, digests)
-        return _remembered((kind, model.dimension, text, digests), lambda: _content_vector(model, kind, text, images))
+            return _random_vector(model.dimension, kind, text, digests)
+        return _cached((kind, model.dimension, text, digests), lambda: _content_vector(model, kind, text, images))
 
     def _image(self, model: Model, source: Mapping[str, Any]) -> bytes:
         if "base64String" in source:
@@ -93,7 +93,7 @@ class Embedder:
         with self._storage.open(uri) as file:
             return file.read()
 
-    def _opened(self, model: Model, source: Mapping[str, Any]) -> BinaryIO:
+    def _open(self, model: Model, source: Mapping[str, Any]) -> BinaryIO:
         if "base64String" in source:
             return io.BytesIO(inline_bytes(source))
         uri = source["s3Location"]["uri"]
@@ -102,7 +102,7 @@ class Embedder:
             raise refused(f"{uri} has {size} bytes; the maximum is {model.max_media_bytes}.")
         return self._storage.open(uri)
 
-    def _fingerprint(self, model: Model, source: Mapping[str, Any]) -> str:
+    def _source_id(self, model: Model, source: Mapping[str, Any]) -> str:
         if "base64String" in source:
             return hashlib.sha256(inline_bytes(source)).hexdigest()
         return f"{source['s3Location']['uri']} {self._storage.describe(source['s3Location']['uri'])[0]}"
@@ -148,7 +148,7 @@ def _task_2_7(model: Model, kind: str, given: Mapping[str, Any]) -> MediaTask:
     )
 
 
-_TASKS: Final = {"3.0": _task_3_0, "2.7": _task_2_7}
+_TASK_PARSERS: Final = {"3.0": _task_3_0, "2.7": _task_2_7}
 
 
 def _content_rows(model: Model, task: MediaTask, media: BinaryIO) -> list[OutputRow]:
@@ -180,7 +180,7 @@ def _check_range(model: Model, task: MediaTask, duration_sec: float) -> None:
     if duration_sec > model.max_media_sec:
         raise refused(f"The {task.kind} lasts {duration_sec:.0f} s; the maximum is {model.max_media_sec:.0f} s.")
     end_sec = duration_sec if task.end_sec is None else task.end_sec
-    # A client may have rounded the duration it was told.
+    # A client may have rounded the duration.
     if end_sec > duration_sec + 0.05 or task.start_sec >= duration_sec:
         raise refused(
             f"The range {task.start_sec:g} to {end_sec:g} s goes beyond the {task.kind}, "
@@ -192,14 +192,14 @@ def _content_vector(model: Model, kind: str, text: str | None, images: list[tupl
     from marengo_local.content import UndecodableMedia
 
     content = _content(model.dimension)
-    answer: Mapping[str, Callable[[], Vector]] = {
+    embed: Mapping[str, Callable[[], Vector]] = {
         "text": lambda: content.text(text or ""),
         "image": lambda: content.image(images[0][1]),
         "text_image": lambda: content.text_image(text or "", images[0][1]),
         "multi_input": lambda: content.multi_input(text, images),
     }
     try:
-        return answer[kind]()
+        return embed[kind]()
     except UndecodableMedia as error:
         raise refused(f"The image could not be decoded: {error}") from error
 
@@ -212,12 +212,12 @@ def _content(dimension: int) -> ContentModel:
 
 
 @lru_cache(maxsize=8_192)
-def _text_reply(dimension: int, text: str, synthetic: bool) -> bytes:
-    return reply_json(_drawn(dimension, "text", text, ()) if synthetic else _content(dimension).text(text))
+def _text_response(dimension: int, text: str, synthetic: bool) -> bytes:
+    return response_json(_random_vector(dimension, "text", text, ()) if synthetic else _content(dimension).text(text))
 
 
 def _synthetic_rows(model: Model, task: MediaTask, source: str, duration_sec: float) -> list[OutputRow]:
-    """Rows of the right shape for a medium nobody decoded; another source or option draws other vectors."""
+    """Rows for a file that is not decoded; each source and option gets its own vectors."""
     end_sec = min(duration_sec, task.end_sec or math.inf)
     length_sec = task.fixed_sec or (6.0 if task.kind == "video" else 10.0)
     count = max(1, math.ceil((end_sec - task.start_sec) / length_sec - 1e-9))
@@ -226,31 +226,33 @@ def _synthetic_rows(model: Model, task: MediaTask, source: str, duration_sec: fl
     spans = [span for span in (*clips, ("asset", task.start_sec, end_sec)) if span[0] in task.scopes]
     options = (*(task.options if task.separate else ()), *(("fused",) if task.fused else ()))
     return [
-        OutputRow(_drawn(model.dimension, source, option, span), option, *span) for option in options for span in spans
+        OutputRow(_random_vector(model.dimension, source, option, span), option, *span)
+        for option in options
+        for span in spans
     ]
 
 
-def _drawn(dimension: int, *seed: Any) -> Vector:
+def _random_vector(dimension: int, *seed: Any) -> Vector:
     digest = hashlib.sha256(repr(seed).encode()).digest()
     vector = np.random.default_rng(int.from_bytes(digest[:8])).standard_normal(dimension, dtype=np.float32)
     return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
 
 
-_RESULTS: Final[OrderedDict[Hashable, Any]] = OrderedDict()
-_RESULTS_KEPT: Final = 256
-_RESULTS_LOCK: Final = threading.Lock()
+_CACHE: Final[OrderedDict[Hashable, Any]] = OrderedDict()
+_CACHE_SIZE: Final = 256
+_CACHE_LOCK: Final = threading.Lock()
 
 
-def _remembered(key: Hashable, compute: Callable[[], Result]) -> Result:
-    """What the content model said the last time it saw the same bytes and parameters in this process."""
-    with _RESULTS_LOCK:
-        if key in _RESULTS:
-            _RESULTS.move_to_end(key)
-            known: Result = _RESULTS[key]
-            return known
+def _cached(key: Hashable, compute: Callable[[], Result]) -> Result:
+    """The result for the same content and parameters, computed once in this process."""
+    with _CACHE_LOCK:
+        if key in _CACHE:
+            _CACHE.move_to_end(key)
+            cached: Result = _CACHE[key]
+            return cached
     result = compute()
-    with _RESULTS_LOCK:
-        _RESULTS[key] = result
-        if len(_RESULTS) > _RESULTS_KEPT:
-            _RESULTS.popitem(last=False)
+    with _CACHE_LOCK:
+        _CACHE[key] = result
+        if len(_CACHE) > _CACHE_SIZE:
+            _CACHE.popitem(last=False)
     return result

@@ -1,4 +1,4 @@
-"""The errors Bedrock Runtime answers with, and the HTTP status of each."""
+"""Bedrock's error codes with their HTTP status, and its error messages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STATUS: Final = {
 
 
 class ServiceError(Exception):
-    """A refusal in the service's own words: an error code, its message and its HTTP status."""
+    """An error response of the service: code, message and HTTP status."""
 
     def __init__(self, code: str, message: str, status: int | None = None) -> None:
         super().__init__(f"{code}: {message}")
@@ -44,7 +44,7 @@ class ServiceError(Exception):
 
 
 def malformed(reason: str = "") -> ServiceError:
-    """Bedrock's answer to a body that the model's schema refuses; `reason` reads like `#/text: ...`."""
+    """Bedrock's error for a body that violates the model's schema; `reason` is like `#/text: ...`."""
     where = f": {reason}" if reason else ""
     return ServiceError(
         "ValidationException",

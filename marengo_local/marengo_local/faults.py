@@ -1,4 +1,4 @@
-"""Making the service, or the S3 beside it, misbehave: what goes wrong, on which call, and how."""
+"""Fault injection for Bedrock, S3 and STS: which calls fail, and how."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final, Literal
 from marengo_local.calls import Call
 from marengo_local.errors import STATUS, THROTTLED, ServiceError
 
-__all__ = ["OPERATIONS", "Fault", "Faults"]
+__all__ = ["OPERATIONS", "Fault", "FaultInjector"]
 
 OPERATIONS: Final = (
     "InvokeModel",
@@ -57,22 +57,22 @@ _MESSAGES: Final = {
 
 @dataclass
 class Fault:
-    """Something that goes wrong.
+    """A failure to inject.
 
     `op` is InvokeModel, StartAsyncInvoke, GetAsyncInvoke, ListAsyncInvokes, GetFoundationModelAvailability, Job (the
-    work of an asynchronous job after its start was accepted), or an operation of S3 or STS such as s3:GetObject or
-    sts:GetCallerIdentity, struck when made with this server's keys; the service's own reads and writes and `local.s3`
-    are spared.
+    processing of an asynchronous job after its start was accepted), or an S3 or STS operation such as s3:GetObject or
+    sts:GetCallerIdentity. S3 and STS faults apply to calls made with this server's access key; the service's own reads
+    and writes, and `local.s3`, are not affected.
 
-    `when` says on which of its calls, counted from 1 by this fault: True (each), an int (that one only),
-    a float (with that probability, from the server's seed), or a callable that gets the Call.
-    `times` bounds how often it strikes; `hits` counts how often it did.
+    `when` selects the calls, which each fault counts from 1: True (every call), an int (only that call), a float (each
+    call with that probability, from the server's seed), or a callable that receives the Call. `times` limits how often
+    the fault is injected; `hits` counts how often it was.
 
-    What happens, in this order: `delay_sec` passes (`float("inf")` on a Job: it never ends);
-    `drop="before"` closes the connection with nothing done; `error` is answered instead of working;
-    `drop="after"` closes it with the work done and no reply, `drop="mid-body"` in the middle of the reply;
-    `body` is sent in place of the reply's, as by a proxy between; `body_sec` stretches the sending. A Job
-    knows `delay_sec`, `error`, by which it fails with `message`, and `body`, its output.json's bytes.
+    The effects, in this order: `delay_sec` is waited (`float("inf")` on a Job: the job never ends); `drop="before"`
+    closes the connection before the call is processed; `error` is returned without processing the call; `drop="after"`
+    closes the connection after processing, without a response; `drop="mid-body"` closes it in the middle of the
+    response; `body` replaces the response's body, as a proxy might; `body_sec` spreads the body over that time. A Job
+    accepts `delay_sec`, `error` (the job fails with `message`) and `body` (the bytes of its output.json).
     """
 
     op: str
@@ -91,15 +91,15 @@ class Fault:
     def __post_init__(self) -> None:
         if self.op not in OPERATIONS and not self.op.startswith(("s3:", "sts:")):
             known = ", ".join([*OPERATIONS, "s3:GetObject", "sts:GetCallerIdentity"])
-            raise ValueError(f"Fault: op is {self.op!r}; choose one of {known} or the like")
+            raise ValueError(f"Fault: op={self.op!r} is not supported. Use one of {known}, or another S3 or STS one.")
         if self.error is not None and self.op != "Job" and self._status() is None:
             known = ", ".join(self._statuses())
-            raise ValueError(f"Fault: {self.error!r} is none of {known}; give it a status=")
+            raise ValueError(f"Fault: error={self.error!r} is not one of {known}. Set status= for another error code.")
         if self.op == "Job" and (self.drop or self.body_sec):
-            raise ValueError("Fault: a Job has no connection to drop or to slow; use error, delay_sec or body")
+            raise ValueError("Fault: drop and body_sec don't apply to op='Job'. Use error, delay_sec or body.")
 
-    def raised(self) -> ServiceError | None:
-        """The error reply this fault asks for."""
+    def to_error(self) -> ServiceError | None:
+        """The error response of this fault, if it has one."""
         if self.error is None:
             return None
         message = self.message if self.message is not None else _MESSAGES.get(self.error, self.error)
@@ -112,32 +112,32 @@ class Fault:
         return {"s3": _S3_STATUS, "sts": _STS_STATUS}.get(self.op.partition(":")[0], STATUS)
 
 
-class Faults:
-    """Decides which fault strikes a call: the first of the list that wants it."""
+class FaultInjector:
+    """Selects the fault for a call: the first in the list that applies."""
 
     def __init__(self) -> None:
         self._random = random.Random()
         self._lock = threading.Lock()
 
     def reset(self, seed: int) -> None:
-        """Begin the probabilities anew."""
+        """Restart the random sequence."""
         self._random.seed(seed)
 
-    def strike(self, faults: Iterable[Fault], call: Call) -> Fault | None:
+    def next_fault(self, faults: Iterable[Fault], call: Call) -> Fault | None:
         """The fault for this call, if any."""
         with self._lock:
-            return next((fault for fault in tuple(faults) if self._wants(fault, call)), None)
+            return next((fault for fault in tuple(faults) if self._applies(fault, call)), None)
 
-    def _wants(self, fault: Fault, call: Call) -> bool:
+    def _applies(self, fault: Fault, call: Call) -> bool:
         if fault.op != call.op or (fault.times is not None and fault.hits >= fault.times):
             return False
         fault.seen += 1
-        if not self._due(fault, call):
+        if not self._is_due(fault, call):
             return False
         fault.hits += 1
         return True
 
-    def _due(self, fault: Fault, call: Call) -> bool:
+    def _is_due(self, fault: Fault, call: Call) -> bool:
         match fault.when:
             case bool(always):
                 return always
@@ -145,5 +145,5 @@ class Faults:
                 return fault.seen == number
             case float(probability):
                 return self._random.random() < probability
-            case asked:
-                return asked(call)
+            case predicate:
+                return predicate(call)

@@ -1,4 +1,4 @@
-"""Asynchronous invocations: their records, their idempotency, their listing."""
+"""Asynchronous invocations: records, idempotency and listing."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from marengo_local.errors import ServiceError
 
 __all__ = ["Job", "Jobs"]
 
-_ID_LETTERS: Final = string.ascii_lowercase + string.digits
-_PAGE: Final = 100
+_ID_CHARACTERS: Final = string.ascii_lowercase + string.digits
+_PAGE_SIZE: Final = 100
 
 
 def _now() -> datetime:
-    # The service shows milliseconds; kept so, what a client reads back filters as it should.
+    # The service returns milliseconds. Rounding here lets a client filter by the times it read.
     now = datetime.now(UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 @dataclass
 class Job:
-    """One asynchronous invocation; `request` is StartAsyncInvoke's whole body."""
+    """One asynchronous invocation; `request` is the complete body of StartAsyncInvoke."""
 
     arn: str
     region: str
@@ -43,7 +43,7 @@ class Job:
 
     @property
     def id(self) -> str:
-        """The 12 characters at the ARN's end, which name the output's directory."""
+        """The last 12 characters of the ARN, which are also the name of the output folder."""
         return self.arn.rpartition("/")[2]
 
     @property
@@ -68,18 +68,18 @@ class Job:
 
     @property
     def output_uri(self) -> str:
-        """Where this job writes: ends in its id, without a slash."""
+        """Where this job writes its output: ends with its ID, without a slash."""
         return f"{self.output['s3Uri'].rstrip('/')}/{self.id}"
 
     def end(self, failure_message: str | None = None) -> None:
-        """Complete the job, or fail it with a message."""
+        """Mark the job as Completed, or as Failed if a message is given."""
         self.failure_message = failure_message
         self.end_time = self.last_modified_time = _now()
         self.status = "Completed" if failure_message is None else "Failed"
 
     def summary(self) -> dict[str, Any]:
-        """What GetAsyncInvoke and ListAsyncInvokes tell."""
-        told = {
+        """The job as GetAsyncInvoke and ListAsyncInvokes return it."""
+        fields = {
             "invocationArn": self.arn,
             "modelArn": self.model.arn(self.region),
             "clientRequestToken": self.token,
@@ -90,11 +90,11 @@ class Job:
             "endTime": _iso(self.end_time) if self.end_time else None,
             "outputDataConfig": {"s3OutputDataConfig": {**self.output, "s3Uri": self.output_uri}},
         }
-        return {key: value for key, value in told.items() if value is not None}
+        return {key: value for key, value in fields.items() if value is not None}
 
 
 class Jobs:
-    """All invocations of one service, oldest first. Safe across threads."""
+    """All invocations of one server, oldest first. Thread-safe."""
 
     def __init__(self, region: str, account_id: str) -> None:
         self._prefix = f"arn:aws:bedrock:{region}:{account_id}:async-invoke/"
@@ -119,19 +119,19 @@ class Jobs:
         return [job for job in self if job.status == "InProgress"]
 
     def forget(self, arn: str) -> None:
-        """Make the service no longer know an invocation; a running one ends unseen."""
+        """Delete the record of an invocation. If it is running, it continues unseen."""
         with self._lock:
             job = self._jobs.pop(arn)
             self._tokens.pop(job.token or "", None)
 
     def reset(self) -> None:
-        """Forget every invocation."""
+        """Delete the records of all invocations."""
         with self._lock:
             self._jobs.clear()
             self._tokens.clear()
 
-    def started_before(self, request: Mapping[str, Any]) -> Job | None:
-        """The job that an equal request with the same token started; another request is a conflict."""
+    def find_by_token(self, request: Mapping[str, Any]) -> Job | None:
+        """The job started by the same request with the same token; a different request raises ConflictException."""
         job = self._tokens.get(request.get("clientRequestToken", ""))
         if job is not None and job.request != request:
             raise ServiceError(
@@ -144,7 +144,7 @@ class Jobs:
         """Record a new invocation."""
         with self._lock:
             self._started += 1
-            invocation = "".join(secrets.choice(_ID_LETTERS) for _ in range(12))
+            invocation = "".join(secrets.choice(_ID_CHARACTERS) for _ in range(12))
             job = Job(self._prefix + invocation, self.region, model, request, self._started)
             self._jobs[job.arn] = job
             if job.token is not None:
@@ -152,14 +152,14 @@ class Jobs:
             return job
 
     def find(self, arn: str) -> Job:
-        """The invocation with this ARN, or the service's refusal."""
+        """The invocation with this ARN; raises ServiceError if there is none."""
         job = self._jobs.get(arn)
         if job is None:
             raise refused(f"The invocation {arn} was not found.")
         return job
 
     def page(self, query: Mapping[str, str]) -> dict[str, Any]:
-        """ListAsyncInvokes: one page of summaries."""
+        """One page of summaries, for ListAsyncInvokes."""
         ascending = query.get("sortOrder") == "Ascending"
         matching = [job for job in self if query.get("statusEquals", job.status) == job.status]
         if "submitTimeAfter" in query:
@@ -170,13 +170,13 @@ class Jobs:
             matching = [job for job in matching if job.submit_time < before]
         ordered = matching if ascending else matching[::-1]
         if "nextToken" in query:
-            # The token names the last job shown, so that jobs started meanwhile shift no page.
+            # The token names the last job returned, so that jobs started in the meantime don't shift the pages.
             last = _number(query["nextToken"])
             ordered = [job for job in ordered if (job.number > last if ascending else job.number < last)]
-        size = int(query.get("maxResults", _PAGE))
-        shown = ordered[:size]
-        more = {"nextToken": _token(shown[-1].number)} if len(ordered) > size else {}
-        return {"asyncInvokeSummaries": [job.summary() for job in shown], **more}
+        size = int(query.get("maxResults", _PAGE_SIZE))
+        page = ordered[:size]
+        next_token = {"nextToken": _token(page[-1].number)} if len(ordered) > size else {}
+        return {"asyncInvokeSummaries": [job.summary() for job in page], **next_token}
 
 
 def _time(text: str) -> datetime:

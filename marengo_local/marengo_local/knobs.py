@@ -1,4 +1,4 @@
-"""What can be turned on a running service, by serve(**knobs) or on the handle at any time."""
+"""The settings of a stand-in: given to serve(), or changed on the handle at any time."""
 
 from __future__ import annotations
 
@@ -16,17 +16,25 @@ Rows = list[dict[str, Any]]
 
 @dataclass(eq=False)
 class Knobs:
-    """The service's behaviour.
+    """How the stand-in behaves.
 
-    `mutate_output` gets the rows of each output.json and returns other rows, the file's raw bytes, or None to
-    write no output. `latency_sec` is waited before each reply. `invoke_rate` and `start_rate` are calls a
-    second, beyond which InvokeModel and StartAsyncInvoke throttle; `max_jobs` in progress at once, beyond
-    which a start exceeds its quota. A job ends no earlier than `job_duration_sec`, a number or a callable.
-    `synthetic_sec` skips the content model: vectors are drawn from a hash, media last that long.
-    `application_profiles` maps ARNs to base model IDs, `bucket_owners` buckets to other accounts. Without `subscribed`
-    StartAsyncInvoke is refused until an InvokeModel has subscribed; `availability` changes members of
-    GetFoundationModelAvailability's reply. AWS's clock is `clock_skew_sec` ahead: replies carry its time, and calls
-    signed too far from it are refused.
+    Attributes:
+        faults: failures to inject.
+        mutate_output: receives the rows of each output.json, and returns other rows, the raw bytes of the file, or
+            None to write no output.
+        latency_sec: wait before each response, in seconds.
+        invoke_rate: InvokeModel calls per second, above which calls are throttled.
+        start_rate: StartAsyncInvoke calls per second, above which calls are throttled.
+        max_jobs: jobs in progress at once, above which a start exceeds the quota.
+        job_duration_sec: the minimum duration of a job in seconds: a number, or a callable that receives the Job.
+        synthetic_sec: skips the content model. Vectors are generated from a hash, and any file is media of this length.
+        application_profiles: maps ARNs of application inference profiles to base model IDs.
+        bucket_owners: maps buckets to the accounts that own them, if not this server's.
+        subscribed: if False, StartAsyncInvoke is denied until the first InvokeModel call subscribes the account.
+        availability: fields to change in the response of GetFoundationModelAvailability.
+        clock_skew_sec: how far AWS's clock is ahead, in seconds. Responses carry its time, and calls whose signature
+            is too far off are rejected.
+        seed: the seed for faults with a probability.
     """
 
     faults: list[Fault] = field(default_factory=list)

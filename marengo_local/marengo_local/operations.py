@@ -1,4 +1,4 @@
-"""What Bedrock's operations do, apart from HTTP."""
+"""Bedrock's operations, independent of HTTP."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from marengo_local.contract import (
 )
 from marengo_local.embedding import Embedder
 from marengo_local.errors import NOT_SUBSCRIBED, THROTTLED, ServiceError
-from marengo_local.faults import Faults
+from marengo_local.faults import FaultInjector
+from marengo_local.job_runner import JobRunner
 from marengo_local.jobs import Job, Jobs
 from marengo_local.knobs import Knobs
-from marengo_local.output import reply_json
+from marengo_local.output import response_json
 from marengo_local.storage import Storage
-from marengo_local.work import Worker
 
-__all__ = ["Asked", "Operations"]
+__all__ = ["Operations", "Request"]
 
 Result = TypeVar("Result")
 _POOL_THREADS: Final = 4
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request, taken apart: its operation, its path's argument, its JSON body or query."""
+class Request:
+    """A parsed request: its operation, the path parameter, and the JSON body or query parameters."""
 
     op: str
     argument: str
@@ -49,78 +49,78 @@ class Asked:
 
 
 class Operations:
-    """Answers what was asked, or raises a ServiceError. Runs on one event loop; slow work goes to a pool."""
+    """Handles each operation, or raises ServiceError. Runs on one event loop; slow calls run on a thread pool."""
 
-    def __init__(self, knobs: Knobs, storage: Storage, jobs: Jobs, faults: Faults, account_id: str) -> None:
+    def __init__(self, knobs: Knobs, storage: Storage, jobs: Jobs, faults: FaultInjector, account_id: str) -> None:
         self._knobs = knobs
         self._storage = storage
         self._jobs = jobs
         self._account_id = account_id
         self._pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="marengo-local")
         self._embedder = Embedder(storage, lambda: knobs.synthetic_sec)
-        self._worker = Worker(knobs, storage, self._embedder, faults, self._pool)
-        self._following: set[asyncio.Task[None]] = set()
-        self._answers: Mapping[str, Callable[[Asked], Awaitable[bytes]]] = {
+        self._runner = JobRunner(knobs, storage, self._embedder, faults, self._pool)
+        self._job_tasks: set[asyncio.Task[None]] = set()
+        self._handlers: Mapping[str, Callable[[Request], Awaitable[bytes]]] = {
             "InvokeModel": self._invoke,
             "StartAsyncInvoke": self._start,
             "GetAsyncInvoke": self._get,
             "ListAsyncInvokes": self._list,
             "GetFoundationModelAvailability": self._availability,
         }
-        self._rates = {op: Rate() for op in self._answers}
+        self._rates = {op: TokenBucket() for op in self._handlers}
 
-    async def answer(self, asked: Asked) -> bytes:
-        """The reply's body."""
-        self._limit(asked.op)
-        return await self._answers[asked.op](asked)
+    async def handle(self, request: Request) -> bytes:
+        """The body of the response."""
+        self._check_rate(request.op)
+        return await self._handlers[request.op](request)
 
     async def reset(self) -> None:
-        """Stop following the jobs in progress, forget all jobs, allow full rates again."""
-        following = tuple(self._following)
-        for task in following:
+        """Cancel the jobs in progress, delete all jobs, and refill the rate limits."""
+        tasks = tuple(self._job_tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*following, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._jobs.reset()
-        self._rates = {op: Rate() for op in self._answers}
+        self._rates = {op: TokenBucket() for op in self._handlers}
 
     def close(self) -> None:
         """End the pool's threads."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _limit(self, op: str) -> None:
+    def _check_rate(self, op: str) -> None:
         rates = {"InvokeModel": self._knobs.invoke_rate, "StartAsyncInvoke": self._knobs.start_rate}
         per_sec = rates.get(op)
         if per_sec is not None and not self._rates[op].take(per_sec):
             raise ServiceError("ThrottlingException", THROTTLED)
 
-    async def _invoke(self, asked: Asked) -> bytes:
-        model = self._resolve(asked.op, asked.argument)
-        # Whether a call whose body is refused subscribes, AWS's pages leave open: the worse is taken.
+    async def _invoke(self, request: Request) -> bytes:
+        model = self._resolve(request.op, request.argument)
+        # AWS doesn't document whether a call with an invalid body subscribes the account; this assumes it does.
         self._knobs.subscribed = True
-        body = _checked(model, asked.op, asked.body)
+        body = _checked(model, request.op, request.body)
         if body["inputType"] == "text":
-            # A text takes less time than a hop to a thread and back.
-            return self._embedder.text_reply(model, fields(model, body)["inputText"])
+            # Embedding a text is faster than handing it to another thread.
+            return self._embedder.text_response(model, fields(model, body)["inputText"])
         return await self._in_pool(lambda: self._invoke_images(model, body))
 
     def _invoke_images(self, model: Model, body: Mapping[str, Any]) -> bytes:
         self._check_buckets(model, body)
-        return reply_json(self._embedder.vector(model, body))
+        return response_json(self._embedder.vector(model, body))
 
-    async def _start(self, asked: Asked) -> bytes:
-        check_start(asked.body)
-        model = self._resolve(asked.op, asked.body["modelId"])
+    async def _start(self, request: Request) -> bytes:
+        check_start(request.body)
+        model = self._resolve(request.op, request.body["modelId"])
         if not self._knobs.subscribed:
             raise ServiceError("AccessDeniedException", NOT_SUBSCRIBED)
-        body = _checked(model, asked.op, asked.body["modelInput"])
-        if asked.bearer:
+        body = _checked(model, request.op, request.body["modelInput"])
+        if request.bearer:
             raise refused("Invalid S3 credentials")
-        job = self._jobs.started_before(asked.body)
+        job = self._jobs.find_by_token(request.body)
         if job is None:
-            output = asked.body["outputDataConfig"]["s3OutputDataConfig"]
+            output = request.body["outputDataConfig"]["s3OutputDataConfig"]
             await self._in_pool(lambda: self._check_buckets(model, body, output))
-            # Asked again, for an equal start may have come in meanwhile.
-            job = self._jobs.started_before(asked.body) or self._launch(model, asked.body)
+            # Checked again: the same start may have arrived in the meantime.
+            job = self._jobs.find_by_token(request.body) or self._launch(model, request.body)
         return json.dumps({"invocationArn": job.arn}).encode()
 
     def _launch(self, model: Model, request: Mapping[str, Any]) -> Job:
@@ -131,31 +131,31 @@ class Operations:
                 f"Your account has reached its quota of {quota} concurrent asynchronous invocations.",
             )
         job = self._jobs.add(model, request)
-        task = asyncio.get_running_loop().create_task(self._worker.run(job))
-        self._following.add(task)
-        task.add_done_callback(self._following.discard)
+        task = asyncio.get_running_loop().create_task(self._runner.run(job))
+        self._job_tasks.add(task)
+        task.add_done_callback(self._job_tasks.discard)
         return job
 
-    async def _get(self, asked: Asked) -> bytes:
-        return json.dumps(self._jobs.find(asked.argument).summary()).encode()
+    async def _get(self, request: Request) -> bytes:
+        return json.dumps(self._jobs.find(request.argument).summary()).encode()
 
-    async def _list(self, asked: Asked) -> bytes:
-        check_list_query(asked.body)
-        return json.dumps(self._jobs.page(asked.body)).encode()
+    async def _list(self, request: Request) -> bytes:
+        check_list_query(request.body)
+        return json.dumps(self._jobs.page(request.body)).encode()
 
-    async def _availability(self, asked: Asked) -> bytes:
-        model = next((model for model in MODELS if model.model_id == asked.argument), None)
+    async def _availability(self, request: Request) -> bytes:
+        model = next((model for model in MODELS if model.model_id == request.argument), None)
         if model is None:
-            raise ServiceError("ResourceNotFoundException", f"Could not find the model {asked.argument}.")
-        told = {
+            raise ServiceError("ResourceNotFoundException", f"Could not find the model {request.argument}.")
+        status = {
             "agreementAvailability": "AVAILABLE" if self._knobs.subscribed else "NOT_AVAILABLE",
             "authorizationStatus": "AUTHORIZED",
             "entitlementAvailability": "AVAILABLE",
             "regionAvailability": "AVAILABLE" if self._jobs.region in model.invoke_ids else "NOT_AVAILABLE",
             **self._knobs.availability,
         }
-        agreement = {"status": told["agreementAvailability"]}
-        return json.dumps({"modelId": model.model_id, **told, "agreementAvailability": agreement}).encode()
+        agreement = {"status": status["agreementAvailability"]}
+        return json.dumps({"modelId": model.model_id, **status, "agreementAvailability": agreement}).encode()
 
     def _resolve(self, op: str, identifier: str) -> Model:
         return resolve(
@@ -177,21 +177,21 @@ class Operations:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 
-class Rate:
-    """A token bucket that holds one second's worth, and at least one call."""
+class TokenBucket:
+    """A rate limit with a burst of one second's calls, and at least one."""
 
     def __init__(self) -> None:
-        self._left: float | None = None
+        self._tokens: float | None = None
         self._at = 0.0
 
     def take(self, per_sec: float) -> bool:
-        """Whether a call may pass now."""
+        """Whether a call is within the rate; if so, it is counted."""
         now, full = time.monotonic(), max(1.0, per_sec)
-        self._left = full if self._left is None else min(full, self._left + (now - self._at) * per_sec)
+        self._tokens = full if self._tokens is None else min(full, self._tokens + (now - self._at) * per_sec)
         self._at = now
-        if self._left < 1.0:
+        if self._tokens < 1.0:
             return False
-        self._left -= 1.0
+        self._tokens -= 1.0
         return True
 
 

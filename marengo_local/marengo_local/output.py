@@ -1,4 +1,4 @@
-"""Vectors as the service writes them: unit vectors rounded to bfloat16, as JSON, in rows."""
+"""Responses and output.json as the service writes them: rows of JSON, vectors rounded to bfloat16."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["OutputRow", "bfloat16", "output_json", "reply_json", "row_dicts"]
+__all__ = ["OutputRow", "bfloat16", "output_json", "response_json", "row_dicts"]
 
 Vector = NDArray[np.float32]
 
 
 class OutputRow(NamedTuple):
-    """One row of output.json; text and images have neither option, scope nor times."""
+    """One row of output.json; rows of texts and images have no option, scope or times."""
 
     vector: Vector
     option: str | None = None
@@ -26,17 +26,17 @@ class OutputRow(NamedTuple):
 
 
 def bfloat16(vector: Vector) -> Vector:
-    """`vector` rounded to bfloat16, half to even, as float32."""
+    """`vector` rounded to bfloat16 (half to even), as float32."""
     return (_codes(vector).astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
-def reply_json(vector: Vector) -> bytes:
-    """The body of InvokeModel's reply."""
+def response_json(vector: Vector) -> bytes:
+    """The response body of InvokeModel."""
     return b'{"data":[{"embedding":' + _vector_json(vector) + b"}]}"
 
 
 def output_json(rows: Iterable[OutputRow], *, scopes: bool) -> bytes:
-    """The whole of output.json; without `scopes` as Marengo 2.7 writes it."""
+    """The complete output.json; without `scopes`, in the format of Marengo 2.7."""
     return b'{"data":[' + b",".join(_row_json(row, scopes) for row in rows) + b"]}"
 
 
@@ -64,12 +64,12 @@ def _labels(row: OutputRow, scopes: bool) -> dict[str, Any]:
 
 
 def _time(sec: float | None, scopes: bool) -> float | None:
-    # Marengo 2.7 holds times as float32, which JSON then shows widened: 6.2 reads 6.199999809265137.
+    # Marengo 2.7 stores times as float32, which JSON then prints as double: 6.2 becomes 6.199999809265137.
     return sec if scopes or sec is None else float(np.float32(sec))
 
 
 def _vector_json(vector: Vector) -> bytes:
-    # There are only 65,536 bfloat16 numbers: looking their texts up is ten times as fast as printing floats.
+    # There are only 65,536 bfloat16 values: a lookup is ten times as fast as formatting floats.
     return b"[" + b",".join(map(_texts().__getitem__, _codes(vector).tolist())) + b"]"
 
 

@@ -1,4 +1,4 @@
-"""The fixture `marengo_bedrock`: your own code against a local Marengo, a clean one for each test."""
+"""The fixture `marengo_bedrock`: a local stand-in for Marengo on Bedrock, reset for each test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["marengo_bedrock"]
 
 @pytest.fixture(scope="session")
 def _marengo_bedrock_server() -> Iterator[Local]:
-    # Imported here, for pytest loads this module in every project that has the package installed.
+    # Imported here because pytest loads this module in every project that has the package installed.
     from marengo_local.local import serve
 
     with serve() as local:
@@ -24,7 +24,10 @@ def _marengo_bedrock_server() -> Iterator[Local]:
 
 @pytest.fixture
 def marengo_bedrock(_marengo_bedrock_server: Local, monkeypatch: pytest.MonkeyPatch) -> Local:
-    """A running stand-in with default knobs, a fresh bucket and no calls; the environment points at it."""
+    """A running stand-in with default settings, an empty bucket and no recorded calls.
+
+    The AWS environment variables point at it, so that boto3 clients without options use it.
+    """
     _marengo_bedrock_server.reset()
     for name, value in _marengo_bedrock_server.env.items():
         monkeypatch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""The service's own view of S3: whose buckets are where, sources in, outputs out."""
+"""The service's access to S3: checks buckets, reads sources, writes outputs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from marengo_local.contract import refused
 __all__ = ["Storage"]
 
 _IN_MEMORY_BYTES: Final = 64 * 1024 * 1024
-_BUCKET_KNOWN_SEC: Final = 1.0
+_REGION_CACHE_SEC: Final = 1.0
 
 
 class Storage:
-    """S3 as Bedrock reads and writes it. Every refusal is a ServiceError."""
+    """S3 as Bedrock reads and writes it. Every failure is a ServiceError."""
 
     def __init__(self, endpoint_url: str, region: str, owner_of: Callable[[str], str]) -> None:
         self.client: Any = boto3.client(
@@ -36,7 +36,7 @@ class Storage:
         self._regions: dict[str, tuple[float, str | None]] = {}
 
     def check_bucket(self, uri: str, owner: str | None) -> None:
-        """Refuse a bucket that is missing, in another region, or not `owner`'s."""
+        """Raise ServiceError if the bucket is missing, in another region, or not owned by `owner`."""
         bucket, _ = split(uri)
         region = self._region_of(bucket)
         if region is None:
@@ -49,13 +49,13 @@ class Storage:
     def describe(self, uri: str) -> tuple[str, int]:
         """A source's ETag and size."""
         bucket, key = split(uri)
-        head = self._source(self.client.head_object, uri, Bucket=bucket, Key=key)
+        head = self._read(self.client.head_object, uri, Bucket=bucket, Key=key)
         return head["ETag"], head["ContentLength"]
 
     def open(self, uri: str) -> BinaryIO:
-        """A source's bytes; large ones lie in a temporary file that goes with the returned object."""
+        """The content of a source. If large, it is in a temporary file that is deleted with the returned object."""
         bucket, key = split(uri)
-        body = self._source(self.client.get_object, uri, Bucket=bucket, Key=key)["Body"]
+        body = self._read(self.client.get_object, uri, Bucket=bucket, Key=key)["Body"]
         spool = SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115
         for piece in body.iter_chunks(1024 * 1024):
             spool.write(piece)
@@ -71,20 +71,20 @@ class Storage:
         except ClientError as error:
             raise refused(f"Could not write {uri}: {error.response['Error']['Message']}") from error
 
-    def _source(self, read: Callable[..., Any], uri: str, **where: str) -> Any:
+    def _read(self, call: Callable[..., Any], uri: str, **where: str) -> Any:
         try:
-            return read(**where)
+            return call(**where)
         except ClientError as error:
             raise refused(f"Could not read {uri}: {error.response['Error']['Message']}") from error
 
     def _region_of(self, bucket: str) -> str | None:
-        # Remembered for a second, so that a burst of starts does not ask the same thousands of times.
-        known = self._regions.get(bucket)
-        if known is None or known[1] is None or time.monotonic() - known[0] > _BUCKET_KNOWN_SEC:
-            known = self._regions[bucket] = (time.monotonic(), self._ask_region(bucket))
-        return known[1]
+        # Cached for a second, so that a burst of starts does not repeat the same call thousands of times.
+        cached = self._regions.get(bucket)
+        if cached is None or cached[1] is None or time.monotonic() - cached[0] > _REGION_CACHE_SEC:
+            cached = self._regions[bucket] = (time.monotonic(), self._fetch_region(bucket))
+        return cached[1]
 
-    def _ask_region(self, bucket: str) -> str | None:
+    def _fetch_region(self, bucket: str) -> str | None:
         try:
             location = self.client.get_bucket_location(Bucket=bucket)["LocationConstraint"]
         except ClientError:
@@ -93,6 +93,6 @@ class Storage:
 
 
 def split(uri: str) -> tuple[str, str]:
-    """`s3://bucket/key` -> bucket, key; the key is raw, never decoded."""
+    """`s3://bucket/key` to bucket and key; the key is not decoded."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return bucket, key

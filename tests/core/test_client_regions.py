@@ -1,4 +1,4 @@
-"""Which ID goes out in which region, for which call; whose bucket it is, and where."""
+"""Model IDs by region and call; bucket owners and bucket regions."""
 
 import pytest
 
@@ -16,7 +16,7 @@ PROFILE = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/
 
 @pytest.mark.filterwarnings("ignore:AWS ends Marengo 2.7")
 @pytest.mark.parametrize("region", REGIONS)
-def test_each_call_gets_the_regions_id(region):
+def test_each_call_uses_the_regions_model_id(region):
     with marengo_local.serve(region=region, synthetic_sec=6.0) as there:
         uri = there.put(b"v", "a.mp4")
         for version, prefix in REGIONS[region].items():
@@ -58,7 +58,7 @@ def test_an_application_inference_profile(connect, local, video):
         MarengoClient(PROFILE)
 
 
-def test_a_wrong_id_is_explained(connect, local):
+def test_the_error_for_a_wrong_id_explains_it(connect, local):
     with pytest.raises(ServiceError, match=r"on-demand throughput.*leave the ID to us"):
         connect("2.7", invoke_model_id=BASE["2.7"]).embed_text("a")
 
@@ -141,12 +141,12 @@ def output_owner_sent(local):
     return local.calls.of("StartAsyncInvoke")[-1].body["outputDataConfig"]["s3OutputDataConfig"]["bucketOwner"]
 
 
-def test_the_owner_as_given(connect, local, video):
+def test_bucket_owner_setting(connect, local, video):
     connect(bucket_owner=local.account_id).embed_media(video)
     assert owner_sent(local) == output_owner_sent(local) == local.account_id
 
 
-def test_the_owner_by_bucket(connect, local):
+def test_bucket_owner_per_bucket(connect, local):
     other = f"{local.bucket}-theirs"
     local.s3.create_bucket(Bucket=other)
     local.s3.put_object(Bucket=other, Key="a.mp4", Body=b"x")
@@ -155,20 +155,20 @@ def test_the_owner_by_bucket(connect, local):
     assert (owner_sent(local), output_owner_sent(local)) == ("999999999999", local.account_id)
 
 
-def test_the_owner_by_sts(connect, local, video):
+def test_bucket_owner_from_sts(connect, local, video):
     connect(bucket_owner=None).embed_media(video)
     assert owner_sent(local) == output_owner_sent(local) == local.account_id
 
 
-def test_sts_does_not_answer(connect, local, video, monkeypatch):
+def test_sts_is_unavailable(connect, local, video, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1")
     with pytest.raises(ConfigurationError, match=f"owns bucket '{local.bucket}'.*bucket_owner='123456789012'"):
         connect(bucket_owner=None).embed_media(video)
     assert bedrock_calls(local) == 0
-    # Who gives the owner needs no STS.
+    # With a given owner, STS is not called.
     assert len(connect().embed_media(video))
 
 
-def test_a_wrong_owner_is_the_services_to_refuse(connect, local, video):
+def test_a_wrong_owner_is_rejected_by_the_service(connect, local, video):
     with pytest.raises(ServiceError, match=r"bucketOwner.*Give the account that owns the bucket"):
         connect(bucket_owner="111111111111").embed_media(video)

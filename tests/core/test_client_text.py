@@ -1,4 +1,4 @@
-"""Texts and images: one InvokeModel call each, many at once, retried while it may pass, stopped when it may not."""
+"""Texts and images: one InvokeModel call each, concurrently. Transient errors are retried, permanent ones are not."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ def image(png, tmp_path):
 
 
 @pytest.mark.parametrize(("model", "dimension"), [("3.0", 512), ("2.7", 1024)])
-def test_vectors_are_float32_of_the_models_dimension(connect, png, model, dimension):
+def test_vectors_are_float32_with_the_models_dimension(connect, png, model, dimension):
     client = connect(model)
     assert client.dimension == client.model.dimension == dimension
     for vector in (client.embed_text("a dog"), client.embed_image(Media.from_bytes(png()))):
@@ -37,7 +37,7 @@ def test_vectors_are_float32_of_the_models_dimension(connect, png, model, dimens
     assert client.embed_texts([]).shape == client.embed_images([]).shape == (0, dimension)
 
 
-def test_order_is_kept_and_equal_texts_are_asked_once(client, local):
+def test_order_is_kept_and_equal_texts_are_embedded_once(client, local):
     texts = [f"text {i % 40}" for i in range(100)]
     vectors = client.embed_texts(text for text in texts)
     assert local.calls["InvokeModel"] == 40
@@ -66,7 +66,7 @@ def test_combinations(client, local, image):
     )
 
 
-def test_2_7_refuses_combinations_before_any_call(connect, local, image):
+def test_2_7_rejects_combinations_before_any_call(connect, local, image):
     client = connect("2.7")
     for call in (lambda: client.embed_text_image("a", image), lambda: client.embed_multi_input("a", [image])):
         with pytest.raises(InputError, match=r"use model='3.0'"):
@@ -74,7 +74,7 @@ def test_2_7_refuses_combinations_before_any_call(connect, local, image):
     assert local.calls["InvokeModel"] == 0
 
 
-def test_embed_query_takes_whatever_a_query_is_made_of(client, local, image, png):
+def test_embed_query_accepts_all_kinds_of_query(client, local, image, png):
     text, other = client.embed_text("a dog"), Media.from_bytes(png(9))
     assert np.array_equal(client.embed_query("a dog"), text)
     assert np.array_equal(client.embed_query(Query(text="a dog")), text)
@@ -98,13 +98,13 @@ def test_embed_query_takes_whatever_a_query_is_made_of(client, local, image, png
         "s3://bucket/match.mp4#t=6.5,13&track=visual&job=3fa9c1d27b041e55",
     ],
 )
-def test_a_text_that_looks_like_a_place_is_a_text(client, local, text):
+def test_a_text_that_looks_like_a_path_or_uri_is_a_text(client, local, text):
     client.embed_query(text)
     assert [call.body for call in local.calls.of("InvokeModel")] == [{"inputType": "text", "text": {"inputText": text}}]
     assert len(local.calls) == 1
 
 
-# Refused before the first call.
+# Rejected before the first call.
 
 
 @pytest.mark.parametrize(
@@ -133,13 +133,13 @@ def test_a_text_that_looks_like_a_place_is_a_text(client, local, text):
         (lambda c: c.embed_query(Query(text="")), "empty text"),
     ],
 )
-def test_refused_before_any_call(client, local, call, said):
+def test_invalid_input_is_rejected_before_any_call(client, local, call, said):
     with pytest.raises(InputError, match=said):
         call(client)
     assert local.calls["InvokeModel"] == 0
 
 
-def test_a_wrong_setting_is_refused_at_once():
+def test_an_invalid_setting_is_rejected_at_construction():
     for settings, said in [
         ({"model": "4.0"}, "No Marengo model is called '4.0'"),
         ({"truncate": "start"}, "give 'end' or 'error'"),
@@ -166,7 +166,7 @@ def test_a_long_text_warns_once(client, connect):
         connect().embed_text(LONG)
 
 
-def test_truncate_error_refuses_what_might_be_cut(connect, local):
+def test_truncate_error_rejects_texts_that_might_be_truncated(connect, local):
     client = connect(truncate="error")
     with pytest.raises(InputError, match=r"up to 4800 tokens; Marengo 3.0 cuts at 500"):
         client.embed_text(LONG)
@@ -176,7 +176,7 @@ def test_truncate_error_refuses_what_might_be_cut(connect, local):
     client.embed_texts(["a" * 500, "語" * 166])
 
 
-def test_a_token_counter_takes_the_estimates_place(connect, local):
+def test_a_token_counter_replaces_the_estimate(connect, local):
     client = connect(truncate="error", token_counter=lambda text: len(text.split()))
     client.embed_text(" ".join(["word"] * 500))
     with pytest.raises(InputError, match="has 501 tokens"):
@@ -185,13 +185,13 @@ def test_a_token_counter_takes_the_estimates_place(connect, local):
         connect(token_counter=lambda _: 999).embed_text("short")
 
 
-def test_2_7_lets_the_service_refuse(connect, local):
+def test_2_7_lets_the_service_reject(connect, local):
     with pytest.raises(ServiceError, match="77 tokens"):
         connect("2.7", truncate="error").embed_text(LONG)
     assert local.calls["InvokeModel"] == 1
 
 
-def test_2_7_warns_of_its_end_once(local):
+def test_2_7_warns_once_about_its_end_of_life(local):
     with pytest.warns(MarengoWarning, match="2026-11-30"):
         MarengoClient("2.7")
     with warnings.catch_warnings():
@@ -199,20 +199,20 @@ def test_2_7_warns_of_its_end_once(local):
         MarengoClient("2.7")
 
 
-# Many at once.
+# Concurrency.
 
 
 @pytest.mark.parametrize("limit", [1, 4])
-def test_max_concurrency_is_the_most_in_flight(connect, local, limit):
+def test_max_concurrency_limits_concurrent_calls(connect, local, limit):
     local.latency_sec = 0.3
     connect(max_concurrency=limit).embed_texts(map(str, range(3 * limit)))
     at = sorted(call.at for call in local.calls.of("InvokeModel"))
-    # The stand-in holds each reply for 0.3 s: one call more in flight would have come before that.
+    # The stand-in delays each response by 0.3 s, so an extra concurrent call would have arrived by then.
     assert all(later - earlier >= 0.299 for earlier, later in zip(at, at[limit:], strict=False))
     assert at[limit - 1] - at[0] < 0.3
 
 
-async def test_300_awaitables_share_the_bound(connect, local):
+async def test_300_awaitables_share_the_limit(connect, local):
     local.latency_sec = 0.02
     client = connect(max_concurrency=16)
     vectors = await asyncio.gather(*(client.aembed_text(f"text {i}") for i in range(300)))
@@ -221,7 +221,7 @@ async def test_300_awaitables_share_the_bound(connect, local):
     assert np.array_equal(vectors[7], client.embed_text("text 7"))
 
 
-async def test_the_loop_ticks_and_its_executor_is_idle(client, local, image):
+async def test_the_event_loop_and_its_default_executor_are_not_blocked(client, local, image):
     loop = asyncio.get_running_loop()
     ticks = 0
 
@@ -256,7 +256,7 @@ async def test_cancelling_one_awaitable_leaves_the_others(client, local):
     assert all(result.shape == (512,) for result in done[1::2])
 
 
-def test_one_client_serves_many_threads(client):
+def test_one_client_works_from_many_threads(client):
     expected = client.embed_text("shared")
     results = []
     threads = [threading.Thread(target=lambda: results.append(client.embed_text("shared"))) for _ in range(64)]
@@ -267,7 +267,7 @@ def test_one_client_serves_many_threads(client):
     assert len(results) == 64 and all(np.array_equal(result, expected) for result in results)
 
 
-# What passes is retried; what does not pass stops at once.
+# Transient errors are retried; permanent ones stop at once.
 
 PASSING = [
     {"error": "ThrottlingException"},
@@ -300,7 +300,7 @@ def test_many_faults_lose_no_text(client, local):
 def test_a_rate_limit_slows_the_pool_and_loses_nothing(client, local):
     local.invoke_rate = 60.0
     assert client.embed_texts(map(str, range(100))).shape == (100, 512)
-    # A pool that did not slow down together would have asked hundreds of times more.
+    # Without a shared backoff, there would be hundreds of calls more.
     assert local.calls["InvokeModel"] < 400
 
 
@@ -313,7 +313,7 @@ def test_a_rate_limit_slows_the_pool_and_loses_nothing(client, local):
         ("ResourceNotFoundException", ""),
     ],
 )
-def test_what_does_not_pass_stops_at_once(connect, local, error, advice):
+def test_permanent_errors_stop_at_once(connect, local, error, advice):
     local.faults = [Fault(op="InvokeModel", error=error, message="because of us")]
     with pytest.raises(ServiceError, match=f"InvokeModel for a text: {error}: because of us.*{advice}") as caught:
         connect(max_concurrency=4).embed_texts(map(str, range(100)))
@@ -329,7 +329,7 @@ def test_a_failure_that_does_not_pass_in_time_is_told(connect, local, monkeypatc
     assert local.calls["InvokeModel"] == 8
 
 
-def test_nothing_answers(connect, monkeypatch):
+def test_endpoint_unreachable(connect, monkeypatch):
     monkeypatch.setattr("bedrock_marengo.aws.retries.backoff_sec", lambda _: 0.0)
     with pytest.raises(ServiceError, match=r"EndpointConnectionError.*check region_name, endpoint_url"):
         connect(endpoint_url="http://127.0.0.1:1").embed_text("a")
@@ -342,7 +342,7 @@ def test_no_credentials(monkeypatch, local):
         MarengoClient(region_name="us-east-1").embed_text("a")
 
 
-def test_an_unknown_profile():
+def test_unknown_profile():
     with pytest.raises(ConfigurationError, match="profile_name='nobody'"):
         MarengoClient(profile_name="nobody").embed_text("a")
 
@@ -358,8 +358,8 @@ def marengo_threads():
     }
 
 
-async def test_close_leaves_no_threads_and_the_client_can_be_used_again(local):
-    # Clients of other tests may be about.
+async def test_close_ends_all_threads_and_the_client_can_be_used_again(local):
+    # Clients of other tests may still exist.
     before = marengo_threads()
     with MarengoClient(**local.client_options) as client:
         client.embed_texts(["a", "b"])
@@ -377,7 +377,7 @@ def test_a_forked_child_embeds(client):
     expected = client.embed_texts(["a", "b"])
     reading, writing = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
+        warnings.simplefilter("ignore", DeprecationWarning)  # about forking with threads
         child = os.fork()
     if child == 0:
         status = 1
@@ -394,7 +394,7 @@ def test_a_forked_child_embeds(client):
     assert np.array_equal(client.embed_texts(["a", "b"]), expected)
 
 
-def test_a_pickle_holds_no_secret_and_works(connect, local):
+def test_a_pickle_contains_no_secret_and_works(connect, local):
     client = connect(aws_session_token="TOKEN-OF-MINE", tags={"team": "a"}, max_concurrency=3)
     data = pickle.dumps(client)
     for secret in (local.access_key_id, local.client_options["aws_secret_access_key"] + '"', "TOKEN-OF-MINE"):
@@ -406,7 +406,7 @@ def test_a_pickle_holds_no_secret_and_works(connect, local):
 
 
 @pytest.mark.parametrize("name", ["session", "bedrock_client"])
-def test_what_another_process_can_not_have_refuses_to_be_pickled(connect, local, name):
+def test_clients_that_cannot_be_pickled(connect, local, name):
     session = boto3.Session(region_name="us-east-1", aws_access_key_id="AKIAMINE", aws_secret_access_key="s3cr3t")
     given = session if name == "session" else session.client("bedrock-runtime", endpoint_url=local.endpoint_url)
     options = {key: value for key, value in local.client_options.items() if not key.startswith("aws_")}
@@ -417,7 +417,7 @@ def test_what_another_process_can_not_have_refuses_to_be_pickled(connect, local,
     assert "s3cr3t" not in repr(client)
 
 
-def test_no_error_shows_a_secret(connect, local):
+def test_errors_contain_no_secrets(connect, local):
     local.faults = [Fault(op="InvokeModel", error="AccessDeniedException")]
     client = connect(aws_secret_access_key="s3cr3t-of-mine", aws_session_token="t0ken-of-mine")
     with pytest.raises(ServiceError) as caught:

@@ -1,4 +1,4 @@
-"""Give back: what was made of a source is removed, and nothing else."""
+"""forget(): everything stored for a source is deleted, and nothing else."""
 
 import functools
 
@@ -16,13 +16,13 @@ def keys(local):
 
 @pytest.fixture
 def others(client, local):
-    """Another video with work of its own, which must stay."""
+    """Another video with its own output, which must not be deleted."""
     uri = local.put(b"another", "other.mp4")
     client.embed_media(uri)
     return keys(local)
 
 
-def test_all_that_was_made_of_a_source(client, local, others, video):
+def test_everything_stored_for_a_source_is_deleted(client, local, others, video):
     first = client.embed_media(video)
     client.embed_media(video, scopes=["clip"])
     dry = client.forget(video, dry_run=True)
@@ -39,7 +39,7 @@ def test_all_that_was_made_of_a_source(client, local, others, video):
     assert client.forget(video).uris == ()
 
 
-def test_a_source_that_is_gone(client, local, others, video):
+def test_a_source_that_no_longer_exists(client, local, others, video):
     client.embed_media(video)
     local.s3.delete_object(Bucket=local.bucket, Key="match.mp4")
     assert client.forget(video).outputs == 1 and keys(local) == others
@@ -63,14 +63,14 @@ def test_uploads(client, local, others, tmp_path, by_uri):
     assert keys(local) == others and path.exists()
 
 
-def test_a_file_that_is_gone(client, tmp_path):
+def test_a_local_file_that_no_longer_exists(client, tmp_path):
     with pytest.raises(InputError, match="No file at"):
         client.forget(tmp_path / "a.mp4")
     with pytest.raises(InputError):
         client.forget("a string")
 
 
-def test_copies_in_the_stage(connect, local, video):
+def test_staged_copies(connect, local, video):
     client = connect(staging_s3_uri=f"s3://{local.bucket}/stage/")
     local.put(b"copy", client._runtime.copies.prefix_of(video).split("/", 3)[3] + "0123.mp4")
     local.put(b"copy", "stage/another/0123.mp4")
@@ -78,7 +78,7 @@ def test_copies_in_the_stage(connect, local, video):
     assert receipt.copies == 1 and keys(local) == ["match.mp4", "stage/another/0123.mp4"]
 
 
-def test_jobs_that_still_run(client, local, video, held):
+def test_running_jobs(client, local, video, held):
     job = client.start(video)
     receipt = client.forget(video)
     assert receipt.unfinished == 1 and "1 jobs have no output yet" in str(receipt)
@@ -89,7 +89,7 @@ def test_jobs_that_still_run(client, local, video, held):
     assert keys(local) == ["match.mp4"]
 
 
-def test_the_stores_segments_too(client, local, video):
+def test_segments_in_a_store(client, local, video):
     client.embed_media(video)
     asked = []
 
@@ -102,7 +102,7 @@ def test_the_stores_segments_too(client, local, video):
     assert client.forget(video, store=store).segments == (12,) and asked == [("a store", video)]
 
 
-def test_a_store_that_fails_keeps_the_vectors(client, local, video):
+def test_if_the_store_fails_the_output_is_kept(client, local, video):
     client.embed_media(video)
     before = keys(local)
 
@@ -114,14 +114,14 @@ def test_a_store_that_fails_keeps_the_vectors(client, local, video):
     assert keys(local) == before
 
 
-def test_more_than_one_call_deletes(client, local, video, monkeypatch):
+def test_deletion_in_several_batches(client, local, video, monkeypatch):
     monkeypatch.setattr("bedrock_marengo.s3.objects.DELETE_BATCH", 2)
     client.embed_media(video)
     client.embed_media(video, scopes=["clip"])
     assert len(client.forget(video).uris) == 6 and keys(local) == ["match.mp4"]
 
 
-def test_denied(client, local, video):
+def test_access_denied(client, local, video):
     client.embed_media(video)
     local.faults = [Fault("s3:DeleteObjects", error="AccessDenied")]
     with pytest.raises(ServiceError, match=r"DeleteObjects for .*AccessDenied"):

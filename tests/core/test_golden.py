@@ -73,7 +73,7 @@ def test_fingerprints(case):
     assert hashlib.sha256(case["canonical"].encode()).hexdigest() == case["fingerprint"]
 
 
-def test_every_fingerprint_is_another():
+def test_all_fingerprints_differ():
     found = [case["fingerprint"] for case in golden("fingerprints")]
     assert len(set(found)) == len(found) and len({digest[:16] for digest in found}) == len(found)
 
@@ -102,8 +102,8 @@ def test_request_json_byte_for_byte():
     assert RequestFile.decode(record.encode(), "here") == record
 
 
-def test_the_client_stores_what_the_files_say(client, local, video):
-    """The same things, seen on S3 after a real run."""
+def test_the_client_stores_what_the_golden_files_say(client, local, video):
+    """Compares with what a run stores on S3."""
     found = client.embed_media(video)
     digest = hashlib.sha256(video.encode()).hexdigest()[:16]
     keys = [item["Key"] for item in local.s3.list_objects_v2(Bucket=local.bucket, Prefix="marengo/")["Contents"]]

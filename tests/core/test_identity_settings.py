@@ -1,4 +1,4 @@
-"""What tells one version of an object from another; and roles."""
+"""How versions of an object are distinguished (identity=), and assumed roles."""
 
 import datetime
 
@@ -27,7 +27,7 @@ REQUEST = MediaRequest(model=MODELS["3.0"], kind="video")
 
 
 def copied_in_place(local, uri):
-    """The same bytes in other parts: another ETag. (moto's checksum of parts is of the parts: given again.)"""
+    """The same bytes in other upload parts, for a different ETag. Sets the checksum, as moto's depends on parts."""
     key, body = uri.split("/", 3)[3], b"a video"
     before = local.s3.head_object(Bucket=local.bucket, Key=key)["ETag"]
     upload = local.s3.create_multipart_upload(Bucket=local.bucket, Key=key)["UploadId"]
@@ -45,7 +45,7 @@ def test_the_default_is_the_etag_and_costs_no_call(objects, local, video):
     assert len(local.calls) == 0
 
 
-def test_a_checksum_by_one_head(objects, local, video):
+def test_a_checksum_costs_one_head_object(objects, local, video):
     source = locate(objects, Media.from_s3(video), "checksum")
     assert source.version.startswith("CRC") and source.canonical()["etag"] == source.version != source.etag
     assert local.calls["s3:HeadObject"] == 1
@@ -53,13 +53,13 @@ def test_a_checksum_by_one_head(objects, local, video):
     assert locate(objects, Media.from_s3(video), "checksum").version != source.version
 
 
-def test_the_best_checksum_is_taken(objects, local):
+def test_the_strongest_checksum_is_used(objects, local):
     local.s3.put_object(Bucket=local.bucket, Key="a.mp4", Body=b"x", ChecksumAlgorithm="SHA256")
     source = locate(objects, Media.from_s3(f"s3://{local.bucket}/a.mp4"), "checksum")
     assert source.version == "SHA256:LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE="
 
 
-def test_no_checksum_and_no_answer(objects, local, video, monkeypatch):
+def test_checksum_unavailable(objects, local, video, monkeypatch):
     source = SourceIdentity(video, 7, "e")
     with pytest.raises(InputError, match=r"identity= returned None for 's3://"):
         object_version(objects, source, lambda _: None)
@@ -78,7 +78,7 @@ def test_an_object_without_a_checksum(objects, local, monkeypatch):
         locate(objects, Media.from_s3(f"s3://{local.bucket}/old.mp4"), "checksum")
 
 
-def test_a_callable_makes_a_copy_in_place_the_same_work(objects, local, video):
+def test_a_callable_keeps_the_fingerprint_after_a_copy_in_place(objects, local, video):
     def content(source):
         return source.uri.rsplit("/", 1)[-1]
 
@@ -90,7 +90,7 @@ def test_a_callable_makes_a_copy_in_place_the_same_work(objects, local, video):
     assert digests[0][0] != digests[1][0] and digests[0][1] == digests[1][1]
 
 
-def test_a_plan_knows_work_by_the_clients_identity(connect, local, video):
+def test_a_plan_uses_the_clients_identity(connect, local, video):
     def content(source):
         return "the same"
 
@@ -117,7 +117,7 @@ def test_a_copy_in_place_is_not_paid_again(connect, local, video, many):
 # Roles.
 
 
-def test_a_role_whose_credentials_are_fetched_anew(local, monkeypatch):
+def test_a_role_with_refreshed_credentials(local, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", local.sts_endpoint_url)
     with _client(local, role_arn="arn:aws:iam::123456789012:role/marengo") as client:
         assert client.embed_text("a").shape == (512,)

@@ -1,4 +1,4 @@
-"""Any number of texts in bounded memory."""
+"""iter_embed_texts(): any number of texts in limited memory."""
 
 import itertools
 import tracemalloc
@@ -15,7 +15,7 @@ from bedrock_marengo.embedding.invoke import Invoker
 from marengo_local import Fault
 
 
-def test_the_same_vectors_as_at_once_in_order(client, local):
+def test_vectors_and_order_match_embed_texts(client, local):
     texts = [f"text {i % 40}" for i in range(100)]
     whole = client.embed_texts(texts)
     local.calls.reset()
@@ -33,13 +33,13 @@ async def test_for_asyncio(client):
 
 
 class Echo(Invoker):
-    """Answers without HTTP, whose own memory would hide ours."""
+    """Responds without HTTP, whose memory would distort the measurement."""
 
     def vector(self, body, what="a text", *, kind="text"):
         return np.full(512, len(body), np.float32)
 
 
-def test_memory_is_bounded():
+def test_memory_is_limited():
     """20,000 texts would be 40 MB of vectors; the latest 4,096 are 8."""
     taken = 0
 
@@ -61,12 +61,12 @@ def test_memory_is_bounded():
     assert given == 20_000 and ahead < 128 and peak < 20e6
 
 
-def test_texts_are_taken_as_needed(client):
+def test_texts_are_consumed_lazily(client):
     endless = (f"text {i}" for i in itertools.count())
     assert len(list(itertools.islice(client.iter_embed_texts(endless), 3))) == 3
 
 
-def test_a_failure_ends_it_after_what_came_before(client, local):
+def test_a_failure_is_raised_after_the_earlier_results(client, local):
     local.faults = [Fault("InvokeModel", error="ValidationException", when=lambda c: "no. 30" in str(c.body))]
     given = []
     with pytest.raises(ServiceError):
@@ -84,6 +84,6 @@ async def test_a_failure_for_asyncio(client):
 
 
 @pytest.mark.parametrize(("texts", "match"), [("a string", "would be its letters"), (["a", 3], "Text 1: ")])
-def test_what_is_no_text(client, texts, match):
+def test_invalid_texts(client, texts, match):
     with pytest.raises(InputError, match=match):
         list(client.iter_embed_texts(texts))

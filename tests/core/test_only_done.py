@@ -1,4 +1,4 @@
-"""`embed_many(only_done=True)`: what is done is read; nothing is uploaded, started or waited for."""
+"""`embed_many(only_done=True)`: finished output is read; nothing is uploaded, started or waited for."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def read(client, sources, **settings):
 
 @pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("identity", ["etag", "checksum"])
-def test_what_is_done_is_read_and_the_rest_is_said_to_be_missing(connect, local, video, png, ahead, identity):
+def test_finished_files_are_read_and_the_others_reported(connect, local, video, png, ahead, identity):
     client = connect(identity=identity)
     image, other = local.put(png(), "a.png"), local.put(b"another", "other.mp4")
     done = {uri: client.embed_media(uri) for uri in (video, image)}
@@ -36,7 +36,7 @@ def test_a_running_job_is_not_waited_for(client, local, video):
     assert isinstance(read(client, video)[video].error, NotEmbeddedError)
 
 
-def test_other_options_other_bytes_and_other_prefixes_are_other_work(client, connect, local, video):
+def test_different_options_content_and_prefixes_are_not_reused(client, connect, local, video):
     client.embed_media(video)
     assert read(client, video)[video].error is None
     assert read(client, video, scopes=["clip"])[video].error is not None
@@ -45,7 +45,7 @@ def test_other_options_other_bytes_and_other_prefixes_are_other_work(client, con
     assert read(client, video)[video].error is not None
 
 
-def test_a_local_medium_is_found_by_its_bytes_and_not_uploaded(client, local, tmp_path):
+def test_a_local_file_is_found_by_its_content_and_not_uploaded(client, local, tmp_path):
     path, other = tmp_path / "a.mp4", tmp_path / "b.mp4"
     path.write_bytes(b"a video")
     other.write_bytes(b"another")
@@ -57,7 +57,7 @@ def test_a_local_medium_is_found_by_its_bytes_and_not_uploaded(client, local, tm
     assert writes(local) == 0
 
 
-def test_an_output_of_no_use_is_an_error_and_stays(client, connect, local, video):
+def test_an_unusable_output_is_an_error_and_is_kept(client, connect, local, video):
     client.embed_media(video)
     [key] = [
         item["Key"]

@@ -1,4 +1,4 @@
-"""The dry run, what it costs to ask, lengths, budgets and usage."""
+"""The dry run and its cost, durations, budgets and usage."""
 
 import pickle
 import threading
@@ -21,7 +21,7 @@ LENGTHS = {"a.mp4": 60.0, "b.mp4": 120.0, "c.mp3": 300.0}
 
 @pytest.fixture
 def archive(local, png):
-    """A prefix with two videos, a sound and an image."""
+    """A prefix with two videos, an audio file and an image."""
     for key in LENGTHS:
         local.put(key.encode(), f"in/{key}")
     local.put(png(), "in/d.png")
@@ -32,12 +32,12 @@ def length(uri):
     return LENGTHS.get(uri.rsplit("/", 1)[-1])
 
 
-def test_what_would_be_started(client, archive):
+def test_files_that_would_be_started(client, archive):
     plan = client.plan(archive, durations=length, probe=False, options=["visual", "audio"], scopes=["clip"])
     assert plan.started == {"video": 2, "audio": 1, "image": 1} and plan.media_sec == 480
     assert plan.usd == pytest.approx({"video": 180 * 0.0007, "audio": 300 * 0.00014, "image": 0.0001})
     assert plan.total_usd == pytest.approx(0.1681)
-    # Two tracks of 10 and 20 shots near 6 s, one of 30 pieces near 10 s, one image.
+    # Two tracks of 10 and 20 shots of about 6 s, one of 30 parts of about 10 s, one image.
     assert plan.vectors == 2 * 30 + 30 + 1
     assert plan.vector_bytes == 91 * 512 * 4 and plan.output_bytes == 91 * 512 * 22
     assert plan.days == pytest.approx(3 * 45 / 20 / 86400)
@@ -57,7 +57,7 @@ def test_a_prefix_costs_only_its_listings(client, local, archive):
 
 
 @pytest.mark.parametrize("settings", [{}, {"segmentation": Segmentation.fixed(6), "fused": "only"}])
-def test_what_was_done_and_begun(client, connect, local, archive, settings):
+def test_finished_and_running_jobs(client, connect, local, archive, settings):
     client.embed_media(f"{archive}a.mp4", **settings)
     client.embed_media(f"{archive}d.png", **settings)
     local.job_duration_sec = 30.0
@@ -66,23 +66,23 @@ def test_what_was_done_and_begun(client, connect, local, archive, settings):
     assert (plan.started, plan.joined, plan.reused, plan.repeated) == ({"audio": 1}, 1, 2, 1)
     assert plan.total_usd == pytest.approx(300 * 0.00014)
     assert sum(connect().plan(archive, probe=False, force=True, **settings).started.values()) == 4
-    # Other settings are other work.
+    # Other settings are another job.
     assert sum(connect().plan(archive, probe=False, scopes=["asset"], end_sec=20).started.values()) == 3
 
 
-def test_unknown_lengths_are_listed_apart(client, archive):
+def test_unknown_durations_are_listed_separately(client, archive):
     plan = client.plan(archive, durations={f"{archive}a.mp4": 60.0}, probe=False)
     assert (plan.unknown, plan.unknown_names) == (2, (f"{archive}b.mp4", f"{archive}c.mp3"))
     assert plan.media_sec == 60 and plan.total_usd == pytest.approx(60 * 0.0007 + 0.0001)
     assert "2 of unknown length" in str(plan) and f"{archive}b.mp4" in str(plan)
     plan = client.plan(archive, probe=False, assume_duration_sec=100)
     assert plan.unknown == 3 and plan.media_sec == 300
-    # A range with an end says how much is asked.
+    # A range with an end has a known duration.
     plan = client.plan(archive, probe=False, start_sec=10, end_sec=30)
     assert plan.unknown == 0 and plan.media_sec == 60
 
 
-def test_local_media(client, local, tmp_path):
+def test_local_files(client, local, tmp_path):
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / name).write_bytes(name.encode())
     client.embed_media(tmp_path / "a.mp4")
@@ -91,7 +91,7 @@ def test_local_media(client, local, tmp_path):
     assert local.calls["StartAsyncInvoke"] == 1
 
 
-def test_media_of_other_regions(connect, local, archive):
+def test_files_in_other_regions(connect, local, archive):
     bucket = f"{local.bucket}-eu"
     local.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     local.s3.put_object(Bucket=bucket, Key="a.mp4", Body=b"x" * 1024**2)
@@ -104,7 +104,7 @@ def test_media_of_other_regions(connect, local, archive):
         assert (plan.staged, plan.staged_bytes, plan.usd["copies"]) == (1, 1024**2, 10 / 1024)
 
 
-def test_what_would_be_refused(client, local, archive):
+def test_files_that_would_be_rejected(client, local, archive):
     plan = client.plan([archive, f"{archive}absent.mp4", "a string", "s3://no-such-bucket-of-ours/"], probe=False)
     assert plan.refused == 3 and sum(plan.started.values()) == 4
     assert [name in text for name, text in zip(("absent", "a string", "no-such"), plan.refusals, strict=True)]
@@ -112,7 +112,7 @@ def test_what_would_be_refused(client, local, archive):
         client.plan(archive, options=["smell"])
 
 
-def test_a_plan_in_words(client, local, archive):
+def test_a_plan_as_text(client, local, archive):
     local.put(b"x", "in/notes.txt")
     text = str(client.plan([archive, "a string"], durations=length, probe=False, mean_job_sec=30, jobs_at_once=2))
     for part in ("4 (2 video, 1 audio, 1 image)", "0.13 hours", "0.17 USD", "1 not media", "2 jobs at once of 30 s"):
@@ -124,7 +124,7 @@ async def test_for_asyncio(client, archive):
     assert sum((await client.aplan(archive, probe=False)).started.values()) == 4
 
 
-# Lengths.
+# Durations.
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def objects(local):
     return S3Objects(Aws(AwsSettings(**options)), RetryLimiter(4))
 
 
-def test_lengths_by_a_few_ranged_reads(objects, local):
+def test_durations_from_a_few_ranged_reads(objects, local):
     clip = max(Path(reel.__path__[0]).glob("*.mp4"), key=lambda path: path.stat().st_size)
     uri = local.put(clip, "clip.mp4")
     size = clip.stat().st_size
@@ -145,7 +145,7 @@ def test_lengths_by_a_few_ranged_reads(objects, local):
     assert 2 <= len(asked) <= 8 and local.calls["s3:HeadObject"] == 0
 
 
-def test_lengths_that_are_given_or_unknown(objects, local, video, png):
+def test_given_and_unknown_durations(objects, local, video, png):
     media = Media.from_s3(video)
     assert duration_of(objects, media) is None
     assert duration_of(objects, media, {video: 7}) == 7.0
@@ -156,7 +156,7 @@ def test_lengths_that_are_given_or_unknown(objects, local, video, png):
     assert len(local.calls) == 0
 
 
-def test_lengths_of_what_cannot_be_read(client, local, video):
+def test_durations_of_unreadable_files(client, local, video):
     local.faults = [Fault("s3:GetObject", error="AccessDenied")]
     plan = client.plan(video)
     assert plan.refused == 1 and "AccessDenied" in plan.refusals[0]
@@ -174,7 +174,7 @@ def test_lengths_of_what_cannot_be_read(client, local, video):
         ({"start_sec": 70}, 60, 0),
     ],
 )
-def test_what_a_range_asks_for(range_sec, duration_sec, requested):
+def test_requested_range(range_sec, duration_sec, requested):
     request = MediaRequest(model=MODELS["3.0"], kind="video", **range_sec)
     assert requested_sec(request, duration_sec) == requested
 
@@ -184,7 +184,7 @@ def test_what_a_range_asks_for(range_sec, duration_sec, requested):
 VIDEO = Media.from_s3("s3://bucket/a.mp4")
 
 
-def test_a_budget_stops_before_it_is_passed():
+def test_a_budget_stops_before_it_is_exceeded():
     budget = Budget(1.0, Prices(video_sec=0.01, image=0.001))
     assert budget.charge(VIDEO, "video", 60) == pytest.approx(0.6)
     budget.charge(VIDEO, "video", 40)
@@ -197,7 +197,7 @@ def test_a_budget_stops_before_it_is_passed():
     assert str(again) == str(caught.value) and again.exhausted
 
 
-def test_a_budget_and_unknown_lengths():
+def test_a_budget_with_unknown_durations():
     budget = Budget(1.0)
     with pytest.raises(BudgetError, match=r"not known.*assume_duration_sec=") as caught:
         budget.charge(VIDEO, "video", None)
@@ -206,7 +206,7 @@ def test_a_budget_and_unknown_lengths():
     assert Budget(1.0, assume_duration_sec=100).charge(VIDEO, "video", None) == pytest.approx(0.07)
 
 
-def test_a_budget_and_copies_and_refunds():
+def test_a_budget_with_copies_and_refunds():
     budget = Budget(0.03)
     cost = budget.charge(VIDEO, "video", 10, copied_bytes=1024**3)
     assert cost == pytest.approx(0.027)
@@ -215,14 +215,14 @@ def test_a_budget_and_copies_and_refunds():
 
 
 @pytest.mark.parametrize("settings", [{"max_cost_usd": -1}, {"max_cost_usd": float("nan")}])
-def test_a_budget_that_is_none(settings):
+def test_invalid_budgets(settings):
     with pytest.raises(ConfigurationError):
         Budget(**settings)
     with pytest.raises(ConfigurationError):
         Budget(1.0, assume_duration_sec=0)
 
 
-def test_a_budget_among_threads():
+def test_a_budget_is_thread_safe():
     budget, allowed = Budget(1.0, Prices(video_sec=0.01)), []
 
     def run():
@@ -269,7 +269,7 @@ def test_usage_counts_jobs():
 # In a run.
 
 
-def test_a_run_stops_at_its_budget_and_goes_on(connect, local, archive):
+def test_a_run_stops_at_its_budget_and_can_be_continued(connect, local, archive):
     settings = {"durations": length, "max_cost_usd": 0.1, "jobs_at_once": 1}
     done = list(connect().embed_many([f"{archive}{key}" for key in ("a.mp4", "b.mp4", "c.mp3")], **settings))
     assert [type(d.error) for d in done] == [type(None), BudgetError, BudgetError]
@@ -282,7 +282,7 @@ def test_a_run_stops_at_its_budget_and_goes_on(connect, local, archive):
     assert client.usage.jobs == {"audio": 1, "video": 1}
 
 
-def test_a_run_that_is_left_takes_back_what_it_had_not_started(connect, local):
+def test_a_run_that_is_left_refunds_what_it_had_not_started(connect, local):
     for number in range(4):
         local.put(f"video {number}".encode(), f"many/{number}.mp4")
     local.max_jobs, local.job_duration_sec = 1, lambda job: 3600.0 if len(local.jobs) > 1 else 0.0
@@ -291,14 +291,14 @@ def test_a_run_that_is_left_takes_back_what_it_had_not_started(connect, local):
     assert plan.reused + plan.joined == len(local.jobs) < 4
 
 
-def test_a_run_with_a_budget_refuses_unknown_lengths(client, local, archive):
+def test_a_run_with_a_budget_rejects_unknown_durations(client, local, archive):
     done = {d.uri[-5:]: d.error for d in client.embed_many(archive, max_cost_usd=1.0)}
     assert {key: type(error) for key, error in done.items() if error} == dict.fromkeys(LENGTHS, BudgetError)
     done = client.embed_many(archive, max_cost_usd=1.0, assume_duration_sec=20)
     assert all(d.error is None for d in done)
 
 
-def test_usage_counts_what_a_run_really_did(client, connect, local, archive):
+def test_usage_counts_what_a_run_did(client, connect, local, archive):
     assert len(list(client.embed_many(archive))) == 4
     usage = client.usage
     assert (usage.jobs, usage.images, usage.unknown) == ({"video": 2, "audio": 1}, 1, 0)

@@ -1,4 +1,4 @@
-"""Jobs taken up in other processes: the two Lambda functions of docs/lambda.md, and client.job()."""
+"""Jobs resumed in other processes: the two Lambda functions of docs/lambda.md, and client.job()."""
 
 import json
 import os
@@ -32,7 +32,7 @@ RUN = "import json, sys; from {module} import handler; print(json.dumps(handler(
 
 @pytest.fixture
 def functions(local, tmp_path):
-    """Runs one of the recipe's handlers in a process of its own."""
+    """Runs one of the recipe's handlers in a separate process."""
     text = (ROOT / "docs" / "lambda.md").read_text("utf-8")
     for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         (tmp_path / code.split("\n")[0].removeprefix("# ")).write_text(code)
@@ -58,7 +58,7 @@ def functions(local, tmp_path):
 
 
 def outputs(local, count=1):
-    """The URIs of the outputs, once Bedrock has written so many."""
+    """The URIs of the outputs, once Bedrock has written this many."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
         listed = local.s3.list_objects_v2(Bucket=local.bucket, Prefix="marengo/").get("Contents", [])
@@ -71,7 +71,7 @@ def outputs(local, count=1):
 
 def test_the_recipe(local, functions, connect, tmp_path):
     video = local.put(b"a video", "videos/a match+.mp4")
-    # S3 may tell of one object twice.
+    # S3 may report an object twice.
     first, second = functions("start", video, video)
     assert first is not None and second in (first, None)
     (output,) = outputs(local)
@@ -84,7 +84,7 @@ def test_the_recipe(local, functions, connect, tmp_path):
     assert all(np.allclose(kept[key]["vector"], vector, atol=1e-6) for key, vector in vectors.items())
 
 
-def test_a_job_by_its_arn(client, connect, local, video, held):
+def test_resume_a_job_by_arn(client, connect, local, video, held):
     job = client.start(video)
     other = connect()
     found = other.job(job.arn)
@@ -95,7 +95,7 @@ def test_a_job_by_its_arn(client, connect, local, video, held):
     assert len(local.jobs) == 1
 
 
-def test_a_job_by_its_files(client, connect, local, video):
+def test_resume_a_job_by_output_uri(client, connect, local, video):
     first = client.embed_media(video)
     (output,) = outputs(local)
     for name in (output, f"{output.rsplit('/', 2)[0]}/request.json"):
@@ -103,12 +103,12 @@ def test_a_job_by_its_files(client, connect, local, video):
         assert job.status() == "Completed" and list(connect().collect(job)) == list(first)
 
 
-async def test_a_job_for_asyncio(client, local, video):
+async def test_resume_a_job_with_asyncio(client, local, video):
     job = await client.astart(video)
     assert len(await client.acollect(await client.ajob(job.arn))) == 12
 
 
-def test_what_is_no_job(client, connect, local, video):
+def test_invalid_jobs(client, connect, local, video):
     client.embed_media(video)
     (output,) = outputs(local)
     arn = local.calls.of("GetAsyncInvoke")[0].arn if local.calls["GetAsyncInvoke"] else client.job(output).arn

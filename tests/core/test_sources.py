@@ -1,4 +1,4 @@
-"""Where media come from: prefixes, manifests, inventories; filters; captions and tags beside them."""
+"""Sources: prefixes, manifests, inventories and filters, with captions and tags."""
 
 import csv
 import datetime
@@ -64,7 +64,7 @@ def test_a_csv_with_and_without_a_header(client, local, objects, tmp_path):
             assert sorted(str(media.size) for media in found) == sorted(map(str, sizes))
 
 
-def test_sizes_and_etags_save_the_listings(client, local, objects, tmp_path):
+def test_sizes_and_etags_replace_the_listing(client, local, objects, tmp_path):
     (tmp_path / "list.csv").write_text(rows(*[(local.bucket, *item) for item in objects]))
     client.embed_text("warm")
     plan = client.plan(Manifest(tmp_path / "list.csv"), probe=False)
@@ -75,7 +75,7 @@ def test_sizes_and_etags_save_the_listings(client, local, objects, tmp_path):
 
 
 def inventory(local, objects, **settings):
-    """An S3 inventory of the objects, in two files, with keys URL-encoded and old versions among them."""
+    """An S3 inventory of the objects in two files, with URL-encoded keys and old versions."""
     schema = "Bucket, Key, VersionId, IsLatest, IsDeleteMarker, Size, LastModifiedDate, ETag, StorageClass"
     encoded = {"a b+c.mp4": "a+b%2Bc.mp4", "é/ü.mp4": "%C3%A9/%C3%BC.mp4", "match#t=1.mp4": "match%23t%3D1.mp4"}
     tail = ("2026-11-01T10:00:00.000Z",)
@@ -128,19 +128,19 @@ def test_manifests_that_cannot_be_read(client, local, objects, tmp_path):
     for manifest, match in cases.items():
         with pytest.raises(MarengoError, match=match):
             list(client.list_media(manifest))
-    # One that can't be read does not stop the others.
+    # One unreadable manifest does not stop the others.
     items = list(client.list_media([*cases, f"s3://{local.bucket}/{KEYS[0]}"]).items())
     assert [isinstance(media, MarengoError) for _, media in items] == [True] * 5 + [False]
 
 
-def test_a_bad_row_stops_no_other(client, local, tmp_path):
+def test_a_bad_row_does_not_stop_the_others(client, local, tmp_path):
     (tmp_path / "list.csv").write_text(rows(["only"], [local.bucket, "a.mp4", "x"], [local.bucket, "b.mp4"]))
     found = [media for _, media in client.list_media(Manifest(tmp_path / "list.csv")).items()]
     assert [type(media) for media in found] == [InputError, InputError, Media]
     assert "line 1 names no bucket and key" in str(found[0]) and "line 2" in str(found[1])
 
 
-def test_a_string_opens_no_file(client, tmp_path, monkeypatch):
+def test_a_string_never_opens_a_file(client, tmp_path, monkeypatch):
     (tmp_path / "list.csv").write_text("bucket,a.mp4\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="not an S3 URI"):
@@ -171,7 +171,7 @@ def test_modified_after(client, local, tmp_path):
 # Captions.
 
 
-def test_captions_come_with_the_listing(client, local):
+def test_captions_are_found_by_the_listing(client, local):
     for i in range(12):
         local.put(b"v", f"in/v{i}.mp4")
         if i % 2:
@@ -181,12 +181,12 @@ def test_captions_come_with_the_listing(client, local):
     words = [client.captions_of(media) for media in found]
     assert [w is not None and w.words(0, 9) for w in words] == ["Goal" if m.captions else False for m in found]
     assert lists(local) == 1
-    # An object by itself is looked at by itself.
+    # A single object is looked up individually.
     assert client.captions_of(found[1].uri).words(0, 9) == "Goal"
     assert lists(local) == 2
 
 
-def test_captions_do_not_lie_in_folders_of_the_same_name(client, local):
+def test_folders_with_the_name_of_a_caption_file_are_ignored(client, local):
     local.put(b"v", "match.mp4")
     local.put(CAPTIONS, "match.d/x.vtt")
     assert client.captions_of(f"s3://{local.bucket}/match.mp4") is None
@@ -199,7 +199,7 @@ suffixes = st.sampled_from([".mp4", ".MOV", ".vtt", ".srt", ".en.VTT", ".txt", "
 
 
 @given(st.sets(st.tuples(names, suffixes).map("".join), max_size=20))
-def test_captions_of_a_listing_are_those_of_each_look(keys):
+def test_captions_from_a_listing_match_those_from_single_lookups(keys):
     ordered = sorted(keys, key=str.encode)
     listed = [
         (Entry("b", key), Media("video", uri=f"s3://b/{key}") if key.lower().endswith((".mp4", ".mov")) else None)

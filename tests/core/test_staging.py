@@ -1,4 +1,4 @@
-"""Media of other regions, copied to the model's for as long as a job needs them."""
+"""Files in other regions are copied to the model's region while a job needs them."""
 
 import pytest
 
@@ -54,12 +54,12 @@ def test_a_copy_and_its_removal(stage, local, elsewhere, video):
     assert staged(local) == []
 
 
-def test_a_copy_that_is_there_is_not_made_again(stage, local, elsewhere):
+def test_an_existing_copy_is_reused(stage, local, elsewhere):
     assert stage.put(elsewhere, JOB) == stage.put(elsewhere, JOB)
     assert local.calls["s3:CopyObject"] == 1
 
 
-def test_only_the_bytes_that_were_listed(stage, local, elsewhere):
+def test_only_the_listed_version_is_copied(stage, local, elsewhere):
     bucket = elsewhere.uri.split("/")[2]
     local.s3.put_object(Bucket=bucket, Key="in/a b.mp4", Body=b"another video")
     with pytest.raises(ServiceError, match=r"CopyObject for .*a b.mp4 -> s3://.*412"):
@@ -74,7 +74,7 @@ def test_no_two_jobs_share_a_copy(stage, local, elsewhere):
     assert len(staged(local)) == 1 and second.startswith(stage.prefix_of(elsewhere.uri))
 
 
-def test_large_media_are_copied_in_parts(stage, local, elsewhere, monkeypatch):
+def test_large_files_are_copied_in_parts(stage, local, elsewhere, monkeypatch):
     monkeypatch.setattr(objects_module, "COPY_BYTES", 6 << 20)
     monkeypatch.setattr(objects_module, "PART_BYTES", 5 << 20)
     bucket, body = elsewhere.uri.split("/")[2], b"v" * (7 << 20)
@@ -85,7 +85,7 @@ def test_large_media_are_copied_in_parts(stage, local, elsewhere, monkeypatch):
     assert local.s3.head_object(Bucket=local.bucket, Key=key)["ContentLength"] == len(body)
 
 
-def test_what_is_refused(objects, stage, local, elsewhere, video):
+def test_invalid_staging(objects, stage, local, elsewhere, video):
     with pytest.raises(ConfigurationError, match="is not one of our copies"):
         stage.remove(video)
     with pytest.raises(ConfigurationError, match="is in eu-west-1, the model in us-east-1"):
@@ -96,7 +96,7 @@ def test_what_is_refused(objects, stage, local, elsewhere, video):
     assert staged(local) == []
 
 
-def test_without_a_stage_the_way_out_is_named(client, elsewhere):
+def test_without_a_stage_the_error_names_the_setting(client, elsewhere):
     with pytest.raises(ConfigurationError, match="have files copied with staging_s3_uri='s3://a-bucket-in-us-east-1/"):
         client.embed_media(elsewhere.uri)
 
@@ -104,26 +104,26 @@ def test_without_a_stage_the_way_out_is_named(client, elsewhere):
 # In a run.
 
 
-def test_a_run_over_media_of_another_region(connect, local, elsewhere):
+def test_a_run_over_files_in_another_region(connect, local, elsewhere):
     client = connect(staging_s3_uri=f"s3://{local.bucket}/stage/")
     (done,) = client.embed_many([elsewhere.uri])
     assert done.segments.source == elsewhere.uri and staged(local) == []
     assert client.usage.copied_bytes == 7
     sent = local.calls.of("StartAsyncInvoke")[0].body["modelInput"]["video"]["mediaSource"]["s3Location"]["uri"]
     assert sent.startswith(f"s3://{local.bucket}/stage/")
-    # Found again without a copy, and found without a stage once it is done elsewhere.
+    # Reused without a copy, and without a stage once another client has embedded it.
     assert len(connect(staging_s3_uri=f"s3://{local.bucket}/stage/").embed_media(elsewhere.uri)) == 12
     assert local.calls["StartAsyncInvoke"] == local.calls["s3:CopyObject"] == 1
 
 
-def test_a_job_collected_by_another_removes_the_copy(connect, local, elsewhere):
+def test_another_client_that_collects_the_job_removes_the_copy(connect, local, elsewhere):
     job = connect(staging_s3_uri=f"s3://{local.bucket}/stage/").start(elsewhere.uri)
     assert len(staged(local)) == 1
     other = connect(staging_s3_uri=f"s3://{local.bucket}/stage/")
     assert len(other.collect(other.job(job.arn))) == 12 and staged(local) == []
 
 
-def test_a_wait_that_ends_early_leaves_the_copy_to_the_job_that_reads_it(connect, local, elsewhere, held):
+def test_a_wait_that_ends_early_keeps_the_copy_for_the_running_job(connect, local, elsewhere, held):
     client = connect(staging_s3_uri=f"s3://{local.bucket}/stage/")
     with pytest.raises(JobError, match="still running") as caught:
         client.embed_media(elsewhere.uri, timeout_sec=0.1)

@@ -56,7 +56,7 @@ def test_the_sound_of_a_scene_is_as_long_as_the_scene():
         assert track.duration / av.time_base == pytest.approx(7.0)
         loudest = max(np.abs(frame.to_ndarray()).max() for frame in track.decode(audio=0))
     assert loudest > 1000
-    with pytest.raises(ValueError, match=r"no scene 'dog': rabbit, cat"):
+    with pytest.raises(ValueError, match=r"no scene 'dog'. Use one of rabbit, cat"):
         reel.sound("dog")
 
 

@@ -1,4 +1,4 @@
-"""Films on a clean stand-in, hits in them, and a browser to look at what is drawn."""
+"""Videos on a clean stand-in, search results in them, and a browser to display them."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from bedrock_marengo.search.results import SearchResult
 from ..films import film
 from .browser import chromium
 
-# Before scikit-learn is imported: threads that spin beside other workers cost ten times the work.
+# Set before scikit-learn is imported: with several workers, its spinning threads make it ten times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 film = cache(film)
@@ -21,7 +21,7 @@ SECONDS, FPS = 12.0, 10
 
 @pytest.fixture
 def local(marengo_bedrock):
-    """The stand-in: media last as long as the film, vectors are drawn from a hash."""
+    """The stand-in, with files as long as the test video and vectors generated from a hash."""
     marengo_bedrock.synthetic_sec = SECONDS
     return marengo_bedrock
 
@@ -33,7 +33,7 @@ def old_client(connect):
 
 @pytest.fixture
 def match(local):
-    """A film whose frames show their numbers: 12 s, ten a second."""
+    """A 12 s video at 10 frames per second, each frame showing its number."""
     return local.put(film(seconds=SECONDS, fps=FPS), "videos/match.mp4")
 
 
@@ -44,14 +44,14 @@ def song(local):
 
 @pytest.fixture
 def hit():
-    """Makes a hit of a source."""
+    """Returns a function that makes a search result."""
     return _hit
 
 
-def _hit(source, start_sec=6.0, end_sec=12.0, *, words="", score=0.03, **told):
+def _hit(source, start_sec=6.0, end_sec=12.0, *, words="", score=0.03, **fields):
     segment = Segment(source, start_sec, end_sec, "visual", "clip", "3fa9c1d27b041e55")
-    told = {"media_type": "video", "tracks": {"visual": 0.123, "audio": None}, **told}
-    return SearchResult(segment=segment, start_sec=start_sec, end_sec=end_sec, words=words, score=score, **told)
+    fields = {"media_type": "video", "tracks": {"visual": 0.123, "audio": None}, **fields}
+    return SearchResult(segment=segment, start_sec=start_sec, end_sec=end_sec, words=words, score=score, **fields)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""HTML read back, strictly."""
+"""A strict HTML parser for tests."""
 
 from html.parser import HTMLParser
 
@@ -6,7 +6,7 @@ VOID = {"img", "input", "link", "meta", "br", "source"}
 
 
 class Drawn(HTMLParser):
-    """The elements of a piece of HTML: tag, attributes and own text of each. Tags that do not match are an error."""
+    """The elements of an HTML fragment: tag, attributes and own text of each. Mismatched tags are an error."""
 
     def __init__(self, html):
         super().__init__(convert_charrefs=True)
@@ -39,7 +39,7 @@ class Drawn(HTMLParser):
             text.append(data)
 
     def all(self, tag, name=None):
-        """Attributes and text of each such element, perhaps of one class."""
+        """Attributes and text of each element with this tag, and class if given."""
         return [
             (attributes, " ".join("".join(text).split()))
             for found, attributes, text in self.elements

@@ -1,4 +1,4 @@
-"""show(): playable hits in a notebook."""
+"""show(): playable results in a notebook."""
 
 import base64
 import io
@@ -31,7 +31,7 @@ def number_of(url):
 
 
 class TestLinked:
-    def test_a_player_for_each_hit_that_starts_at_its_moment(self, client, match, hit):
+    def test_each_result_has_a_player_that_starts_at_its_moment(self, client, match, hit):
         drawn = Drawn(show([hit(match), hit(match, 0.0, 3.5)], client).html)
         players = [attributes for attributes, _ in drawn.all("video")]
         assert [urlsplit(player["src"]).fragment for player in players] == ["t=6,12", "t=0,3.5"]
@@ -43,7 +43,7 @@ class TestLinked:
         ]
         assert all("controls" in player for player in players)
 
-    def test_a_card_tells_file_time_tracks_and_words(self, client, match, hit):
+    def test_a_card_shows_file_time_tracks_and_words(self, client, match, hit):
         drawn = Drawn(show([hit(match, words="He shoots, he scores!")], client).html)
         assert drawn.texts("bdi", "name") == ["match.mp4"]
         assert drawn.texts("span", "times") == ["00:06 to 00:12"]
@@ -51,11 +51,11 @@ class TestLinked:
         assert drawn.texts("p", "said") == ["He shoots, he scores!"]
         assert drawn.all("span", "score") == drawn.all("p", "note") == []
 
-    def test_a_score_that_is_no_cosine_is_called_a_score(self, client, match, hit):
+    def test_a_score_that_is_not_a_cosine_is_labelled_score(self, client, match, hit):
         drawn = Drawn(show([hit(match, score=0.5, tracks={"visual": None})], client).html)
         assert drawn.texts("span", "score") == ["score 0.500"]
 
-    def test_two_files_of_one_name_are_told_apart(self, client, local, match, hit):
+    def test_files_with_the_same_name_are_distinguished(self, client, local, match, hit):
         other = match.replace("videos/", "more/")
         local.s3.copy_object(Bucket=local.bucket, Key="more/match.mp4", CopySource=match.removeprefix("s3://"))
         assert Drawn(show([hit(match), hit(other)], client).html).texts("bdi", "name") == [match, other]
@@ -77,7 +77,7 @@ class TestLinked:
 
 
 class TestInline:
-    def test_the_moment_itself_is_in_the_output(self, client, match, hit):
+    def test_the_output_contains_the_moment(self, client, match, hit):
         html = show([hit(match)], client, inline=True).html
         [(player, _)] = Drawn(html).all("video")
         clip = data_in(player["src"], "video/mp4")
@@ -86,7 +86,7 @@ class TestInline:
         assert beeps_in(sound_in(clip))[:2] == pytest.approx([0.0, 1.0], abs=0.05)
         assert number_of(player["poster"]) == 9 * FPS
 
-    def test_it_holds_no_link_and_no_credential(self, client, local, match, song, hit):
+    def test_the_output_has_no_links_and_no_credentials(self, client, local, match, song, hit):
         html = show([hit(match), hit(song, media_type="audio")], client, inline=True).html
         for secret in ("http", "X-Amz", local.access_key_id, "AWSAccessKeyId"):
             assert secret not in html
@@ -100,26 +100,26 @@ class TestInline:
         [(picture, _)] = drawn.all("img")
         assert number_of(picture["src"]) == 20
 
-    def test_a_long_moment_shows_how_it_begins(self, client, match, hit, monkeypatch):
+    def test_a_long_moment_is_cut(self, client, match, hit, monkeypatch):
         from marengo_view import cards
 
         monkeypatch.setattr(cards, "CLIP_SEC", 2.0)
         drawn = Drawn(show([hit(match)], client, inline=True).html)
         [(player, _)] = drawn.all("video")
         assert len(frames_in(data_in(player["src"], "video/mp4"))) == 2 * FPS
-        assert drawn.texts("p", "note") == ["Its first 2 seconds."]
+        assert drawn.texts("p", "note") == ["Only the first 2 seconds are shown."]
 
-    def test_as_wide_as_asked(self, client, match, hit):
+    def test_width(self, client, match, hit):
         [(player, _)] = Drawn(show([hit(match)], client, inline=True, width=64).html).all("video")
         assert frames_in(data_in(player["src"], "video/mp4"))[0][1].shape[1] == 64
         assert pixels_in(data_in(player["poster"], "image/jpeg")).shape[1] == 128
 
 
-class TestWhatCantBeShown:
-    """One medium never keeps the others from being shown."""
+class TestNotShown:
+    """One file that can't be shown doesn't affect the others."""
 
     @pytest.mark.parametrize("inline", [False, True])
-    def test_it_leaves_a_card_with_a_note(self, client, local, match, song, hit, inline):
+    def test_the_card_has_a_note(self, client, local, match, song, hit, inline):
         gone = match.replace("match", "gone")
         broken = local.put(b"no film at all", "broken.mp4")
         hits = [hit(gone), hit(match), hit(broken), hit(song), hit("s3://no-such-bucket-of-ours/a.mp4")]
@@ -128,29 +128,29 @@ class TestWhatCantBeShown:
         notes = drawn.texts("p", "note")
         assert "NoSuchKey" in notes[0] and "NoSuchBucket" in notes[-1]
         assert "can't be decoded here" in notes[1]
-        # A browser may play what can't be decoded here, and a film without a picture.
+        # A browser may play a format that PyAV can't decode, and a video without a frame.
         assert len(drawn.all("video")) == (2 if inline else 3)
         assert any(note.startswith("No thumbnail: ") and "has no picture" in note for note in notes)
 
-    def test_access_that_is_denied(self, client, local, match, hit):
+    def test_access_denied(self, client, local, match, hit):
         local.faults = [Fault("s3:GetObject", error="AccessDenied")]
         drawn = Drawn(show([hit(match)], client).html)
         assert drawn.all("video") == []
-        assert drawn.texts("p", "note")[0].startswith("Nothing to show: GetObject for s3://")
+        assert drawn.texts("p", "note")[0].startswith("No preview: GetObject for s3://")
 
-    def test_media_elsewhere_are_neither_read_nor_signed(self, client, local, match, hit):
+    def test_files_outside_the_allowed_prefixes_are_neither_read_nor_signed(self, client, local, match, hit):
         secret = match.replace("videos/", "secret/")
         local.s3.copy_object(Bucket=local.bucket, Key="secret/match.mp4", CopySource=match.removeprefix("s3://"))
         local.calls.reset()
         drawn = Drawn(show([hit(secret), hit(match)], client, allowed_prefixes=[f"s3://{local.bucket}/videos/"]).html)
         assert len(drawn.all("video")) == 1
-        assert drawn.texts("p", "note") == ["Not shown: it does not lie below the prefixes given."]
+        assert drawn.texts("p", "note") == ["Not shown: this file is outside the allowed prefixes."]
         assert {call.body["key"] for call in local.calls.of("s3:GetObject")} == {"videos/match.mp4"}
 
-    def test_nothing_found(self, client):
-        assert Drawn(show([], client).html).texts("li") == ["Nothing was found."]
+    def test_no_results(self, client):
+        assert Drawn(show([], client).html).texts("li") == ["No results."]
 
-    def test_a_planted_document_breaks_nothing(self, client, match, hit):
+    def test_forged_documents_are_handled(self, client, match, hit):
         text = hit(match).segment.uri
         planted = [
             Document(page_content=text, metadata={"start_sec": "now", "tracks": "all", "media_type": MARKUP}),
@@ -164,7 +164,7 @@ class TestWhatCantBeShown:
 
 
 class TestText:
-    def test_nothing_that_is_shown_is_markup(self, client, local, match, hit):
+    def test_text_is_escaped(self, client, local, match, hit):
         film = f"s3://{local.bucket}/{MARKUP}.mp4"
         local.s3.copy_object(Bucket=local.bucket, Key=f"{MARKUP}.mp4", CopySource=match.removeprefix("s3://"))
         hits = [hit(film, words=MARKUP), hit(film.replace("s3://", "s3://no-such-"), tracks={MARKUP: 0.1})]
@@ -177,11 +177,11 @@ class TestText:
         assert drawn.texts("p", "said") == [MARKUP]
         assert drawn.all("bdi", "name")[0][0]["title"] == film
 
-    def test_two_views_in_one_page_share_no_id(self, client, match, hit):
+    def test_two_views_on_one_page_have_no_ids_in_common(self, client, match, hit):
         view = show([hit(match)], client)
         Drawn(view.html + view.html)
 
-    def test_a_notebook_shows_it(self, client, match, hit):
+    def test_notebook_display(self, client, match, hit):
         view = show([hit(match)], client)
         assert isinstance(view, View)
         assert view._repr_html_() == view.__html__() == view.html
@@ -190,31 +190,31 @@ class TestText:
 
 class TestRefused:
     @pytest.mark.parametrize("expires_sec", [0, 7 * 24 * 3600 + 1, "3600", None])
-    def test_lifetimes_that_s3_has_not(self, client, hit, expires_sec):
+    def test_invalid_lifetimes(self, client, hit, expires_sec):
         with pytest.raises(ConfigurationError, match="S3 takes 1 second to"):
             show([hit("s3://bucket/a.mp4")], client, expires_sec=expires_sec)
 
     @pytest.mark.parametrize("width", [0, 10_000, "320px;color:red", None])
-    def test_widths(self, client, width):
+    def test_invalid_widths(self, client, width):
         with pytest.raises(InputError, match="16 to 4096 pixels"):
             show([], client, width=width)
 
-    def test_one_prefix_in_place_of_many(self, client, hit):
-        # Each letter would be a prefix of everything.
+    def test_a_string_instead_of_a_list_of_prefixes(self, client, hit):
+        # Each character would be treated as a prefix.
         with pytest.raises(InputError, match="takes many S3 prefixes"):
             show([hit("s3://bucket/a.mp4")], client, allowed_prefixes="s3://bucket/")
 
     @pytest.mark.parametrize("other", [None, "s3://bucket/", 7, MarengoClient])
-    def test_what_is_no_client(self, other):
-        with pytest.raises(InputError, match="is no client: give a MarengoClient"):
+    def test_not_a_client(self, other):
+        with pytest.raises(InputError, match=r"^client=.* is not a client\. Pass a MarengoClient"):
             show([], other)
 
-    def test_one_hit_in_place_of_many(self, client, hit):
+    def test_one_hit_instead_of_a_list(self, client, hit):
         with pytest.raises(InputError, match="give a list, even of one"):
             show(hit("s3://bucket/a.mp4"), client)
 
 
-def test_what_a_framework_found_is_shown_by_its_embeddings(local, match):
+def test_framework_results_with_framework_embeddings(local, match):
     from langchain_core.vectorstores import InMemoryVectorStore
 
     from langchain_marengo import MarengoEmbeddings, MarengoLoader, add_segments

@@ -202,7 +202,7 @@ class TestThePage:
         }
         assert named["Video"] == [f"match.mp4, {t}" for t in ("00:06 to 00:09", "00:00 to 00:03", "00:09 to 00:12")]
         assert named["Audio"] == ["song.mp4, 00:02 to 00:06"]
-        assert named["heading"] == ["a goal", "How near each moment is"]
+        assert named["heading"] == ["a goal", "Similarity over time"]
         assert all(re.match(r"(visual|audio|transcription), 00:", name) for name in named["link"])
         assert not [role for role, names in named.items() if "" in names]
 

@@ -1,4 +1,4 @@
-"""segment_map(): what is alike lies close together."""
+"""segment_map(): similar clips are close together."""
 
 import re
 from importlib.util import find_spec
@@ -8,7 +8,7 @@ import pytest
 
 from bedrock_marengo import InputError, SegmentEmbeddings
 from marengo_view import segment_map
-from marengo_view.maps import MOST_POINTS, PALETTE
+from marengo_view.maps import MAX_POINTS, PALETTE
 
 from .reading import Drawn
 
@@ -45,7 +45,7 @@ def spread(points):
 
 class TestPlaces:
     @pytest.mark.parametrize("method", ["pca", "tsne"])
-    def test_what_is_alike_lies_close_together(self, method):
+    def test_similar_clips_are_close_together(self, method):
         random = np.random.default_rng(1)
         groups = [clips(12, f"s3://bucket/{n}.mp4", seed=n, around=random.normal(size=16)) for n in range(3)]
         points = points_of(segment_map(groups, method=method))
@@ -57,7 +57,7 @@ class TestPlaces:
     def test_the_same_segments_give_the_same_map(self, method):
         assert segment_map(clips(20), method=method) == segment_map(clips(20), method=method)
 
-    def test_every_point_lies_in_the_picture(self):
+    def test_all_points_are_within_the_drawing(self):
         places = np.array([point[:2] for point in points_of(segment_map(clips(30)))])
         assert (places >= 0).all() and (places[:, 0] <= 720).all() and (places[:, 1] <= 480).all()
 
@@ -67,20 +67,20 @@ class TestPlaces:
         assert len(points_of(segment_map(clips(count), method=method))) == count
 
     @pytest.mark.filterwarnings("error")
-    def test_clips_that_are_all_alike(self):
+    def test_identical_clips(self):
         alike = clips(4, around=np.zeros(16))
         alike.vectors[:] = 1.0
         assert len(points_of(segment_map(alike))) == 4
 
-    def test_a_projection_of_ones_own(self):
+    def test_custom_projection(self):
         points = points_of(segment_map(clips(3), method=lambda vectors: np.array([[0, 0], [1, 0], [0, 1]])))
         assert [point[:2] for point in points] == [(120.0, 480.0), (600.0, 480.0), (120.0, 0.0)]
 
-    def test_too_many_clips_are_thinned_out_evenly(self):
-        many = clips(2 * MOST_POINTS)
+    def test_too_many_clips_are_sampled_evenly(self):
+        many = clips(2 * MAX_POINTS)
         view = segment_map(many, method=lambda vectors: vectors[:, :2])
         points = points_of(view)
-        assert len(points) == MOST_POINTS
+        assert len(points) == MAX_POINTS
         assert Drawn(view.html).texts("figcaption")[0].startswith("3,000 of 6,000 clips")
         assert points[0][3].startswith("match.mp4, 00:00 to") and points[-1][3].endswith("9:59:54 to 10:00:00, visual")
 
@@ -91,12 +91,12 @@ class TestColours:
         assert [point[2] for point in points_of(view)] == [PALETTE[0]] * 3 + [PALETTE[1]] * 2
         assert Drawn(view.html).texts("bdi") == ["match.mp4", "b.mp4"]
 
-    def test_two_files_of_one_name_are_told_apart(self):
+    def test_files_with_the_same_name_are_distinguished(self):
         view = segment_map([clips(2, "s3://bucket/a/match.mp4"), clips(2, "s3://bucket/b/match.mp4")])
         assert len({point[2] for point in points_of(view)}) == 2
         assert Drawn(view.html).texts("bdi") == ["s3://bucket/a/match.mp4", "s3://bucket/b/match.mp4"]
 
-    def test_of_many_sources_the_most_frequent(self):
+    def test_the_most_frequent_sources_have_colours(self):
         sources = [clips(2 + (n > 10), f"s3://bucket/{n}.mp4", seed=n) for n in range(12)]
         view = segment_map(sources)
         legend = Drawn(view.html).texts("bdi")
@@ -112,7 +112,7 @@ class TestColours:
         assert colours[0] == "#0072b2" and len(set(colours)) == 10
         assert all(re.fullmatch(r"#[0-9a-f]{6}", colour) for colour in colours)
 
-    def test_one_track_alone(self):
+    def test_one_track_only(self):
         both = [clips(2), clips(3, option="audio")]
         assert len(points_of(segment_map(both, option="audio"))) == 3
 
@@ -123,34 +123,34 @@ class TestColours:
 
 
 class TestRefused:
-    def test_segments_of_two_models(self):
-        with pytest.raises(InputError, match="of two models, whose vectors never compare"):
+    def test_segments_from_two_models(self):
+        with pytest.raises(InputError, match=r"from models \['another', 'model'\], whose vectors can't be compared"):
             segment_map([clips(3), clips(3, model_id="another")])
 
     @pytest.mark.parametrize("segments", [[], clips(0), clips(1), [clips(1)]])
     def test_fewer_than_two_clips(self, segments):
-        with pytest.raises(InputError, match=r"needs two clips, and there (are none|is one)\.$"):
+        with pytest.raises(InputError, match=r"needs at least 2 clips, got [01]\.$"):
             segment_map(segments)
 
-    def test_a_track_that_is_not_there(self):
-        with pytest.raises(InputError, match=r"there are none of track 'sound'; tracks here are \['visual'\]"):
+    def test_missing_track(self):
+        with pytest.raises(InputError, match=r"got 0 with option='sound'; available tracks: \['visual'\]"):
             segment_map(clips(3), option="sound")
 
     @pytest.mark.parametrize(
         ("setting", "said"),
         [
-            ({"color": "red"}, "color='red': give 'source', 'track', 'time'"),
-            ({"method": "lda"}, "method='lda': give 'umap', 'tsne', 'pca' or a callable"),
-            ({"method": lambda vectors: vectors}, r"shape \(3, 16\): it must be \(3, 2\)"),
-            ({"method": lambda vectors: vectors[:2, :2]}, r"shape \(2, 2\): it must be \(3, 2\)"),
+            ({"color": "red"}, "color='red' is not supported. Use 'source', 'track', 'time'"),
+            ({"method": "lda"}, "method='lda' is not supported. Use 'umap', 'tsne', 'pca' or a callable"),
+            ({"method": lambda vectors: vectors}, r"shape \(3, 16\). Expected \(3, 2\) with finite numbers"),
+            ({"method": lambda vectors: vectors[:2, :2]}, r"shape \(2, 2\). Expected \(3, 2\) with finite numbers"),
             ({"method": lambda vectors: np.full((3, 2), np.nan)}, "finite numbers"),
         ],
     )
-    def test_settings(self, setting, said):
+    def test_invalid_settings(self, setting, said):
         with pytest.raises(InputError, match=said):
             segment_map(clips(3), **setting)
 
     @pytest.mark.skipif(find_spec("umap") is not None, reason="umap-learn is installed")
-    def test_umap_where_it_is_not_installed(self):
+    def test_umap_is_not_installed(self):
         with pytest.raises(InputError, match="pip install umap-learn"):
             segment_map(clips(40), method="umap")

@@ -1,4 +1,4 @@
-"""timeline(): a query over a whole medium."""
+"""timeline(): a query compared with a whole file."""
 
 import re
 from dataclasses import replace
@@ -11,7 +11,7 @@ from bedrock_marengo import InputError, Query, Segmentation, SegmentEmbeddings, 
 from bedrock_marengo.search.weights import cosines
 from marengo_local import Fault
 from marengo_view import timeline
-from marengo_view.timelines import MOST_BARS, chart_of
+from marengo_view.timelines import MAX_BARS, chart_of
 
 from .reading import Drawn
 
@@ -53,7 +53,7 @@ def rows_of(segments):
 
 
 class TestBars:
-    def test_a_bar_for_each_clip_as_high_as_its_cosine(self):
+    def test_each_clip_has_a_bar_with_its_cosine_as_height(self):
         [row] = rows_of(clips([0.05, 0.1, 0.2]))
         assert row.track == "visual" and row.highest == pytest.approx(0.2)
         assert [bar.height for bar in row.bars] == pytest.approx([0.25, 0.5, 1.0])
@@ -62,20 +62,20 @@ class TestBars:
         assert [bar.width for bar in row.bars] == pytest.approx([1 / 3] * 3)
         assert [bar.is_best for bar in row.bars] == [False, False, True]
 
-    def test_each_track_has_a_row_and_a_scale_of_its_own(self):
+    def test_each_track_has_its_own_row_and_scale(self):
         rows = rows_of(together(clips([0.1, 0.05]), clips([0.01, 0.02], option="audio")))
         assert [(row.track, [bar.height for bar in row.bars]) for row in rows] == [
             ("visual", pytest.approx([1.0, 0.5])),
             ("audio", pytest.approx([0.5, 1.0])),
         ]
 
-    def test_whole_media_are_no_clips(self):
+    def test_assets_are_not_clips(self):
         whole = replace(clips([0.9], step=18.0), scope=["asset"])
         assert len(rows_of(together(clips([0.1, 0.2, 0.3]), whole))[0].bars) == 3
-        with pytest.raises(InputError, match=r"s3://bucket/match\.mp4 has no clips to draw"):
+        with pytest.raises(InputError, match=r"s3://bucket/match\.mp4 has no clips, and a timeline needs them"):
             rows_of(whole)
 
-    def test_rows_that_come_out_of_order(self):
+    def test_segments_out_of_order(self):
         scores = [0.1, 0.3, 0.2, 0.05]
         assert rows_of(clips(scores, order=[2, 0, 3, 1])) == rows_of(clips(scores))
 
@@ -90,14 +90,14 @@ class TestBars:
             ([0.2], [1.0]),
         ],
     )
-    def test_from_0_or_the_lowest_to_the_highest(self, scores, heights):
+    def test_the_scale_starts_at_0_or_the_lowest_cosine(self, scores, heights):
         assert [bar.height for bar in rows_of(clips(scores))[0].bars] == pytest.approx(heights, abs=1e-5)
 
-    def test_2000_clips_share_bars_of_which_each_shows_its_best(self):
+    def test_2000_clips_share_bars_that_show_their_best(self):
         scores = np.random.default_rng(0).uniform(0.0, 0.2, 2000)
         scores[1234] = 0.5
         [row] = rows_of(clips(scores))
-        assert len(row.bars) == MOST_BARS
+        assert len(row.bars) == MAX_BARS
         assert [bar.start_sec for bar in row.bars] == sorted({bar.start_sec for bar in row.bars})
         assert all(a.end_sec == b.start_sec for a, b in zip(row.bars, row.bars[1:], strict=False))
         [best] = [bar for bar in row.bars if bar.is_best]
@@ -107,11 +107,11 @@ class TestBars:
             assert bar.cosine == pytest.approx(within.max(), abs=1e-6)
 
     @pytest.mark.parametrize(("seconds", "step"), [(6, 1), (18, 2), (60, 10), (600, 60), (4 * 3600, 1800)])
-    def test_times_are_whole_and_few(self, seconds, step):
+    def test_ticks_are_few_and_round(self, seconds, step):
         ticks = chart_of("a goal", clips([0.1], step=float(seconds)), QUERY, lambda segment: "").ticks
         assert list(ticks) == list(range(0, seconds + 1, step)) and len(ticks) <= 11
 
-    def test_a_vector_of_another_model(self):
+    def test_a_vector_from_another_model(self):
         with pytest.raises(InputError, match="vectors of two models or two lengths can't be compared"):
             chart_of("a goal", clips([0.1]), np.ones(512, np.float32), lambda segment: "")
 
@@ -121,7 +121,7 @@ class TestDrawn:
     def segments(self, client, match):
         return client.embed_media(match, segmentation=Segmentation.fixed(3))
 
-    def test_what_is_drawn_are_the_cosines(self, client, segments):
+    def test_labels_show_the_cosines(self, client, segments):
         drawn = Drawn(timeline("a goal", segments, client).html)
         visual = segments.select(option="visual", scope="clip")
         scores = cosines(client.embed_text("a goal"), visual.vectors)
@@ -135,29 +135,29 @@ class TestDrawn:
         assert len(labels) == 12 and len(drawn.all("g")) == 3
         assert [text for text in drawn.texts("text") if ":" in text][:2] == ["00:00", "00:02"]
 
-    def test_a_bar_opens_the_medium_at_its_time(self, client, segments):
+    def test_a_bar_links_to_its_time(self, client, segments):
         links = [attributes for attributes, _ in Drawn(timeline("a goal", segments, client).html).all("a")]
         assert [urlsplit(link["href"]).fragment for link in links[:4]] == ["t=0,3", "t=3,6", "t=6,9", "t=9,12"]
         assert {link["rel"] for link in links} == {"noopener noreferrer"}
 
-    def test_by_keyboard_the_best_of_each_track_is_reached(self, client, segments):
+    def test_the_keyboard_reaches_the_best_of_each_track(self, client, segments):
         links = [attributes for attributes, _ in Drawn(timeline("a goal", segments, client).html).all("a")]
         assert len([link for link in links if "tabindex" not in link]) == 3
         assert {link.get("tabindex", "-1") for link in links} == {"-1"}
 
-    def test_without_links_it_holds_none(self, client, segments):
+    def test_without_links(self, client, segments):
         html = timeline("a goal", segments, client, link=False).html
         assert "http" not in html and Drawn(html).all("a") == []
         assert len(Drawn(html).all("rect", "bar")) == 12
 
-    def test_a_vector_that_is_known_costs_no_call(self, client, local, segments):
+    def test_a_given_vector_saves_the_call(self, client, local, segments):
         vector = client.embed_text("a goal")
         local.calls.reset()
         known = timeline("a goal", segments, client, vector=vector, link=False)
         assert local.calls["InvokeModel"] == 0
         assert known == timeline("a goal", segments, client, link=False)
 
-    def test_a_query_of_any_kind(self, client, segments, local, match):
+    def test_any_kind_of_query(self, client, segments, local, match):
         still = local.put(client.frames(match, [1.0])[0], "still.jpg")
         assert Drawn(timeline(Query(image=still), segments, client).html).texts("bdi")[0] == still
 
@@ -171,11 +171,11 @@ class TestDrawn:
         assert drawn.all("script") == drawn.all("b") == []
         assert drawn.texts("bdi") == ["<script>alert(1)</script>", "<b>.mp4"]
 
-    def test_what_aws_refuses(self, client, local, segments):
+    def test_aws_errors(self, client, local, segments):
         local.faults = [Fault("InvokeModel", error="AccessDeniedException")]
         with pytest.raises(ServiceError, match="AccessDenied"):
             timeline("another goal", segments, client)
 
-    def test_numbers_are_drawn_as_numbers(self, client, segments):
+    def test_numbers_are_valid(self, client, segments):
         html = timeline("a goal", segments, client, link=False).html
         assert not re.search(r'="(nan|inf|-?\d+\.\d+e)', html)

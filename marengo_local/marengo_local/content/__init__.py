@@ -1,6 +1,6 @@
-"""The stand-in's own embedding model: numpy and PyAV alone, nothing downloaded.
+"""The stand-in's embedding model, in numpy and PyAV; nothing is downloaded.
 
-Its values and scales are its own, not Marengo's.
+Its vectors and scores are not Marengo's.
 """
 
 from marengo_local.content.cuts import Segmentation

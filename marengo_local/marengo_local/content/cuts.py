@@ -1,4 +1,4 @@
-"""Where shots change, and how a medium is divided into segments. Times are float seconds."""
+"""Shot detection, and segmentation of a file. Times are float seconds."""
 
 import math
 from bisect import bisect
@@ -14,25 +14,25 @@ from marengo_local.content.space import Array
 GRID_SEC: Final = 0.25
 SHOT_PIECE_SEC: Final = 6.0
 AUDIO_PIECE_SEC: Final = 10.0
-# A rest shorter than this is a container's rounding, not a segment.
-SLIVER_SEC: Final = 0.05
-# An L1 distance of colour histograms (2 at most) that is a cut even in a restless film.
-JUMP: Final = 0.5
+# A shorter remainder is a rounding error of the container, not a segment.
+ROUNDING_SEC: Final = 0.05
+# Lowest L1 distance between color histograms (at most 2) that counts as a cut.
+MIN_CUT_DISTANCE: Final = 0.5
 
 Edges = list[tuple[float, float]]
-# (time, size of the jump) of each cut.
+# (time, histogram distance) of each cut.
 Cuts = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """How to divide: exact pieces of `fixed_sec`, or (None) shots for video and even pieces for audio."""
+    """Segments of `fixed_sec`, or, if None, shots for video and equal parts for audio."""
 
     fixed_sec: float | None = None
     min_clip_sec: float = 4.0
 
     def segments(self, kind: str, start_sec: float, end_sec: float, cuts: Cuts = ()) -> Edges:
-        """(start, end) of each segment of [start_sec, end_sec), in order; `cuts` are a video's, in any order."""
+        """(start, end) of each segment of [start_sec, end_sec), in order; `cuts` are those of a video, in any order."""
         if self.fixed_sec is not None:
             return _fixed(start_sec, end_sec, self.fixed_sec)
         if kind == "audio":
@@ -42,24 +42,24 @@ class Segmentation:
 
 
 def histogram(thumbnail: np.ndarray) -> Array:
-    """The shares (64,) of the colours of an RGB uint8 picture, two bits a channel."""
+    """The color histogram (64,) of an RGB uint8 image, two bits per channel, as fractions."""
     bits = (thumbnail >> 6).astype(np.intp)
     codes = bits[..., 0] * 16 + bits[..., 1] * 4 + bits[..., 2]
     return np.bincount(codes.ravel(), minlength=64).astype(np.float32) / np.float32(codes.size)
 
 
 def cuts(jumps: Cuts) -> Cuts:
-    """Those of a film's jumps (time, L1 between neighbouring histograms) that stand out of the whole film's."""
+    """The (time, histogram distance) pairs of a video that are outliers: its cuts."""
     if not jumps:
         return []
     sizes = np.array([size for _, size in jumps])
     middle = float(np.median(sizes))
-    threshold = max(JUMP, middle + 6 * float(np.median(np.abs(sizes - middle))))
+    threshold = max(MIN_CUT_DISTANCE, middle + 6 * float(np.median(np.abs(sizes - middle))))
     return [(sec, size) for sec, size in jumps if size > threshold]
 
 
 def _fixed(start_sec: float, end_sec: float, piece_sec: float) -> Edges:
-    count = max(1, math.ceil((end_sec - start_sec - SLIVER_SEC) / piece_sec))
+    count = max(1, math.ceil((end_sec - start_sec - ROUNDING_SEC) / piece_sec))
     starts = [start_sec + place * piece_sec for place in range(count)]
     return [(start, min(start + piece_sec, end_sec)) for start in starts]
 
@@ -71,7 +71,7 @@ def _even(start_sec: float, end_sec: float) -> Edges:
 
 
 def _shots(start_sec: float, end_sec: float, cuts: Cuts, min_clip_sec: float) -> Edges:
-    """Shots between cuts on the grid; one that is too short joins its neighbour across the weaker cut."""
+    """Shots between cuts on the grid. A shot that is too short is merged across its weaker cut."""
     edges = [start_sec, end_sec]
     for cut, _ in sorted(cuts, key=lambda cut: -cut[1]):
         edge = _on_grid(cut)
@@ -82,12 +82,12 @@ def _shots(start_sec: float, end_sec: float, cuts: Cuts, min_clip_sec: float) ->
 
 
 def _pieces(start_sec: float, end_sec: float, min_clip_sec: float) -> Edges:
-    """An uncut shot of T seconds: round(T / 6) pieces of ceil(4T / n) / 4 seconds, as seen in real replies."""
+    """Split a shot of T seconds into n = round(T / 6) parts of ceil(4T / n) / 4 seconds, as real responses do."""
     length_sec = end_sec - start_sec
     count = max(1, min(round(length_sec / SHOT_PIECE_SEC), int(length_sec / min_clip_sec)))
     piece_sec = math.ceil(length_sec / GRID_SEC / count) * GRID_SEC
     inner = [_on_grid(start_sec + place * piece_sec) for place in range(1, count)]
-    # In a very long shot rounding up fills the length before the last piece.
+    # In a very long shot, rounding up can use the whole length before the last part.
     inner = [edge for edge in inner if end_sec - edge >= min(min_clip_sec, piece_sec / 2)]
     return list(zip([start_sec, *inner], [*inner, end_sec], strict=True))
 

@@ -1,4 +1,4 @@
-"""Decoding by PyAV: stills, and one pass over a medium that yields pictures, sound and captions as they come."""
+"""Decoding with PyAV: still images, and one pass over a file that yields frames, samples and captions."""
 
 import io
 import os
@@ -17,20 +17,20 @@ from marengo_local.content.space import Array
 
 Source = str | os.PathLike[str] | BinaryIO
 RATE_HZ: Final = 16_000
-# Elsewhere a seek may land between keyframes, and what follows cannot be decoded: play from the start.
+# In other formats, a seek may land between keyframes, where decoding fails; those are read from the start.
 INDEXED_FORMATS: Final = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
-# Pictures further apart would blur the time of a cut.
+# Frames further apart make the time of a cut inaccurate.
 SPARSE_SEC: Final = 0.25
 STILL_FORMATS: Final = frozenset({"image2", "gif", "apng", "mjpeg", "webp"})
 
 
-class UndecodableMedia(Exception):  # noqa: N818 - it names the medium, not the mishap
-    """Bytes that are no image, no video or no audio, or that lack the stream that was asked for."""
+class UndecodableMedia(Exception):  # noqa: N818 - named after the file
+    """The content is not an image, video or audio, or has no stream of the requested kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A decoded frame, still in the decoder's pixel format."""
+    """A decoded frame in the decoder's pixel format."""
 
     sec: float
     frame: av.VideoFrame
@@ -46,7 +46,7 @@ class Sound:
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """Words of an embedded subtitle track."""
+    """A cue of an embedded subtitle track."""
 
     start_sec: float
     end_sec: float
@@ -55,7 +55,7 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What a medium holds, before anything of it is decoded."""
+    """The duration and streams of a file, known without decoding it."""
 
     duration_sec: float
     has_video: bool
@@ -63,35 +63,35 @@ class Outline:
 
 
 def still(data: bytes) -> av.VideoFrame:
-    """The picture in a JPEG, PNG or other still image; raises UndecodableMedia for anything else."""
-    with _opened(io.BytesIO(data)) as container:
+    """Decode a JPEG, PNG or other still image; raises UndecodableMedia for anything else."""
+    with _open(io.BytesIO(data)) as container:
         if not _is_still(container):
-            raise UndecodableMedia(f"not an image: the bytes read as {container.format.long_name}")
+            raise UndecodableMedia(f"not an image: the format is {container.format.long_name}")
         for frame in container.decode(video=0):
             return frame
-    raise UndecodableMedia("not an image: no picture could be decoded")
+    raise UndecodableMedia("not an image: no frame could be decoded")
 
 
 def outline(source: Source) -> Outline:
-    """Length and streams, from the container's header where it tells them."""
-    with _opened(source) as container:
+    """Duration and streams, from the container's header if it has them."""
+    with _open(source) as container:
         video, audio, _ = _streams(container)
         if _is_still(container) or not (video or audio):
-            raise UndecodableMedia("neither video nor audio: no such stream found")
+            raise UndecodableMedia("neither video nor audio: no video or audio stream found")
         length_sec = container.duration / av.time_base if container.duration else _scanned_sec(container)
         if length_sec <= 0:
-            raise UndecodableMedia("neither video nor audio: the medium has no length")
+            raise UndecodableMedia("neither video nor audio: the file has no duration")
         return Outline(length_sec, bool(video), bool(audio))
 
 
 def play(
     source: Source, start_sec: float, end_sec: float, *, video: bool, audio: bool, captions: bool
 ) -> Iterator[Picture | Sound | Caption]:
-    """Decode the asked kinds of [start_sec, end_sec) once, in the file's order; damaged packets are passed over."""
-    with _opened(source) as container:
+    """Decode the requested streams of [start_sec, end_sec) in one pass, in file order; skips damaged packets."""
+    with _open(source) as container:
         origin_sec = (container.start_time or 0) / av.time_base
-        asked = zip(_streams(container), (video, audio, captions), strict=True)
-        streams = [stream for stream, wanted in asked if wanted and stream is not None]
+        pairs = zip(_streams(container), (video, audio, captions), strict=True)
+        streams = [stream for stream, requested in pairs if requested and stream is not None]
         if not streams:
             return
         readers = {stream.index: _reader(stream, start_sec, end_sec) for stream in streams}
@@ -99,7 +99,7 @@ def play(
             container.seek(int((start_sec + origin_sec) * av.time_base))
         for packet in container.demux(*streams):
             begins_sec = _seconds(packet.pts, packet.time_base, origin_sec)
-            # A second more: frames come in decoding order, and streams are interleaved loosely.
+            # One extra second, since frames are in decoding order and streams are interleaved loosely.
             if begins_sec is not None and begins_sec > end_sec + 1.0:
                 break
             with suppress(av.error.InvalidDataError):
@@ -118,7 +118,7 @@ class _PictureReader:
 
     def __post_init__(self) -> None:
         self.stream.thread_type = "AUTO"
-        # Decoding is most of the work, and five pictures a second are enough: leave out the B-frames.
+        # Decoding takes most of the time and five frames per second are enough, so B-frames are skipped.
         self.stream.codec_context.skip_frame = "BIDIR"
 
     def read(self, packet: Any, origin_sec: float) -> Iterator[Picture]:
@@ -134,7 +134,7 @@ class _PictureReader:
             if sec is None:
                 continue
             if self.last_sec is not None and sec - self.last_sec > SPARSE_SEC:
-                # Some encoders write little else than B-frames: leave out only what nothing refers to.
+                # Some encoders write mostly B-frames. Skip only the unreferenced ones.
                 self.stream.codec_context.skip_frame = "NONREF"
             self.last_sec = sec
             if self.start_sec - 1e-3 <= sec < self.end_sec:
@@ -197,14 +197,14 @@ def _reader(stream: Any, start_sec: float, end_sec: float) -> Any:
 
 
 def _words(subtitle: Any) -> str:
-    """The plain text of a subtitle event; pictures (DVD, Blu-ray) have none."""
+    """The plain text of a subtitle event; empty for bitmap subtitles (DVD, Blu-ray)."""
     dialogue = getattr(subtitle, "dialogue", b"")
     return dialogue.decode("utf-8", "replace") if isinstance(dialogue, bytes) else str(dialogue)
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[av.container.InputContainer]:
-    """Open for reading; whatever FFmpeg cannot make sense of is UndecodableMedia, a missing file is not."""
+def _open(source: Source) -> Iterator[av.container.InputContainer]:
+    """Open for reading; raises UndecodableMedia if FFmpeg can't read it, but FileNotFoundError as is."""
     if hasattr(source, "seek"):
         source.seek(0)
     try:
@@ -213,11 +213,11 @@ def _opened(source: Source) -> Iterator[av.container.InputContainer]:
     except FileNotFoundError:
         raise
     except (av.error.FFmpegError, ValueError, IndexError) as error:
-        raise UndecodableMedia(f"FFmpeg cannot decode it: {error}") from error
+        raise UndecodableMedia(f"FFmpeg can't decode it: {error}") from error
 
 
 def _streams(container: av.container.InputContainer) -> tuple[Any, Any, Any]:
-    """The first moving picture (not a cover), the first sound, the first text subtitles; None for what is missing."""
+    """The first video (not cover art), audio and subtitle stream; None for each that is missing."""
     moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     first = [next(iter(streams), None) for streams in (moving, container.streams.audio, container.streams.subtitles)]
     return first[0], first[1], first[2]
@@ -229,7 +229,7 @@ def _is_still(container: av.container.InputContainer) -> bool:
 
 
 def _scanned_sec(container: av.container.InputContainer) -> float:
-    """The last packet's end: for containers written to a pipe, whose header knows no length."""
+    """The end of the last packet, for containers without a duration in the header, such as piped ones."""
     origin_sec = (container.start_time or 0) / av.time_base
     ends = [
         (_seconds(packet.pts, packet.time_base, origin_sec) or 0.0) + float((packet.duration or 0) * packet.time_base)

@@ -1,4 +1,4 @@
-"""The content model: texts, images, video and sound to vectors of one space."""
+"""The content model: embeds text, images, video and audio in one vector space."""
 
 import math
 import os
@@ -12,25 +12,32 @@ import numpy as np
 from marengo_local.content import text as words
 from marengo_local.content.cuts import Segmentation, cuts
 from marengo_local.content.media import Caption, Outline, Picture, Sound, Source, UndecodableMedia, outline, play, still
-from marengo_local.content.sight import GLIMPSE_SEC, Look, Watcher, appearance, glimpse, look
-from marengo_local.content.sound import Listener
+from marengo_local.content.sound import AudioAnalyzer
 from marengo_local.content.space import LAYOUTS, Array, pack, unit
+from marengo_local.content.vision import (
+    KEYFRAME_SEC,
+    VideoAnalyzer,
+    VisualFeatures,
+    analyze,
+    appearance,
+    combine,
+)
 
 FUSED_WEIGHTS: Final = {"visual": 0.8, "audio": 0.1, "transcription": 0.05}
-# Text agrees with words about twice as well as with pictures: halved, speech does not drown sight.
+# Text matches words about twice as well as images. Halving it keeps speech from outweighing visual content.
 SPEECH_SHARE: Final = 0.5
 PLACEHOLDER: Final = re.compile(r"<@([^<>]+)>")
-# Each further part counts a little less, so that the order of a query's images matters.
+# Each further part weighs a little less, so that the order of a query's images matters.
 ORDER_DECAY: Final = 0.9
 
-# What each option is made of, and the streams it needs.
+# Options by the stream they need.
 VISUAL: Final = frozenset({"visual", "visual-text", "visual-image"})
-HEARD: Final = frozenset({"audio", "transcription"})
+AUDIBLE: Final = frozenset({"audio", "transcription"})
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One vector of a medium, (dimension,) float32 and unit length, and the time it stands for."""
+    """One vector of a file, (dimension,) float32 of unit length, and its time range."""
 
     vector: np.ndarray
     option: str
@@ -40,20 +47,21 @@ class Row:
 
 
 class ContentModel:
-    """One space of 512 (Marengo 3.0) or 1024 (2.7) dimensions. The weights are read at first use, once for both.
+    """A vector space with 512 (Marengo 3.0) or 1024 (2.7) dimensions. The weights are read once, at first use.
 
-    It knows ImageNet's things in English, colours, light, motion and loudness; no actions, people, cartoons or
-    words on screen, and it hears no words: a medium's own subtitle track is its speech.
+    The model recognizes ImageNet's classes by their English names, colors, light, motion and loudness. It does not
+    recognize actions, people, cartoons or text on screen. It does not transcribe speech; a file's embedded subtitle
+    track is used instead.
     """
 
     def __init__(self, dimension: int) -> None:
         if dimension not in LAYOUTS:
-            raise ValueError(f"dimension must be one of {sorted(LAYOUTS)}, not {dimension}")
+            raise ValueError(f"dimension={dimension} is not supported. Use one of {sorted(LAYOUTS)}.")
         self.dimension = dimension
         self._layout = LAYOUTS[dimension]
 
     def text(self, text: str) -> Array:
-        """Any string at all to a unit vector, always the same one."""
+        """Embed any string, deterministically, as a unit vector."""
         return pack(
             self._layout,
             semantic=words.semantic(text),
@@ -62,17 +70,17 @@ class ContentModel:
         )
 
     def image(self, data: bytes) -> Array:
-        """A JPEG or PNG to a unit vector; raises UndecodableMedia."""
-        return self._seen(look([glimpse(still(data))]), "visual")
+        """Embed a JPEG or PNG as a unit vector; raises UndecodableMedia."""
+        return self._visual(combine([analyze(still(data))]), "visual")
 
     def text_image(self, text: str, data: bytes) -> Array:
-        """A text and an image, each with half of the say; raises UndecodableMedia."""
+        """Embed a text and an image with equal weight; raises UndecodableMedia."""
         return unit(self.text(text) + self.image(data))
 
     def multi_input(self, text: str | None, images: Sequence[tuple[str | None, bytes]]) -> Array:
-        """(name, image) pairs and a text that may place them as <@name>; raises UndecodableMedia.
+        """Embed (name, image) pairs with a text that may refer to them as <@name>; raises UndecodableMedia.
 
-        Images come in the order of their placeholders, then in the order given.
+        Images are ordered by their placeholders, then as given.
         """
         named = PLACEHOLDER.findall(text or "")
         ordered = sorted(images, key=lambda pair: named.index(pair[0]) if pair[0] in named else len(named))
@@ -83,7 +91,7 @@ class ContentModel:
         return unit(sum((ORDER_DECAY**place * part for place, part in enumerate(parts)), np.zeros_like(parts[0])))
 
     def duration_sec(self, source: Source) -> float:
-        """The length of a video or a sound file; raises UndecodableMedia."""
+        """The duration of a video or audio file; raises UndecodableMedia."""
         return outline(source).duration_sec
 
     def media(
@@ -100,35 +108,35 @@ class ContentModel:
         fixed_sec: float | None = None,
         min_clip_sec: float = 4.0,
     ) -> list[Row]:
-        """Rows of a "video" or an "audio" file: clips by time, options in the order asked, then the whole asset's.
+        """Embed a "video" or "audio" file: rows for clips by time, with options in the given order, then for the asset.
 
-        `fused` adds an option of that name, and `separate=False` leaves only it. Options without a stream to
-        read (a silent video's audio) have no rows. Raises UndecodableMedia where `kind` itself has no stream,
+        `fused` adds rows for an option of that name, and `separate=False` returns only those. Options without a stream
+        (the audio of a silent video) have no rows. Raises UndecodableMedia if the file has no stream for `kind`, and
         ValueError for an empty range.
         """
-        holds = outline(source)
-        if not (holds.has_video if kind == "video" else holds.has_audio):
+        streams = outline(source)
+        if not (streams.has_video if kind == "video" else streams.has_audio):
             raise UndecodableMedia(f"no {kind} stream found")
-        last_sec = min(math.inf if end_sec is None else end_sec, holds.duration_sec)
+        last_sec = min(math.inf if end_sec is None else end_sec, streams.duration_sec)
         if not 0 <= start_sec < last_sec:
-            raise ValueError(f"nothing lies between {start_sec} and {last_sec} s")
-        there = [option for option in options if _streams_for(option, kind, holds)]
-        footage = _watched(source, start_sec, last_sec, there, kind, fixed_sec)
-        division = Segmentation(fixed_sec, min_clip_sec)
-        segments = division.segments(kind, start_sec, last_sec, cuts(footage.watcher.jumps))
+            raise ValueError(f"The range {start_sec} to {last_sec} s is empty.")
+        available = [option for option in options if _has_stream(option, kind, streams)]
+        footage = _play(source, start_sec, last_sec, available, kind, fixed_sec)
+        segmentation = Segmentation(fixed_sec, min_clip_sec)
+        segments = segmentation.segments(kind, start_sec, last_sec, cuts(footage.video.jumps))
         clips = [
             Row(vector, option, "clip", first, last)
             for first, last in segments
-            for option, vector in self._vectors(footage, there, first, last, fused).items()
+            for option, vector in self._vectors(footage, available, first, last, fused).items()
         ]
         assets = _assets(clips, start_sec, last_sec)
-        asked = [*(clips if "clip" in scopes else ()), *(assets if "asset" in scopes else ())]
-        return [row for row in asked if separate or row.option == "fused"]
+        rows = [*(clips if "clip" in scopes else ()), *(assets if "asset" in scopes else ())]
+        return [row for row in rows if separate or row.option == "fused"]
 
     def _vectors(
         self, footage: "_Footage", options: Sequence[str], start_sec: float, end_sec: float, fused: bool
     ) -> Mapping[str, Array]:
-        """The vectors of one segment by option."""
+        """The vectors of one segment, by option."""
         vectors = {option: self._vector(footage, option, start_sec, end_sec) for option in options}
         if fused and vectors:
             vectors["fused"] = unit(_weighted(vectors))
@@ -136,29 +144,29 @@ class ContentModel:
 
     def _vector(self, footage: "_Footage", option: str, start_sec: float, end_sec: float) -> Array:
         if option in VISUAL:
-            return self._seen(footage.watcher.look(start_sec, end_sec), option)
+            return self._visual(footage.video.features(start_sec, end_sec), option)
         if option == "audio":
-            heard = footage.listener.attributes(start_sec, end_sec)
-            return pack(self._layout, attributes=heard, track="sound")
-        return self._spoken(footage.said(start_sec, end_sec))
+            attributes = footage.audio.attributes(start_sec, end_sec)
+            return pack(self._layout, attributes=attributes, track="sound")
+        return self._speech(footage.transcript(start_sec, end_sec))
 
-    def _seen(self, look: Look, option: str) -> Array:
-        """2.7 has two visual vectors: one to be found by texts, one by images, too."""
+    def _visual(self, features: VisualFeatures, option: str) -> Array:
+        """Marengo 2.7 has two visual vectors: visual-text for text queries, visual-image for images and text."""
         return pack(
             self._layout,
-            semantic=look.semantic,
-            attributes=look.attributes,
-            appearance=None if option == "visual-text" else appearance(look.features, self._layout.appearance),
-            share=look.sureness,
+            semantic=features.semantic,
+            attributes=features.attributes,
+            appearance=None if option == "visual-text" else appearance(features.network, self._layout.appearance),
+            share=features.confidence,
         )
 
-    def _spoken(self, said: str) -> Array:
-        if not said.strip():
+    def _speech(self, transcript: str) -> Array:
+        if not transcript.strip():
             return pack(self._layout, track="speech")
         return pack(
             self._layout,
-            semantic=words.semantic(said),
-            words=words.hashed_words(said, self._layout.words),
+            semantic=words.semantic(transcript),
+            words=words.hashed_words(transcript, self._layout.words),
             share=SPEECH_SHARE,
             track="speech",
         )
@@ -166,33 +174,33 @@ class ContentModel:
 
 @dataclass(slots=True)
 class _Footage:
-    """What one pass over a medium leaves."""
+    """The result of one pass over a file."""
 
-    watcher: Watcher
-    listener: Listener = field(default_factory=Listener)
+    video: VideoAnalyzer
+    audio: AudioAnalyzer = field(default_factory=AudioAnalyzer)
     captions: list[Caption] = field(default_factory=list)
 
-    def take(self, events: Iterable[Picture | Sound | Caption]) -> None:
+    def consume(self, events: Iterable[Picture | Sound | Caption]) -> None:
         for event in events:
             match event:
                 case Picture():
-                    self.watcher.see(event)
+                    self.video.add(event)
                 case Sound():
-                    self.listener.hear(event)
+                    self.audio.add(event)
                 case Caption():
                     self.captions.append(event)
 
-    def said(self, start_sec: float, end_sec: float) -> str:
+    def transcript(self, start_sec: float, end_sec: float) -> str:
         return " ".join(c.words for c in self.captions if c.start_sec < end_sec and c.end_sec > start_sec)
 
 
-def _watched(
+def _play(
     source: Source, start_sec: float, end_sec: float, options: Sequence[str], kind: str, fixed_sec: float | None
 ) -> _Footage:
-    footage = _Footage(Watcher(min(GLIMPSE_SEC, fixed_sec or GLIMPSE_SEC)))
-    # Cuts need the pictures even where no visual option is asked for.
+    footage = _Footage(VideoAnalyzer(min(KEYFRAME_SEC, fixed_sec or KEYFRAME_SEC)))
+    # Shot detection needs the frames even if no visual option is requested.
     video = kind == "video" and (fixed_sec is None or any(option in VISUAL for option in options))
-    footage.take(
+    footage.consume(
         play(
             source,
             start_sec,
@@ -202,17 +210,17 @@ def _watched(
             captions="transcription" in options,
         )
     )
-    if video and not footage.watcher.glimpses:
-        raise UndecodableMedia("the video stream has no picture in that range")
+    if video and not footage.video.keyframes:
+        raise UndecodableMedia("the video stream has no frame in that range")
     return footage
 
 
-def _streams_for(option: str, kind: str, holds: Outline) -> bool:
+def _has_stream(option: str, kind: str, streams: Outline) -> bool:
     if option in VISUAL:
         return kind == "video"
-    if option in HEARD:
-        return holds.has_audio
-    raise ValueError(f"unknown option: {option!r}")
+    if option in AUDIBLE:
+        return streams.has_audio
+    raise ValueError(f"option {option!r} is not supported. Use one of {sorted(VISUAL | AUDIBLE)}.")
 
 
 def _weighted(vectors: Mapping[str, Array]) -> Array:
@@ -222,7 +230,7 @@ def _weighted(vectors: Mapping[str, Array]) -> Array:
 
 
 def _assets(clips: Sequence[Row], start_sec: float, end_sec: float) -> list[Row]:
-    """One row for each option over the whole range: the mean of its clips."""
+    """One row per option for the whole range: the mean of its clips."""
     by_option: dict[str, list[Array]] = {}
     for row in clips:
         by_option.setdefault(row.option, []).append(row.vector)

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 in numpy: int8 weights, float32 arithmetic, one core."""
+"""EfficientNet-Lite0 in numpy: int8 weights, float32 arithmetic, single core."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -11,7 +11,7 @@ from marengo_local.content.weights import bias, matrix
 
 SIDE_PX: Final = 224
 FEATURES: Final = 1280
-# (repeats, stride of the first, whether channels are widened first) for each stage.
+# (repeats, stride of the first block, whether blocks expand their channels) of each stage.
 STAGES: Final = (
     (1, 1, False),
     (2, 2, True),
@@ -24,11 +24,11 @@ STAGES: Final = (
 
 
 def classify(picture: Array) -> tuple[Array, Array]:
-    """RGB (224, 224, 3), 0 to 255, to the probabilities of ImageNet's classes (1000,) and features (1280,)."""
+    """Classify an RGB image (224, 224, 3), 0 to 255: ImageNet class probabilities (1000,) and features (1280,)."""
     x = _stem((picture - np.float32(127)) / np.float32(128), *_layer("e.stem"))
     for block in _blocks():
         x = _apply(block, x)
-    features = _relu6(_mix(x, *_layer("e.head"))).mean((0, 1))
+    features = _relu6(_pointwise(x, *_layer("e.head"))).mean((0, 1))
     weight, offset = _layer("e.fc")
     logits = features @ weight + offset
     odds = np.exp(logits - logits.max())
@@ -39,13 +39,13 @@ def classify(picture: Array) -> tuple[Array, Array]:
 class _Block:
     name: str
     stride: int
-    widens: bool
+    expands: bool
 
 
 @cache
 def _blocks() -> list[_Block]:
-    plan = [(stride if repeat == 0 else 1, widens) for repeats, stride, widens in STAGES for repeat in range(repeats)]
-    return [_Block(f"e.{place}", stride, widens) for place, (stride, widens) in enumerate(plan)]
+    plan = [(stride if repeat == 0 else 1, expands) for repeats, stride, expands in STAGES for repeat in range(repeats)]
+    return [_Block(f"e.{place}", stride, expands) for place, (stride, expands) in enumerate(plan)]
 
 
 @cache
@@ -54,13 +54,13 @@ def _layer(name: str) -> tuple[Array, Array]:
 
 
 def _apply(block: _Block, x: Array) -> Array:
-    wide = _relu6(_mix(x, *_layer(f"{block.name}.ex"))) if block.widens else x
+    wide = _relu6(_pointwise(x, *_layer(f"{block.name}.ex"))) if block.expands else x
     filtered = _relu6(_depthwise(wide, *_layer(f"{block.name}.dw"), block.stride))
-    y = _mix(filtered, *_layer(f"{block.name}.pr"))
+    y = _pointwise(filtered, *_layer(f"{block.name}.pr"))
     return x + y if block.stride == 1 and x.shape == y.shape else y
 
 
-def _mix(x: Array, weight: Array, offset: Array) -> Array:
+def _pointwise(x: Array, weight: Array, offset: Array) -> Array:
     """A 1 x 1 convolution."""
     y = x.reshape(-1, x.shape[-1]) @ weight
     y += offset
@@ -68,7 +68,7 @@ def _mix(x: Array, weight: Array, offset: Array) -> Array:
 
 
 def _stem(x: Array, weight: Array, offset: Array) -> Array:
-    """The first 3 x 3 convolution of stride 2, as one matrix product."""
+    """The first 3 x 3 convolution, stride 2, as one matrix product."""
     high, wide = -(-x.shape[0] // 2), -(-x.shape[1] // 2)
     x = _padded(x, 3, 2)
     taps = [x[i : i + 2 * high - 1 : 2, j : j + 2 * wide - 1 : 2] for i in range(3) for j in range(3)]
@@ -91,7 +91,7 @@ def _depthwise(x: Array, weight: Array, offset: Array, stride: int) -> Array:
 
 
 def _padded(x: Array, size: int, stride: int) -> Array:
-    """TensorFlow's "same" padding: the odd pixel goes to the end."""
+    """TensorFlow's "same" padding, with the odd pixel at the end."""
 
     def around(length: int) -> tuple[int, int]:
         total = max((-(-length // stride) - 1) * stride + size - length, 0)

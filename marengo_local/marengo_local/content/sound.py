@@ -1,4 +1,4 @@
-"""What a medium sounds like: loudness and the shape of its spectrum, a quarter of a second at a time."""
+"""Audio features: loudness and spectral shape, in blocks of 0.25 seconds."""
 
 from typing import Final
 
@@ -13,8 +13,8 @@ BAND_COUNT: Final = BANDS.stop - BANDS.start
 SILENCE_DB: Final = -55.0
 
 
-class Listener:
-    """Takes sound as it is decoded and keeps 26 numbers for each quarter of a second, not the samples."""
+class AudioAnalyzer:
+    """Receives samples as they are decoded; keeps 26 numbers for each block of 0.25 seconds."""
 
     def __init__(self) -> None:
         self._rest: list[Sound] = []
@@ -22,15 +22,15 @@ class Listener:
         self._secs: list[float] = []
         self._measures: list[Array] = []
 
-    def hear(self, sound: Sound) -> None:
-        """Add the samples that follow the last ones."""
+    def add(self, sound: Sound) -> None:
+        """Add the next samples in time."""
         self._rest.append(sound)
         self._waiting += len(sound.samples)
         if self._waiting >= BLOCK:
             self._measure()
 
     def attributes(self, start_sec: float, end_sec: float) -> Array:
-        """The attribute block (48,) of [start_sec, end_sec): silence, quiet, loud, tone, noise and the bands' shape."""
+        """The attributes (48,) of [start_sec, end_sec): silence, quiet, loud, tone, noise and spectral shape."""
         found = np.zeros(ATTRIBUTES, np.float32)
         if self._waiting:
             self._measure(padded=True)
@@ -60,7 +60,7 @@ class Listener:
         return found
 
     def _measure(self, padded: bool = False) -> None:
-        """Turn whole blocks into measures; at the end the last one too, filled up with silence."""
+        """Measure the complete blocks; with `padded`, also the last one, padded with silence."""
         start_sec = self._rest[0].sec
         samples = np.concatenate([sound.samples for sound in self._rest])
         if padded:
@@ -75,7 +75,7 @@ class Listener:
 
 
 def _measures(samples: Array) -> Array:
-    """Power, spectral flatness (1: white noise), share of the strongest partial, and the bands' power."""
+    """Power, spectral flatness (1 is white noise), share of the strongest partial, and power per band."""
     spectrum = np.abs(np.fft.rfft(samples * _WINDOW)).astype(np.float32)[_LOWEST:] ** 2 + 1e-9
     flatness = np.exp(np.log(spectrum).mean()) / spectrum.mean()
     top = int(spectrum.argmax())
@@ -86,6 +86,6 @@ def _measures(samples: Array) -> Array:
 
 _WINDOW: Final = np.hanning(BLOCK).astype(np.float32)
 _LOWEST: Final = int(60 * BLOCK_SEC)
-# Bands as wide as the ear's: even steps on the mel scale from 60 Hz to 8 kHz.
+# Bands at even steps on the mel scale, from 60 Hz to 8 kHz.
 _MELS: Final = np.linspace(np.log1p(60 / 700), np.log1p(RATE_HZ / 2 / 700), BAND_COUNT + 1)[:-1]
 _BAND_STARTS: Final = np.round(np.expm1(_MELS) * 700 * BLOCK_SEC).astype(int) - _LOWEST

@@ -1,7 +1,7 @@
-"""The shared space: which blocks a vector has, how much each weighs, and how they are packed.
+"""The vector space: the blocks of a vector, their weights, and how they are combined.
 
-A vector is four blocks side by side. Each block is made unit length, weighed, and the whole is made unit
-length again, so that the dot product of two vectors is a weighted sum of what they share.
+A vector is the concatenation of four blocks. Each block is normalized and weighted, and the result is normalized
+again, so that the dot product of two vectors is the weighted sum of the similarities of their blocks.
 """
 
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ COLOURS: Final = (
 SEEN: Final = (*COLOURS, "dark", "bright", "monochrome", "colourful", "still", "moving")
 HEARD: Final = ("silence", "quiet", "loud", "tone", "noise")
 NAMED: Final = {name: place for place, name in enumerate((*SEEN, *HEARD))}
-# A track's own direction. Nothing a user can type or show reaches it.
+# A dimension for each track, which no query reaches.
 TRACKS: Final = {name: len(NAMED) + place for place, name in enumerate(("sound", "speech"))}
 
 SEMANTIC: Final = 128
 ATTRIBUTES: Final = 48
-# What named attributes and tracks leave free holds the shape of a sound's spectrum.
+# The remaining dimensions hold the shape of the audio spectrum.
 BANDS: Final = slice(len(NAMED) + len(TRACKS), ATTRIBUTES)
 
 WEIGHTS: Final = {"semantic": 1.0, "attributes": 0.5, "words": 0.35, "appearance": 0.6}
@@ -42,7 +42,7 @@ FULL: Final = float(np.linalg.norm(list(WEIGHTS.values())))
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Widths of the two blocks that differ between Marengo's versions."""
+    """Widths of the two blocks that differ between Marengo versions."""
 
     words: int
     appearance: int
@@ -61,10 +61,10 @@ def pack(
     share: float = 1.0,
     track: str | None = None,
 ) -> Array:
-    """Blocks of any length, each (width,), to one unit vector (dimension,). A missing block is zeros.
+    """Combine blocks, each (width,), into one unit vector (dimension,). A missing block is zeros.
 
-    `share` scales the semantic and the word block. With a `track`, the weight that the blocks leave unused
-    goes into that track's own direction, so that a track with few blocks does not shout them.
+    `share` scales the semantic and the words block. With a `track`, the weight of missing blocks goes to that track's
+    own dimension, so that normalization does not inflate the blocks of a track with few of them.
     """
     scale = {**WEIGHTS, "semantic": WEIGHTS["semantic"] * share, "words": WEIGHTS["words"] * share}
     blocks = {
@@ -80,7 +80,7 @@ def pack(
 
 
 def unit(vectors: Array) -> Array:
-    """Scale (..., n) to length 1 along the last axis; zeros stay zeros."""
+    """Normalize (..., n) along the last axis; zeros stay zeros."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     scaled: Array = (vectors / np.where(length > 0, length, 1.0)).astype(np.float32)
     return scaled

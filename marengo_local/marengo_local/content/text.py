@@ -1,4 +1,4 @@
-"""Text to blocks: what it means, which attributes it names, which words it holds."""
+"""Blocks of a text: its meaning, the attributes it names, and its words."""
 
 import re
 import unicodedata
@@ -34,32 +34,32 @@ SYNONYMS: Final = {
     }.items()
     for name in names.split()
 }
-_LITTLE_WORDS = (
+_STOP_WORDS = (
     "a an the of in on at to and or is are be by with for it its this that as from we you i he she they our "
     "your my has have had was were will not no so up out"
 )
-STOP_WORDS: Final = frozenset(_LITTLE_WORDS.split())
+STOP_WORDS: Final = frozenset(_STOP_WORDS.split())
 SLOTS_PER_WORD: Final = 4
-# As in BERT: more letters than this are no word.
-LONGEST_WORD: Final = 100
+# As in BERT, longer words are ignored.
+MAX_WORD_LENGTH: Final = 100
 
 
 def semantic(text: str) -> Array:
-    """The mean direction of the text's word pieces, (128,); zeros where none is known."""
+    """The mean direction of the text's word pieces, (128,); zeros if none is in the vocabulary."""
     words = re.findall(r"[a-z0-9]+", _ascii(text))
-    telling = [word for word in words if word not in STOP_WORDS] or words
-    pieces = [piece for word in telling if len(word) <= LONGEST_WORD for piece in _pieces(word)]
+    content_words = [word for word in words if word not in STOP_WORDS] or words
+    pieces = [piece for word in content_words if len(word) <= MAX_WORD_LENGTH for piece in _pieces(word)]
     if not pieces:
         return np.zeros(SEMANTIC, np.float32)
     known, counts = np.unique(pieces, return_counts=True)
-    # Each piece has one vote: a rare word's longer vector must not outvote the thing that is meant.
+    # Normalized, so that the longer vectors of rare words don't dominate.
     directions = unit(weights()["t_q"][known].astype(np.float32))
     mean: Array = (counts / len(pieces)).astype(np.float32) @ directions
     return mean
 
 
 def attributes(text: str) -> Array:
-    """Which of the named attributes the text mentions, (48,); zeros for none."""
+    """The attributes that the text mentions, (48,); zeros if none."""
     found = np.zeros(ATTRIBUTES, np.float32)
     for word in re.findall(r"[a-z]+", _ascii(text).replace("black and white", "monochrome")):
         name = SYNONYMS.get(word, word)
@@ -69,7 +69,7 @@ def attributes(text: str) -> Array:
 
 
 def hashed_words(text: str, width: int) -> Array:
-    """Words of any script, each in a few signed places of (width,). Never zeros: a text without words counts whole."""
+    """Words of any script, each hashed to a few signed positions of (width,). A text without words is hashed whole."""
     words = {_stem(word) for word in re.findall(r"\w+", text.lower()) if word not in STOP_WORDS}
     places = _hashed(sorted(words), width)
     return places if places.any() else _hashed([f"whole text: {text}"], width)
@@ -78,10 +78,10 @@ def hashed_words(text: str, width: int) -> Array:
 def _hashed(words: list[str], width: int) -> Array:
     places = np.zeros(width, np.float32)
     for word in words:
-        # Half of a lone surrogate pair is a str but not UTF-8.
+        # A str may contain a lone surrogate, which UTF-8 can't encode.
         raw = word.encode("utf-8", "surrogatepass")
         for slot in range(SLOTS_PER_WORD):
-            # CRC's low bits of related seeds are related; the mix spreads them.
+            # CRCs with related seeds have related low bits; the multiplication mixes them.
             mixed = (zlib.crc32(raw, slot * 0x9E3779B9 & 0xFFFFFFFF) * 0x2545F4914F6CDD1D) >> 13
             places[mixed % width] += 1.0 if mixed >> 40 & 1 else -1.0
     return places
@@ -92,12 +92,12 @@ def _stem(word: str) -> str:
 
 
 def _ascii(text: str) -> str:
-    """Lower case, accents dropped: the word pieces are plain ASCII."""
+    """Lowercase without accents, since the word pieces are ASCII."""
     return unicodedata.normalize("NFKD", text.lower()).encode("ascii", "ignore").decode()
 
 
 def _pieces(word: str) -> list[int]:
-    """Greedy longest match, as BERT's word pieces are read; a rest that matches nothing is dropped."""
+    """BERT's word pieces by greedy longest match; a remainder that matches nothing is dropped."""
     vocabulary, longest = _vocabulary()
     found, start = [], 0
     while start < len(word):

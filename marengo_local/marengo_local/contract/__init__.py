@@ -1,4 +1,4 @@
-"""What the service accepts, written from AWS's pages: JSON Schemas, a table of models, rules."""
+"""The service's contract, written from AWS's documentation: JSON Schemas, a table of models, and rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which Marengo models there are, and which identifier each call takes in each region."""
+"""The Marengo models, and the identifiers that each operation accepts in each region."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GIBIBYTE: Final = 1024 * MEBIBYTE
 
 @dataclass(frozen=True)
 class Model:
-    """One version of Marengo as Bedrock serves it."""
+    """One version of Marengo on Bedrock."""
 
     version: str
     model_id: str
@@ -34,11 +34,11 @@ class Model:
     invoke_ids: Mapping[str, frozenset[str]]
 
     def inputs(self, operation: str) -> tuple[str, ...]:
-        """The `inputType`s that `operation` takes."""
+        """The values of `inputType` that `operation` accepts."""
         return self.invoke_inputs if operation == "InvokeModel" else self.async_inputs
 
     def arn(self, region: str) -> str:
-        """The foundation model's ARN."""
+        """The ARN of the foundation model."""
         return f"arn:aws:bedrock:{region}::foundation-model/{self.model_id}"
 
 
@@ -92,7 +92,7 @@ _PROFILE_ID: Final = re.compile(r"([a-z]+)\.(twelvelabs\..+)")
 def resolve(
     operation: str, identifier: str, *, region: str, account_id: str, application_profiles: Mapping[str, str]
 ) -> Model:
-    """The model that `identifier` names for `operation` in `region`; refuses as the service does."""
+    """The model that `identifier` names for `operation` in `region`; raises the service's error if none."""
     if ":application-inference-profile/" in identifier:
         return _application_profile(operation, identifier, application_profiles)
     kind, model = _parse(identifier, region, account_id)
@@ -105,7 +105,7 @@ def resolve(
 
 
 def _parse(identifier: str, region: str, account_id: str) -> tuple[str, Model | None]:
-    """What kind of identifier this is ("base" or a profile's prefix), and its model if there is one."""
+    """The kind of identifier ("base" or the prefix of a profile), and its model if it exists."""
     if arn := _FOUNDATION_ARN.fullmatch(identifier):
         return "base", _BY_ID.get(arn[2]) if arn[1] == region else None
     if arn := _PROFILE_ARN.fullmatch(identifier):

@@ -1,4 +1,4 @@
-"""What AWS's pages ask of a request and a schema cannot say: sizes, ranges between fields, placeholders."""
+"""Documented rules that a schema can't express: sizes, ranges between fields, placeholders."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PLACEHOLDER: Final = re.compile(r"<@([^<>]+)>")
 
 
 def check_rules(model: Model, body: Mapping[str, Any]) -> None:
-    """Refuse a body that its schema accepts and the documentation does not."""
+    """Raise ServiceError for a body that passes its schema but violates the documentation."""
     given = fields(model, body)
     _check_text(given)
     if (rule := _RULES.get((model.version, body["inputType"]))) is not None:
@@ -39,12 +39,12 @@ def check_rules(model: Model, body: Mapping[str, Any]) -> None:
 
 
 def fields(model: Model, body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part of a body that holds its parameters: 3.0 nests them under their type, 2.7 is flat."""
+    """The parameters of a body: nested under the input type in 3.0, top-level in 2.7."""
     return body[body["inputType"]] if model.has_scopes else body
 
 
 def media_sources(given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Every media source of a request."""
+    """The media sources of a request."""
     if "mediaSource" in given:
         yield given["mediaSource"]
     yield from given.get("mediaSources", ())
@@ -59,7 +59,7 @@ def inline_bytes(source: Mapping[str, Any]) -> bytes:
 
 
 def check_image_bytes(model: Model, size: int) -> None:
-    """Refuse an image over the model's limit."""
+    """Raise ServiceError if an image is over the model's limit."""
     if size > model.max_image_bytes:
         raise refused(f"The image has {size} bytes; the maximum is {model.max_image_bytes}.")
 

@@ -1,4 +1,4 @@
-"""JSON Schema files, compiled once, and refusals in the words of Bedrock's own validator."""
+"""Validation by JSON Schema files, with the error messages of Bedrock's validator."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ __all__ = ["check_list_query", "check_model_input", "check_start"]
 
 
 def check_model_input(model: Model, operation: str, body: Any) -> None:
-    """Refuse a body of InvokeModel, or a modelInput of StartAsyncInvoke, that the model's schema refuses."""
+    """Validate a body of InvokeModel or a modelInput of StartAsyncInvoke by the model's schema."""
     if not isinstance(body, dict):
         raise malformed(f"#: expected type: JSONObject, found: {_json_type(body)}")
     if "inputType" not in body:
         raise malformed("#: required key [inputType] not found")
     input_type = body["inputType"]
     if input_type not in model.inputs(operation):
-        raise malformed(f"#/inputType: {_shown(input_type)} is not a valid enum value")
+        raise malformed(f"#/inputType: {_short_json(input_type)} is not a valid enum value")
     _check(_validator(f"marengo-{model.version}", input_type), body)
 
 
 def check_start(body: Any) -> None:
-    """Refuse a body of StartAsyncInvoke that Bedrock Runtime's API model refuses."""
+    """Validate a body of StartAsyncInvoke by Bedrock Runtime's API model."""
     _check(_validator("start-async-invoke"), body)
 
 
 def check_list_query(query: Mapping[str, str]) -> None:
-    """Refuse a query of ListAsyncInvokes that Bedrock Runtime's API model refuses."""
+    """Validate the query parameters of ListAsyncInvokes by Bedrock Runtime's API model."""
     _check(_validator("list-async-invokes"), dict(query))
 
 
@@ -50,7 +50,7 @@ def _check(validator: Draft202012Validator, instance: Any) -> None:
 def _validator(name: str, definition: str | None = None) -> Draft202012Validator:
     schema = json.loads(files(__package__).joinpath(f"{name}.json").read_text("utf-8"))
     if definition is not None:
-        # Checking the one type that was named, not the oneOf, keeps refusals about the user's own mistake.
+        # Validating only the given input type, not the oneOf, keeps the error specific.
         schema = {**schema["$defs"][definition], "$defs": schema["$defs"]}
     Draft202012Validator.check_schema(schema)
     return Draft202012Validator(schema)
@@ -58,8 +58,8 @@ def _validator(name: str, definition: str | None = None) -> Draft202012Validator
 
 _REASONS: Final[Mapping[str, Callable[[Any, Any], str]]] = {
     "additionalProperties": lambda _, found: f"extraneous key is not permitted, found: {sorted(found)}",
-    "const": lambda expected, found: f"expected: {expected}, found: {_shown(found)}",
-    "enum": lambda _, found: f"{_shown(found)} is not a valid enum value",
+    "const": lambda expected, found: f"expected: {expected}, found: {_short_json(found)}",
+    "enum": lambda _, found: f"{_short_json(found)} is not a valid enum value",
     "maximum": lambda limit, found: f"{found} is not less or equal to {limit}",
     "maxItems": lambda limit, found: f"expected maximum item count: {limit}, found: {len(found)}",
     "maxLength": lambda limit, found: f"expected maxLength: {limit}, actual: {len(found)}",
@@ -67,7 +67,7 @@ _REASONS: Final[Mapping[str, Callable[[Any, Any], str]]] = {
     "minItems": lambda limit, found: f"expected minimum item count: {limit}, found: {len(found)}",
     "minLength": lambda limit, found: f"expected minLength: {limit}, actual: {len(found)}",
     "oneOf": lambda choices, _: f"exactly one of {len(choices)} subschemas must match",
-    "pattern": lambda pattern, found: f"string {_shown(found)} does not match pattern {pattern}",
+    "pattern": lambda pattern, found: f"string {_short_json(found)} does not match pattern {pattern}",
     "required": lambda keys, found: f"required key [{', '.join(k for k in keys if k not in found)}] not found",
     "type": lambda expected, found: f"expected type: {expected}, found: {_json_type(found)}",
     "uniqueItems": lambda _, __: "array items are not unique",
@@ -78,8 +78,8 @@ def _reason(error: ValidationError) -> str:
     return _REASONS[str(error.validator)](error.validator_value, error.instance)
 
 
-def _shown(value: Any) -> str:
-    """A value short enough for a message: media stay out of errors and logs."""
+def _short_json(value: Any) -> str:
+    """A value as JSON, truncated, so that media stay out of errors and logs."""
     text = json.dumps(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 

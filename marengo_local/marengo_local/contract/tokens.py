@@ -1,5 +1,6 @@
-"""An estimate of how many tokens a text has. Marengo's tokenizer is not public: one token for each
-punctuation mark and for each 8 letters of a word, begun or whole, is this stand-in's own count.
+"""Estimates the number of tokens in a text, since Marengo's tokenizer is not public.
+
+Each punctuation mark counts as one token, and each started group of 8 letters in a word.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ _TOKEN = re.compile(r"\w{1,8}|[^\w\s]")
 
 
 def count(text: str) -> int:
-    """How many tokens `text` has, about."""
+    """The estimated number of tokens in `text`."""
     return sum(1 for _ in _TOKEN.finditer(text))
 
 
 def cut(text: str, limit: int) -> str:
-    """`text` without what lies behind its first `limit` tokens."""
+    """`text` truncated to its first `limit` tokens."""
     if len(text) <= limit:
         return text
     for number, token in enumerate(_TOKEN.finditer(text), start=1):

@@ -1,6 +1,6 @@
-"""The demo's reel: nine short scenes from photographs and clips, and the questions asked about it.
+"""The demo's reel: a video of nine short scenes made from photos and clips, and questions about it.
 
-`reel.json` fixes scenes and questions; it was written before the content model. The film is built at run time.
+`reel.json` defines scenes and questions; it was written before the content model. The video is built at run time.
 """
 
 import io
@@ -37,9 +37,9 @@ __all__ = [
 
 SOUND_HZ: Final = 32_000
 AAC_FRAME: Final = 1024
-# Over a scene a photograph is shown ever closer, from its whole width to nine tenths of it.
+# During a scene, the camera zooms into a photo, from its full width to nine tenths of it.
 ZOOM: Final = 0.1
-# Of the height that does not fit, how much is passed over: from the top down, where faces are.
+# How far the camera pans down over the height that doesn't fit, starting at the top, where faces are.
 PAN: Final = 0.4
 
 Pixels = np.ndarray
@@ -47,7 +47,7 @@ Pixels = np.ndarray
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A part of the reel; times are seconds of the reel."""
+    """A part of the reel; times are seconds from its start."""
 
     name: str
     file: str
@@ -58,7 +58,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A part of a scene's frame: left, top, right and bottom as fractions, `at_sec` after the scene's start."""
+    """A part of the frame `at_sec` after the scene's start; the box is left, top, right, bottom as fractions."""
 
     scene: str
     at_sec: float
@@ -68,7 +68,7 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A text or an image to search with, and the scene that answers; None where nothing in the reel does."""
+    """A text or image query, and the scene that answers it; None if nothing in the reel does."""
 
     text: str | None
     image: Crop | None
@@ -86,38 +86,38 @@ def questions() -> list[Question]:
 
 
 def absent() -> Question:
-    """A question that nothing in the reel answers."""
+    """A question that no scene answers."""
     return _question(_plan()["absent"])
 
 
 def scene_at(sec: float) -> Scene:
-    """The scene shown at a time of the reel; raises ValueError outside of it."""
+    """The scene at a time of the reel; raises ValueError outside of it."""
     for scene in scenes():
         if scene.start_sec <= sec < scene.end_sec:
             return scene
-    raise ValueError(f"the reel shows nothing at {sec} s")
+    raise ValueError(f"No scene at {sec} s. The reel has 0 to {scenes()[-1].end_sec:g} s.")
 
 
 def media() -> dict[str, Path]:
-    """The clips and photographs that it is made of, by file name, in the order of the scenes."""
+    """The clips and photos that the reel is made of, by file name, in the order of the scenes."""
     return {scene.file: Path(__file__).with_name(scene.file) for scene in scenes()}
 
 
 def film() -> bytes:
-    """The reel as an mp4 in memory: what `build` writes."""
+    """The reel as MP4 in memory, as `build` writes it."""
     file = io.BytesIO()
     build(file)
     return file.getvalue()
 
 
 def captions() -> str:
-    """WebVTT that says what each scene holds, as audio description does: no words of it are heard in the film."""
+    """WebVTT with a description of each scene. The words are not spoken in the video."""
     cues = (f"{_timestamp(scene.start_sec)} --> {_timestamp(scene.end_sec)}\n{scene.holds}\n" for scene in scenes())
     return "\n".join(["WEBVTT\n", *cues])
 
 
 def sound(name: str) -> bytes:
-    """The sound of one scene as WAV, mono, 16 bits; raises ValueError for an unknown scene."""
+    """The sound of one scene as WAV, mono, 16-bit; raises ValueError for an unknown scene."""
     samples = _sound(_scene(name))
     file = io.BytesIO()
     with wave.open(file, "wb") as track:
@@ -129,12 +129,12 @@ def sound(name: str) -> bytes:
 
 
 def build(path: str | os.PathLike[str] | BinaryIO) -> None:
-    """Write the reel as an mp4 (H.264, AAC) to `path`, or into an open file."""
+    """Write the reel as MP4 (H.264, AAC) to a path or an open file."""
     plan = _plan()
     with av.open(os.fspath(path) if isinstance(path, str | os.PathLike) else path, "w", format="mp4") as film:
-        # One thread: the same film on every machine.
-        how = {"crf": "20", "preset": "veryfast", "threads": "1"}
-        video = film.add_stream("libx264", rate=plan["fps"], options=how)
+        # A single thread makes the output the same on every machine.
+        options = {"crf": "20", "preset": "veryfast", "threads": "1"}
+        video = film.add_stream("libx264", rate=plan["fps"], options=options)
         video.width, video.height, video.pix_fmt = plan["width"], plan["height"], "yuv420p"
         audio = film.add_stream("aac", rate=SOUND_HZ, layout="mono")
         for scene in scenes():
@@ -150,10 +150,10 @@ def build(path: str | os.PathLike[str] | BinaryIO) -> None:
 
 
 def query_image(question: Question) -> bytes:
-    """The JPEG of an image question: its scene's frame, cropped and mirrored; raises ValueError for a text."""
+    """The JPEG of an image question: a frame, cropped and maybe mirrored; raises ValueError for a text question."""
     crop = question.image
     if crop is None:
-        raise ValueError("the question is a text")
+        raise ValueError("The question is a text, not an image. Use its text.")
     scene = _scene(crop.scene)
     place = round(crop.at_sec * _plan()["fps"])
     pixels = next(pixels for at, pixels in enumerate(_frames(scene)) if at == place)
@@ -172,7 +172,7 @@ def _scene(name: str) -> Scene:
     for scene in scenes():
         if scene.name == name:
             return scene
-    raise ValueError(f"the reel has no scene {name!r}: {', '.join(scene.name for scene in scenes())}")
+    raise ValueError(f"The reel has no scene {name!r}. Use one of {', '.join(scene.name for scene in scenes())}.")
 
 
 def _timestamp(sec: float) -> str:
@@ -195,7 +195,7 @@ def _count(scene: Scene, per_sec: int) -> int:
 
 
 def _frames(scene: Scene) -> Iterator[Pixels]:
-    """The scene's frames, RGB (height, width, 3); a clip that ends early holds its last one."""
+    """The scene's frames, RGB (height, width, 3); if a clip is too short, its last frame is repeated."""
     count = _count(scene, _plan()["fps"])
     fitted = VideoReformatter()
     with av.open(_bytes(scene), "r") as container:
@@ -214,7 +214,7 @@ def _frames(scene: Scene) -> Iterator[Pixels]:
 
 
 def _window(pixels: Pixels, progress: float | None) -> Pixels:
-    """The largest part of the reel's shape: a clip's middle, or what a photograph shows at a progress of 0 to 1."""
+    """Crop to the reel's aspect ratio: the center of a clip, or the view of a photo at `progress`, 0 to 1."""
     high, wide, _ = pixels.shape
     shape = _plan()["width"] / _plan()["height"]
     zoom = 1.0 - ZOOM * (progress or 0.0)
@@ -233,7 +233,7 @@ def _fitted(pixels: Pixels, reformatter: VideoReformatter) -> Pixels:
 
 
 def _sound(scene: Scene) -> np.ndarray:
-    """The scene's own sound, float32 mono, with silence where it has none."""
+    """The scene's sound, float32 mono, padded with silence."""
     track = np.zeros(_count(scene, SOUND_HZ), np.float32)
     with av.open(_bytes(scene), "r") as container:
         if not container.streams.audio:
@@ -247,7 +247,7 @@ def _sound(scene: Scene) -> np.ndarray:
 
 def _jpeg(pixels: Pixels) -> bytes:
     file = io.BytesIO()
-    # An even size: JPEG's colours are halved.
+    # JPEG's chroma subsampling needs even dimensions.
     pixels = np.ascontiguousarray(pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2])
     with av.open(file, "w", format="mjpeg") as container:
         stream = container.add_stream("mjpeg", options={"q:v": "2"})

@@ -1,4 +1,4 @@
-"""From templates to HTML: everything that is put in is escaped, unless it is a View already."""
+"""Render templates to HTML. Every value is escaped, except a View, which is HTML already."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ except ModuleNotFoundError as error:
         f"marengo_view needs {error.name}: pip install 'bedrock-marengo[view]'", name=error.name
     ) from error
 
-__all__ = ["HasMarengo", "View", "all_of", "client_of", "draw", "source"]
+__all__ = ["HasCore", "View", "asset", "client_of", "embeddings_list", "render"]
 
 
-class HasMarengo(Protocol):
+class HasCore(Protocol):
     """LangChain's MarengoEmbeddings or LlamaIndex's MarengoEmbedding."""
 
     @property
     def core(self) -> MarengoClient:
-        """The core's client."""
+        """The client that the embeddings use."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A piece of HTML that a notebook shows as the last expression of a cell.
+    """HTML that a notebook displays when it is the last expression of a cell.
 
     Attributes:
-        html: what it is made of, whole: style, text, pictures.
+        html: the complete fragment: styles, text and images.
     """
 
     html: str = field(repr=False)
@@ -47,41 +47,46 @@ class View:
         return self.html
 
 
-def draw(template: str, **values: Any) -> str:
-    """A template filled in, as UTF-8 can hold it."""
+def render(template: str, **values: Any) -> str:
+    """Render a template to text that can be encoded as UTF-8."""
     return valid_unicode(_templates().get_template(template).render(values))
 
 
-def client_of(client: MarengoClient | HasMarengo) -> MarengoClient:
-    """The core's client, which may be inside a framework's embeddings.
+def client_of(client: MarengoClient | HasCore) -> MarengoClient:
+    """The client itself, or the one inside a framework's embeddings.
 
     Raises:
-        InputError: Neither.
+        InputError: ``client`` is neither.
     """
     core = getattr(client, "core", client)
     if not isinstance(core, MarengoClient):
-        raise InputError(f"{short_repr(client)} is no client: give a MarengoClient, or a framework's embeddings.")
+        raise InputError(
+            f"client={short_repr(client)} is not a client. Pass a MarengoClient, MarengoEmbeddings or MarengoEmbedding."
+        )
     return core
 
 
-def all_of(segments: SegmentEmbeddings | Iterable[SegmentEmbeddings]) -> list[SegmentEmbeddings]:
-    """The segments of one or more media.
+def embeddings_list(segments: SegmentEmbeddings | Iterable[SegmentEmbeddings]) -> list[SegmentEmbeddings]:
+    """The segments of one or more files, as a list.
 
     Raises:
-        InputError: Something else.
+        InputError: ``segments`` is or contains anything else.
     """
     given = [segments] if isinstance(segments, SegmentEmbeddings) else list(require_many(segments, "This", "segments"))
-    for some in given:
-        if not isinstance(some, SegmentEmbeddings):
-            raise InputError(f"{short_repr(some)} holds no segments with vectors: give what embed_media gives.")
+    for item in given:
+        if not isinstance(item, SegmentEmbeddings):
+            raise InputError(
+                f"segments={short_repr(item)} is not a SegmentEmbeddings. Pass the result of embed_media, "
+                "or .segments of the results of embed_many."
+            )
     return given
 
 
-def source(name: str) -> Markup:
-    """A file of ours beside the templates, as it is."""
+def asset(name: str) -> Markup:
+    """A file from the templates folder, unescaped."""
     loader = _templates().loader
-    assert loader is not None  # noqa: S101  it was given
-    return Markup(loader.get_source(_templates(), name)[0])  # noqa: S704  a file of ours
+    assert loader is not None  # noqa: S101  set in _templates
+    return Markup(loader.get_source(_templates(), name)[0])  # noqa: S704  part of this package
 
 
 @cache
@@ -94,5 +99,5 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     templates.filters["clock"] = clock
-    templates.globals["source"] = source
+    templates.globals["asset"] = asset
     return templates

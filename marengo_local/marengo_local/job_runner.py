@@ -1,4 +1,4 @@
-"""The work of an asynchronous invocation: read the source, embed it, wait its time, write its output."""
+"""Runs asynchronous invocations: read the source, embed it, wait for the job's duration, write the output."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from typing import Final, TypeVar
 from marengo_local.calls import Call
 from marengo_local.embedding import Embedder
 from marengo_local.errors import ServiceError
-from marengo_local.faults import Faults
+from marengo_local.faults import FaultInjector
 from marengo_local.jobs import Job
 from marengo_local.knobs import Knobs
 from marengo_local.output import OutputRow, output_json, row_dicts
 from marengo_local.storage import Storage
 
-__all__ = ["Worker"]
+__all__ = ["JobRunner"]
 
 Result = TypeVar("Result")
-_LOOK_SEC: Final = 0.05
+_CHECK_SEC: Final = 0.05
 
 
-class Worker:
-    """Runs jobs on a bounded pool; a job that only waits holds no thread."""
+class JobRunner:
+    """Runs jobs on a bounded thread pool; a waiting job occupies no thread."""
 
-    def __init__(self, knobs: Knobs, storage: Storage, embedder: Embedder, faults: Faults, pool: Executor) -> None:
+    def __init__(
+        self, knobs: Knobs, storage: Storage, embedder: Embedder, faults: FaultInjector, pool: Executor
+    ) -> None:
         self._knobs = knobs
         self._storage = storage
         self._embedder = embedder
@@ -35,17 +37,17 @@ class Worker:
         self._pool = pool
 
     async def run(self, job: Job) -> None:
-        """Bring a job to its end. Its source is read at once, its output written when its time is over."""
+        """Run a job to its end. The source is read at the start, the output is written when its duration has passed."""
         try:
-            job.end(await self._outcome(job))
+            job.end(await self._embed(job))
         except ServiceError as error:
             job.end(error.message)
-        except Exception as error:  # A knob's callable may raise anything; the job then says so.
+        except Exception as error:  # A user's callable may raise anything; the job reports it.
             job.end(f"Internal error: {error!r}")
 
-    async def _outcome(self, job: Job) -> str | None:
+    async def _embed(self, job: Job) -> str | None:
         began = time.monotonic()
-        fault = self._faults.strike(
+        fault = self._faults.next_fault(
             self._knobs.faults, Call("Job", job.number, job.model.model_id, dict(job.request), job.arn)
         )
         rows = await self._in_pool(lambda: self._embedder.rows(job.model, job.model_input))
@@ -53,16 +55,18 @@ class Worker:
         await self._in_pool(lambda: self._write_manifest(job))
         if fault is not None and fault.error is not None:
             return fault.message if fault.message is not None else fault.error
-        given = fault.body if fault else None
-        await self._in_pool(lambda: self._write_output(job, self._output(job, rows) if given is None else given))
+        replacement = fault.body if fault else None
+        await self._in_pool(
+            lambda: self._write_output(job, self._output(job, rows) if replacement is None else replacement)
+        )
         return None
 
     async def _wait(self, job: Job, began: float) -> None:
-        """Let a job's time pass: what a callable says, once, or what the number says now, and again a little later."""
-        given = self._knobs.job_duration_sec
-        own = given(job) if callable(given) else None
-        while (left := began + (self._duration_sec() if own is None else own) - time.monotonic()) > 0:
-            await asyncio.sleep(left if own is not None else min(left, _LOOK_SEC))
+        """Wait for `job_duration_sec`. A callable is called once; a number is read repeatedly, since it may change."""
+        duration = self._knobs.job_duration_sec
+        fixed = duration(job) if callable(duration) else None
+        while (left := began + (self._duration_sec() if fixed is None else fixed) - time.monotonic()) > 0:
+            await asyncio.sleep(left if fixed is not None else min(left, _CHECK_SEC))
 
     def _duration_sec(self) -> float:
         duration = self._knobs.job_duration_sec

@@ -1,4 +1,4 @@
-"""What pictures show: ImageNet's things through words, colours, light and motion, and raw appearance."""
+"""Visual features: ImageNet classes mapped to words, colors, light, motion, and raw network features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from marengo_local.content.cuts import JUMP, histogram
+from marengo_local.content.cuts import MIN_CUT_DISTANCE, histogram
 from marengo_local.content.media import Picture
 from marengo_local.content.network import FEATURES, SIDE_PX, classify
 from marengo_local.content.space import ATTRIBUTES, COLOURS, NAMED, Array, unit
@@ -18,13 +18,13 @@ from marengo_local.content.weights import weights
 SHORT_SIDE_PX: Final = 256
 THUMBNAIL_PX: Final = (96, 54)
 SAMPLE_SEC: Final = 0.2
-# The network is the dear part: a glimpse every two seconds, and one soon after each cut.
-GLIMPSE_SEC: Final = 2.0
+# The network takes most of the time: it analyzes a keyframe every two seconds, and one soon after each cut.
+KEYFRAME_SEC: Final = 2.0
 AFTER_CUT_SEC: Final = 0.5
-LEAST_GAP_SEC: Final = 1.0
-# The length of the mix of class names where the network is sure of what it sees.
-SURE_LENGTH: Final = 0.3
-# (name, from, to) in degrees of hue; brown is a dark orange, the rest have no hue.
+MIN_GAP_SEC: Final = 1.0
+# The length of the weighted mean of class names when the network is confident.
+CONFIDENT_LENGTH: Final = 0.3
+# (name, from, to) in degrees of hue. Brown is dark orange; the other colors have no hue.
 HUES: Final = (
     ("red", 345, 375),
     ("orange", 15, 42),
@@ -37,11 +37,11 @@ HUES: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Glimpse:
-    """One picture, seen by the network; small enough to keep for hours of video."""
+class Keyframe:
+    """The analysis of one frame, small enough to keep for hours of video."""
 
     sec: float
-    odds: np.ndarray
+    probabilities: np.ndarray
     features: np.ndarray
     colours: Array
     luminance: float
@@ -50,50 +50,50 @@ class Glimpse:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """The blocks of one or more glimpses, before packing; `sureness` 0 to 1 is low for the blank and the vague."""
+class VisualFeatures:
+    """The features of one or more keyframes. `confidence`, 0 to 1, is low for blank or unclear images."""
 
     semantic: Array
     attributes: Array
-    features: Array
-    sureness: float
+    network: Array
+    confidence: float
 
 
-class Watcher:
-    """Takes pictures as they are decoded; keeps glimpses, motion and colour jumps, never a frame for long."""
+class VideoAnalyzer:
+    """Receives frames as they are decoded; keeps keyframes, motion and histogram distances, but no frames."""
 
-    def __init__(self, glimpse_sec: float = GLIMPSE_SEC) -> None:
-        self.glimpses: list[Glimpse] = []
+    def __init__(self, keyframe_sec: float = KEYFRAME_SEC) -> None:
+        self.keyframes: list[Keyframe] = []
         self.jumps: list[tuple[float, float]] = []
         self._motion: list[tuple[float, float]] = []
-        self._glimpse_sec = glimpse_sec
-        self._next_sample_sec = self._next_glimpse_sec = -np.inf
-        self._since: list[Picture] = []
+        self._keyframe_sec = keyframe_sec
+        self._next_sample_sec = self._next_keyframe_sec = -np.inf
+        self._skipped: list[Picture] = []
         self._thumbnail: np.ndarray | None = None
         self._small, self._large = VideoReformatter(), VideoReformatter()
 
-    def see(self, picture: Picture) -> None:
-        """Look at the next picture in time."""
+    def add(self, picture: Picture) -> None:
+        """Add the next frame in time."""
         if picture.sec + 1e-6 < self._next_sample_sec:
-            self._since.append(picture)
+            self._skipped.append(picture)
             return
         self._next_sample_sec = picture.sec + SAMPLE_SEC
         thumbnail = self._shrunk(picture)
         if self._thumbnail is not None:
             self._compare(self._thumbnail, thumbnail, picture)
         self._thumbnail = thumbnail
-        self._since.clear()
-        if picture.sec + 1e-6 >= self._next_glimpse_sec:
-            self.glimpses.append(glimpse(picture.frame, picture.sec, self._large))
-            self._next_glimpse_sec = picture.sec + self._glimpse_sec
+        self._skipped.clear()
+        if picture.sec + 1e-6 >= self._next_keyframe_sec:
+            self.keyframes.append(analyze(picture.frame, picture.sec, self._large))
+            self._next_keyframe_sec = picture.sec + self._keyframe_sec
 
-    def look(self, start_sec: float, end_sec: float) -> Look:
-        """What [start_sec, end_sec) shows; raises ValueError where nothing was seen at all."""
-        inside = [g for g in self.glimpses if start_sec <= g.sec < end_sec]
+    def features(self, start_sec: float, end_sec: float) -> VisualFeatures:
+        """The features of [start_sec, end_sec); raises ValueError if there are no keyframes at all."""
+        inside = [k for k in self.keyframes if start_sec <= k.sec < end_sec]
         middle_sec = (start_sec + end_sec) / 2
-        seen = inside or [min(self.glimpses, key=lambda g: abs(g.sec - middle_sec))]
+        keyframes = inside or [min(self.keyframes, key=lambda k: abs(k.sec - middle_sec))]
         motion = [amount for sec, amount in self._motion if start_sec < sec < end_sec]
-        return look(seen, float(np.mean(motion)) if motion else None)
+        return combine(keyframes, float(np.mean(motion)) if motion else None)
 
     def _compare(self, before: np.ndarray, after: np.ndarray, picture: Picture) -> None:
         motion = float(np.abs(after.mean(2) - before.mean(2)).mean())
@@ -101,15 +101,15 @@ class Watcher:
         old, new = histogram(before), histogram(after)
         jump = float(np.abs(new - old).sum())
         sec = picture.sec
-        if jump > JUMP:
-            sec = self._first_like(old, new, picture)
-            soon_sec = max(sec + AFTER_CUT_SEC, self.glimpses[-1].sec + LEAST_GAP_SEC)
-            self._next_glimpse_sec = min(self._next_glimpse_sec, soon_sec)
+        if jump > MIN_CUT_DISTANCE:
+            sec = self._cut_sec(old, new, picture)
+            soon_sec = max(sec + AFTER_CUT_SEC, self.keyframes[-1].sec + MIN_GAP_SEC)
+            self._next_keyframe_sec = min(self._next_keyframe_sec, soon_sec)
         self.jumps.append((sec, jump))
 
-    def _first_like(self, old: Array, new: Array, picture: Picture) -> float:
-        """When the new shot began: the first picture between two samples that is nearer to the later one."""
-        for between in self._since:
+    def _cut_sec(self, old: Array, new: Array, picture: Picture) -> float:
+        """The start of the new shot: the first frame between two samples that is closer to the later one."""
+        for between in self._skipped:
             colours = histogram(self._shrunk(between))
             if np.abs(colours - new).sum() < np.abs(colours - old).sum():
                 return between.sec
@@ -122,8 +122,8 @@ class Watcher:
         ).to_ndarray()
 
 
-def glimpse(frame: av.VideoFrame, sec: float = 0.0, reformatter: VideoReformatter | None = None) -> Glimpse:
-    """Look at the middle square of a frame."""
+def analyze(frame: av.VideoFrame, sec: float = 0.0, reformatter: VideoReformatter | None = None) -> Keyframe:
+    """Analyze the center square of a frame."""
     scale = SHORT_SIDE_PX / min(frame.width, frame.height)
     small = (reformatter or VideoReformatter()).reformat(
         frame,
@@ -135,11 +135,11 @@ def glimpse(frame: av.VideoFrame, sec: float = 0.0, reformatter: VideoReformatte
     whole = small.to_ndarray()
     top, left = (whole.shape[0] - SIDE_PX) // 2, (whole.shape[1] - SIDE_PX) // 2
     square = whole[top : top + SIDE_PX, left : left + SIDE_PX]
-    odds, features = classify(square.astype(np.float32))
+    probabilities, features = classify(square.astype(np.float32))
     dots = whole[::4, ::4]
-    return Glimpse(
+    return Keyframe(
         sec=sec,
-        odds=odds.astype(np.float16),
+        probabilities=probabilities.astype(np.float16),
         features=features.astype(np.float16),
         colours=_colours(dots),
         luminance=float(dots.mean()),
@@ -148,10 +148,10 @@ def glimpse(frame: av.VideoFrame, sec: float = 0.0, reformatter: VideoReformatte
     )
 
 
-def look(glimpses: Sequence[Glimpse], motion: float | None = None) -> Look:
-    """Blocks of a still or of a segment's glimpses; `motion` is the mean change of luminance, None for a still."""
-    odds = np.mean([g.odds.astype(np.float32) for g in glimpses], 0)
-    luminance, contrast, saturation = np.mean([(g.luminance, g.contrast, g.saturation) for g in glimpses], 0)
+def combine(keyframes: Sequence[Keyframe], motion: float | None = None) -> VisualFeatures:
+    """The features of an image or a segment; `motion` is the mean change of luminance, None for an image."""
+    probabilities = np.mean([k.probabilities.astype(np.float32) for k in keyframes], 0)
+    luminance, contrast, saturation = np.mean([(k.luminance, k.contrast, k.saturation) for k in keyframes], 0)
     shares = {
         "dark": (70 - luminance) / 70,
         "bright": (luminance - 150) / 80,
@@ -161,25 +161,25 @@ def look(glimpses: Sequence[Glimpse], motion: float | None = None) -> Look:
     if motion is not None:
         shares |= {"still": (1.5 - motion) / 1.5, "moving": (motion - 2) / 15}
     attributes = np.zeros(ATTRIBUTES, np.float32)
-    attributes[: len(COLOURS)] = np.clip(np.mean([g.colours for g in glimpses], 0) / 0.6, 0, 1)
+    attributes[: len(COLOURS)] = np.clip(np.mean([k.colours for k in keyframes], 0) / 0.6, 0, 1)
     for name, share in shares.items():
         attributes[NAMED[name]] = np.clip(share, 0.0, 1.0)
-    # ConSE: a picture means the mix of its likely classes' names.
-    votes = odds**0.7
+    # ConSE: the meaning of an image is the weighted mean of the names of its likely classes.
+    votes = probabilities**0.7
     semantic = votes @ _classes() / votes.sum()
-    # Votes that disagree cancel out: a thing the network does not know has a short mix.
-    agreement = float(np.linalg.norm(semantic)) / SURE_LENGTH
-    return Look(
+    # Conflicting votes cancel out: the mean is short for things that the network doesn't know.
+    agreement = float(np.linalg.norm(semantic)) / CONFIDENT_LENGTH
+    return VisualFeatures(
         semantic=semantic,
         attributes=attributes,
-        features=np.mean([g.features.astype(np.float32) for g in glimpses], 0),
-        sureness=float(np.clip(contrast / 15, 0.05, 1.0) * np.clip(agreement, 0.15, 1.0)),
+        network=np.mean([k.features.astype(np.float32) for k in keyframes], 0),
+        confidence=float(np.clip(contrast / 15, 0.05, 1.0) * np.clip(agreement, 0.15, 1.0)),
     )
 
 
 def appearance(features: Array, width: int) -> Array:
-    """The network's features (1280,) by a fixed random projection to (width,)."""
-    # 0.4 is about their mean: without it all pictures look alike.
+    """Reduce the network's features (1280,) to (width,) by a fixed random projection."""
+    # 0.4 is about their mean. Without it, all images are similar.
     projected: Array = (features - np.float32(0.4)).astype(np.float32) @ _projection(width)
     return projected
 
@@ -195,7 +195,7 @@ def _projection(width: int) -> Array:
 
 
 def _colours(dots: np.ndarray) -> Array:
-    """The share of an RGB uint8 picture that each of COLOURS covers, (11,)."""
+    """The fraction of an RGB uint8 image that each of COLOURS covers, (11,)."""
     rgb: Array = (dots.reshape(-1, 3) / 255).astype(np.float32)
     value: Array = rgb.max(1).astype(np.float32)
     spread: Array = np.ptp(rgb, axis=1).astype(np.float32)
