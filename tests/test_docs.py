@@ -105,7 +105,7 @@ class TestPython:
                 is_llama = "llama_index" in block.code
                 names["llm"] = MockLLM() if is_llama else FakeListChatModel(responses=["At 00:00."])
                 exec(block.compiled(world.local.bucket), names)
-        assert names["result"]["answer"] == "At 00:00."
+        assert names["response"]["answer"] == "At 00:00."
         assert "match.mp4 at 00:00" in capsys.readouterr().out
 
     @pytest.mark.filterwarnings("ignore")
@@ -426,8 +426,8 @@ PRELUDES = {
 
 
 def tutorial_tells_the_truth(names):
-    assert names["hits"][0].metadata["start_sec"] == 18.0
-    assert Path("hits.html").stat().st_size > 10_000
+    assert names["results"][0].metadata["start_sec"] == 18.0
+    assert Path("results.html").stat().st_size > 10_000
 
 
 # A page -> what must hold at its end.

@@ -65,7 +65,7 @@ def quick_start_langchain(shown):
 
 def quick_start_llama_index(shown):
     assert len(shown.text("read").splitlines()) == 9
-    assert shown.text("index") == "9 nodes, of 3 jobs and 6 images\n"
+    assert shown.text("index") == "9 nodes from 3 jobs and 6 images\n"
     found = [line.rpartition("/")[2] for line in shown.text("ask").splitlines()]
     assert found == ["coffee.jpg", "big_buck_bunny.mp4", "terminal_speech.mp4"]
     assert shown.hits("show")[0] == ("grand_prix_1906.mp4", 0.0) and shown.plays("show") >= 1
@@ -82,7 +82,7 @@ def video_rag(shown):
     assert re.findall(r"reel.mp4 at (\S+):", shown.text("more")) == ["00:24", "00:00"]
     assert [line.split()[0] for line in shown.text("frames").splitlines()].count("image") == 4
     answer = shown.text("ask-with-frames")
-    assert answer.startswith("reel.mp4 at 00:05:") and "given 4 pictures" in answer
+    assert answer.startswith("reel.mp4 at 00:05:") and "given 4 images" in answer
 
 
 def search_by_image_sound_and_clip(shown):
@@ -159,7 +159,7 @@ def test_a_notebook_runs_on_what_looks_like_aws(tmp_path, marengo_bedrock):
     """The lines for AWS as they stand: a region, a prefix, and credentials where boto3 finds them."""
     for name, path in reel.media().items():
         marengo_bedrock.put(path, f"videos/{name}")
-    marengo_bedrock.put(b"Not a medium.", "videos/notes.txt")
+    marengo_bedrock.put(b"Not a media file.", "videos/notes.txt")
     notebook = read("5_a_whole_bucket")
     cell = next(cell for cell in notebook.cells if cell.cell_type == "code")
     cell.source = for_aws(cell.source).replace("your-bucket", marengo_bedrock.bucket).replace("5.00", "0.006")
@@ -187,7 +187,7 @@ def test_problems_are_found():
 
 def for_aws(settings):
     """The lines for AWS of a settings cell, as code."""
-    _, _, lines = settings.partition("\n# On AWS, this in place of all the above:\n")
+    _, _, lines = settings.partition("\n# To use AWS, replace all the lines above with these:\n")
     return "\n".join(line.removeprefix("# ") for line in lines.splitlines())
 
 
