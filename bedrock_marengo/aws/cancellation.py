@@ -1,4 +1,4 @@
-"""Calling off what waits: a run that is left, an awaitable that is cancelled, a client that is closed."""
+"""Cancelling waits: of a run that is abandoned, an awaitable that is cancelled, a client that is closed."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 POLL_SEC = 0.25
-"""How soon a wait notices what calls off more than itself."""
-NEXT_ITEM = "What was to come next"
+"""How soon a wait notices that its parent token was set."""
+NEXT_ITEM = "The next item"
 
 
 class CancelToken:
-    """Once set, what waits under it waits no more: the wait raises, or is told so.
+    """Once set, waits under it end: they raise, or return True.
 
-    In a forked child it is set: the threads that were at it are the parent's.
+    In a forked child it counts as set: the threads that used it are the parent's.
 
     Args:
-        parent: what calls off this one, too.
+        parent: a token that cancels this one too.
     """
 
     def __init__(self, parent: CancelToken | None = None) -> None:
@@ -39,41 +39,41 @@ class CancelToken:
         self._pid = os.getpid()
 
     def set(self) -> None:
-        """Call off what waits."""
+        """Cancel what waits."""
         self._event.set()
 
     def is_set(self) -> bool:
-        """Whether it was called off."""
+        """Whether it was cancelled."""
         own = self._event.is_set() or self._pid != os.getpid()
         return own or (self._parent is not None and self._parent.is_set())
 
     def wait(self, seconds: float) -> bool:
-        """Sleep; whether it was called off meanwhile, which ends the sleep."""
+        """Sleep, but no longer than until cancelled; returns whether it was."""
         until = time.monotonic() + seconds
         while not self.is_set() and (left := until - time.monotonic()) > 0:
             self._event.wait(left if self._parent is None else min(left, POLL_SEC))
         return self.is_set()
 
     def check(self, what: str) -> None:
-        """Go on only if it was not called off.
+        """Continue only if not cancelled.
 
         Raises:
-            ClosedError: It was.
+            ClosedError: It was cancelled.
         """
         if self.is_set():
             raise ClosedError(
-                f"{what} was called off: the client was closed, nobody waits for it any more, or it was begun in the "
-                "process that this one was forked from. Jobs that run go on, and the next run joins them."
+                f"{what} was cancelled: the client was closed, the caller no longer waits for it, or it was begun in "
+                "the process that this one was forked from. Running jobs continue, and the next run joins them."
             )
 
 
 class CancellableExecutor(ThreadPoolExecutor):
-    """Threads for a client until it is closed. What they are handed can be called off by who hands it over.
+    """A client's threads, until it is closed. A submitted call is cancelled by the token of the submitter.
 
     Args:
-        size: threads at most.
-        name: what their names begin with.
-        stop: the client's.
+        size: maximum number of threads.
+        name: prefix of their names.
+        stop: the client's token.
     """
 
     def __init__(self, size: int, name: str, stop: CancelToken) -> None:
@@ -81,7 +81,7 @@ class CancellableExecutor(ThreadPoolExecutor):
         self._stop = stop
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """As an executor's; what waits in line when it is called off never begins.
+        """As ``Executor.submit``; a queued call that is cancelled never begins.
 
         Raises:
             ClosedError: The client was closed.
@@ -96,13 +96,13 @@ class CancellableExecutor(ThreadPoolExecutor):
 
 
 def current_token() -> CancelToken | None:
-    """What calls off the call that this thread is at; None if that is only its client."""
+    """What cancels the call of this thread; None if only its client does."""
     return _current.stop.get()
 
 
 @contextmanager
 def cancel_scope(stop: CancelToken) -> Iterator[None]:
-    """Have the waits in this block called off by ``stop``."""
+    """Let ``stop`` cancel the waits in this block."""
     token = _current.stop.set(stop)
     try:
         yield
@@ -111,12 +111,12 @@ def cancel_scope(stop: CancelToken) -> Iterator[None]:
 
 
 def run_in_scope(stop: CancelToken, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a call whose waits ``stop`` calls off, unless it has done so already.
+    """Run a call whose waits ``stop`` cancels.
 
     Raises:
-        ClosedError: It has.
+        ClosedError: It was cancelled already.
     """
-    # Not `under`, which would take longer than all the rest: each text comes through here.
+    # Not `cancel_scope`, which would take longer than all the rest: each text comes through here.
     token = _current.stop.set(stop)
     try:
         stop.check("A call")
@@ -126,14 +126,14 @@ def run_in_scope(stop: CancelToken, call: Callable[P, T], *args: P.args, **kwarg
 
 
 class _Current:
-    """What calls off the call that a thread is at. The thread that forks is at nothing in the child."""
+    """What cancels the call of a thread. In a forked child, no call is running."""
 
     def __init__(self) -> None:
         self.stop: ContextVar[CancelToken | None] = ContextVar("marengo_stop", default=None)
         renew_in_children(self)
 
     def renew(self) -> None:
-        """No call is under way."""
+        """No call is running."""
         self.stop.set(None)
 
 

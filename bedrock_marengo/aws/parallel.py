@@ -13,7 +13,7 @@ __all__ = ["as_finished", "in_order"]
 
 
 def in_order(executor: Executor, call: Callable[[S], T], items: Iterable[S], *, ahead: int) -> Iterator[T]:
-    """Map over an executor, results in order, at most ``ahead`` items under way, none begun after a failure."""
+    """Map over an executor, results in order, at most ``ahead`` items at once, none begun after a failure."""
     failure: list[BaseException] = []
 
     def guarded(item: S) -> T:
@@ -47,10 +47,10 @@ def as_finished(
     stopped: CancelToken,
     known: Callable[[S], T | None] = lambda item: None,
 ) -> Generator[T, None, None]:
-    """Map on threads of its own, results as they finish, items taken as threads come free.
+    """Map on threads of its own, results as they finish, items taken as threads become free.
 
-    ``known`` answers an item at once, without a thread. ``stopped`` ends it, and is set when nobody takes results any
-    more, so that what is under way can end.
+    ``known`` answers an item at once, without a thread. ``stopped`` ends it, and is set when results are no longer
+    taken, so that running calls can end.
     """
     pending: set[Future[T]] = set()
     with threads() as own:
@@ -61,7 +61,7 @@ def as_finished(
                     yield result
                     continue
                 pending.add(own.submit(call, item))
-                # What has finished meanwhile is handed on; with all threads busy something must finish first.
+                # Results that are ready are returned; with all threads busy, one must finish first.
                 done, pending = wait(pending, None if len(pending) >= at_once else 0.0, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
             while pending:

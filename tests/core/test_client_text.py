@@ -112,7 +112,7 @@ def test_a_text_that_looks_like_a_place_is_a_text(client, local, text):
     [
         (lambda c: c.embed_text(""), "empty text"),
         (lambda c: c.embed_text(None), "not NoneType"),
-        (lambda c: c.embed_texts("a dog"), "takes many texts"),
+        (lambda c: c.embed_texts("a dog"), "takes a list of texts"),
         (lambda c: c.embed_texts(["a", "b", " "]), "Text 2 of 3: An empty text"),
         (lambda c: c.embed_texts(["a", None]), "Text 1 of 2: A text must be a string"),
         (lambda c: c.embed_texts(["a", ["b"]]), "Text 1 of 2: A text must be a string"),

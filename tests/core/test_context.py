@@ -192,9 +192,9 @@ class TestParts:
             ({"max_frames": 1.5}, "max_frames=1.5"),
             ({"frames_per_moment": "2"}, "frames_per_moment='2'"),
             ({"frames_per_moment": True}, "frames_per_moment=True"),
-            ({"width": 5}, "width=5: give 16 to 4096 pixels"),
+            ({"width": 5}, "width=5: expected 16 to 4096 pixels"),
             ({"max_chars": 5}, "max_chars=5: there is no room"),
-            ({"allowed_prefixes": "s3://bucket/"}, "takes many S3 prefixes"),
+            ({"allowed_prefixes": "s3://bucket/"}, "takes a list of S3 prefixes"),
         ],
     )
     def test_settings_that_make_no_sense(self, client, local, settings, said):

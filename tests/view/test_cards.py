@@ -201,7 +201,7 @@ class TestRefused:
 
     def test_one_prefix_in_place_of_many(self, client, hit):
         # Each letter would be a prefix of everything.
-        with pytest.raises(InputError, match="takes many S3 prefixes"):
+        with pytest.raises(InputError, match="takes a list of S3 prefixes"):
             show([hit("s3://bucket/a.mp4")], client, allowed_prefixes="s3://bucket/")
 
     @pytest.mark.parametrize("other", [None, "s3://bucket/", 7, MarengoClient])
