@@ -147,7 +147,8 @@ class MarengoClient:
             warn_once(
                 f"end {self._model.version}",
                 f"AWS ends Marengo {self._model.version} on {day.isoformat()}, and its vectors never mix with those of "
-                "another version: embed with model='3.0' anew. (Said once.)",
+                "another version: embed again with {model}. (Shown once.)",
+                remedy={"model": "3.0"},
                 stacklevel=3,
             )
 
@@ -822,7 +823,9 @@ class MarengoClient:
         uri: str | None = self._settings["output_s3_uri"]
         if uri is None:
             raise ConfigurationError(
-                "Segments need a place on S3 for the jobs' outputs: give output_s3_uri='s3://bucket/marengo/'."
+                "Segments need a prefix on S3 for the jobs' outputs: give {output_s3_uri}.",
+                setting="output_s3_uri",
+                remedy={"output_s3_uri": "s3://bucket/marengo/"},
             )
         return uri
 
@@ -1023,7 +1026,9 @@ class MarengoClient:
     def _read_job(self, segment: Segment) -> SegmentEmbeddings:
         if self._settings["output_s3_uri"] is None:
             raise SegmentNotFoundError(
-                f"{segment.uri!r} is a segment, whose vector is in its job's output: give output_s3_uri= to find it."
+                f"{segment.uri!r} is a segment with its vector in its job's output: give {{output_s3_uri}} to find it.",
+                setting="output_s3_uri",
+                remedy={"output_s3_uri": ...},
             )
         return self._worker.recall(segment)
 

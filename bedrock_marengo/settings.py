@@ -10,7 +10,7 @@ from bedrock_marengo.contract.inputs import split_s3_uri
 from bedrock_marengo.contract.payloads import BUCKET
 from bedrock_marengo.embedding.pricing import Prices
 from bedrock_marengo.errors import ConfigurationError, InputError
-from bedrock_marengo.validation import is_int, is_number, short_repr
+from bedrock_marengo.validation import is_int, is_number
 
 __all__ = ["KMS_KEY", "check_client", "check_run"]
 
@@ -38,8 +38,10 @@ def check_client(settings: Mapping[str, Any]) -> None:
             split_s3_uri(prefix)
             if not _S3_PREFIX.fullmatch(prefix) or len(prefix) > _S3_PREFIX_CHARACTERS:
                 raise InputError(
-                    f"{name}={short_repr(prefix)}: Bedrock takes s3://bucket/prefix/ with a bucket of 3 to 63 "
-                    f"lower-case letters, digits, dots and hyphens, at most {_S3_PREFIX_CHARACTERS} characters."
+                    "expected s3://bucket/prefix/ with a bucket of 3 to 63 lower-case letters, digits, dots and "
+                    f"hyphens, at most {_S3_PREFIX_CHARACTERS} characters.",
+                    setting=name,
+                    value=prefix,
                 )
     _check(_CLIENT, settings)
 
@@ -56,7 +58,7 @@ def check_run(**settings: Any) -> None:
 def _check(rules: Mapping[str, Rule], settings: Mapping[str, Any]) -> None:
     for name, (fits, advice) in rules.items():
         if name in settings and not fits(settings[name]):
-            raise ConfigurationError(f"{name}={short_repr(settings[name])}: {advice}.")
+            raise ConfigurationError(f"{advice}.", setting=name, value=settings[name])
 
 
 def _optional(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from bedrock_marengo.aws.retries import UNKNOWN_JOB
 from bedrock_marengo.contract.inputs import split_s3_uri
 from bedrock_marengo.contract.models import Kind, Model
 from bedrock_marengo.errors import ConfigurationError, InputError, JobError, OutputError, ServiceError
 from bedrock_marengo.jobs.fingerprint import RequestFile
 from bedrock_marengo.jobs.job import Job
-from bedrock_marengo.jobs.runner import UNKNOWN, Jobs
+from bedrock_marengo.jobs.runner import Jobs
 from bedrock_marengo.validation import short_repr
 
 __all__ = ["resume_job"]
@@ -32,7 +33,9 @@ def resume_job(jobs: Jobs, model: Model, name: str) -> Job:
     folder = _folder(name) if name.startswith("s3://") else _folder_of_arn(jobs, name)
     record = _record(jobs, f"{folder}/")
     if record.model_id != model.model_id:
-        raise ConfigurationError(f"{name} is a job of {record.model_id}: give its client model={record.model_id!r}.")
+        raise ConfigurationError(
+            f"{name} is a job of {record.model_id}: use a client with {{model}}.", remedy={"model": record.model_id}
+        )
     if output is not None and output not in jobs.outputs(f"{folder}/"):
         raise OutputError(f"{output} is not there, or was found useless: a later attempt has the output.")
     kind: Kind = record.request["kind"]
@@ -55,7 +58,7 @@ def _folder_of_arn(jobs: Jobs, arn: str) -> str:
     try:
         return jobs.get_invocation(arn, arn).folder.rstrip("/").rsplit("/", 1)[0]
     except ServiceError as error:
-        if error.code not in UNKNOWN:
+        if error.code not in UNKNOWN_JOB:
             raise
         raise JobError(
             f"Bedrock does not know {arn}: it may have been forgotten. Its output's URI names the job, too.",

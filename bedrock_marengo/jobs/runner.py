@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from bedrock_marengo.aws.cancellation import CancelToken
-from bedrock_marengo.aws.retries import RetryLimiter
+from bedrock_marengo.aws.retries import TRANSIENT_FAILURE, UNKNOWN_JOB, RetryLimiter
 from bedrock_marengo.aws.session import Aws, _whole
 from bedrock_marengo.aws.start_rate import StartLimiter
 from bedrock_marengo.contract.inputs import split_s3_uri
@@ -41,7 +40,7 @@ from bedrock_marengo.jobs.job import _OUTPUT, InvocationStatus, Job, invocation_
 from bedrock_marengo.jobs.poller import JobPoller
 from bedrock_marengo.s3.object_version import SourceIdentity
 
-__all__ = ["UNKNOWN", "Jobs"]
+__all__ = ["Jobs"]
 
 
 ATTEMPTS = 3
@@ -51,9 +50,6 @@ _MANIFEST = "/manifest.json"
 _TAKEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 _UNCONDITIONAL = frozenset({"NotImplemented", "501", "MethodNotAllowed", "405"})
 """How S3-like stores refuse If-None-Match and If-Match."""
-_PASSING = re.compile(r"internal|time[d ]*\s*out|throttl|try again|unavailable|unexpected", re.IGNORECASE)
-UNKNOWN = frozenset({"ResourceNotFoundException", "ValidationException"})
-"""What GetAsyncInvoke may say of a job it has forgotten. Its one parameter is the ARN, so nothing else is invalid."""
 _LATE_SEC = 15.0
 """How long an output may lag behind the status Completed."""
 STUCK_SEC = 24 * 3600.0
@@ -232,21 +228,22 @@ class Jobs:
         try:
             return self.get_invocation(job.arn, job.source)
         except ServiceError as error:
-            if error.code not in UNKNOWN:
+            if error.code not in UNKNOWN_JOB:
                 raise
             raise JobError(
                 f"Bedrock no longer knows the job of {job.source} ({job.arn}), and there is no output under "
-                f"{job.prefix}. force=True starts, and pays for, it again.",
+                f"{job.prefix}. {{force}} starts, and pays for, it again.",
                 source=job.source,
                 arn=job.arn,
                 transient=True,
+                remedy={"force": True},
             ) from error
 
     def get_invocation(self, arn: str, what: str) -> InvocationStatus:
         """What Bedrock says about an invocation.
 
         Raises:
-            ServiceError: AWS refused to say; with a code of ``UNKNOWN`` it does not know the invocation.
+            ServiceError: AWS refused to say; with a code of ``UNKNOWN_JOB`` it does not know the invocation.
         """
         reply = self._gate.call(
             lambda: _whole(self._aws.bedrock.get_async_invoke(invocationArn=arn), "status"), "GetAsyncInvoke", what
@@ -423,16 +420,17 @@ class Jobs:
             return True
         if status == "Completed" and not useless:
             return False
-        if record.attempt < ATTEMPTS and (status == "Completed" or _PASSING.search(said)):
+        if record.attempt < ATTEMPTS and (status == "Completed" or TRANSIENT_FAILURE.search(said)):
             return True
         why = said or ("its output is of no use" if status == "Completed" else "Bedrock says no reason")
         raise self._final(running, record, f"failed before, attempt {record.attempt} of {ATTEMPTS}: {why}", "force")
 
     def _final(self, job: Job, record: RequestFile, what: str, way_out: str) -> JobError:
         return JobError(
-            f"The job of {job.source} {what} ({record.arn}). {way_out}=True starts, and pays for, it again.",
+            f"The job of {job.source} {what} ({record.arn}). {{{way_out}}} starts, and pays for, it again.",
             source=job.source,
             arn=record.arn,
+            remedy={way_out: True},
         )
 
     def _follow(self, job: Job, timeout_sec: float | None, stopped: CancelToken, release: Callable[[], None]) -> str:
@@ -461,15 +459,16 @@ class Jobs:
                     f"The job of {job.source} failed: {told.said or 'Bedrock says no reason'} ({arn})",
                     source=job.source,
                     arn=arn,
-                    transient=bool(_PASSING.search(told.said)),
+                    transient=bool(TRANSIENT_FAILURE.search(told.said)),
                 )
             if not ended:
                 raise JobError(
                     f"The job of {job.source} still runs after {timeout_sec:g} s ({arn}). The next run joins it; once "
-                    f"it is {STUCK_SEC / 3600:g} h old, force=True starts, and pays for, another.",
+                    f"it is {STUCK_SEC / 3600:g} h old, {{force}} starts, and pays for, another.",
                     source=job.source,
                     arn=arn,
                     running=True,
+                    remedy={"force": True},
                 )
 
     def _running(self, arns: Sequence[str], oldest_sec: float | None) -> set[str]:

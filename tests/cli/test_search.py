@@ -201,7 +201,7 @@ class TestLocal:
         for words in (["a cat", bucket], ["--image", "s3://bucket/cat.jpg", photographs]):
             result = marengo("search", "--local", *words)
             assert result.exit_code == 2
-            assert "with --local all media are local" in result.stderr
+            assert "with --local all media must be local files" in result.stderr
 
 
 class TestPage:
@@ -237,17 +237,17 @@ class TestPage:
     [
         (["a goal"], "Give sources after the query"),
         (["", "{bucket}"], "empty text"),
-        (["a goal", "nowhere/"], "'nowhere/': no such file or folder"),
+        (["a goal", "nowhere/"], "'nowhere/': there is no such file or folder"),
         (["a goal", "{bucket}", "--weights", "smell"], "'smell' is no preset"),
         (["a goal", "{bucket}", "--weights", "smell=1"], "'smell', which is no track"),
-        (["a goal", "{bucket}", "--weights", "visual=x"], "--weights 'visual=x': give NAME=NUMBER"),
-        (["a goal", "{bucket}", "-k", "0"], "--k 0: give a whole number from 1"),
+        (["a goal", "{bucket}", "--weights", "visual=x"], "--weights 'visual=x': expected NAME=NUMBER"),
+        (["a goal", "{bucket}", "-k", "0"], "--k 0: expected a whole number from 1"),
         (["a goal", "{bucket}", "--merge-gap-sec", "-1"], "--merge-gap-sec -1"),
         (["a goal", "{bucket}", "--max-per-source", "0"], "--max-per-source 0"),
         (["a goal", "{bucket}", "--text", "at night"], "--text goes beside --image"),
-        (["{bucket}", "--image", "nowhere.jpg"], "'nowhere.jpg': no such file"),
-        (["{bucket}", "--image", "{bucket}a.mp4"], "here goes image"),
-        (["{bucket}", "--image", "{bucket}a.jpg", "--audio", "{bucket}a.mp3"], "no query of image with audio"),
+        (["{bucket}", "--image", "nowhere.jpg"], "'nowhere.jpg': there is no such file"),
+        (["{bucket}", "--image", "{bucket}a.mp4"], "expected 'image' here"),
+        (["{bucket}", "--image", "{bucket}a.jpg", "--audio", "{bucket}a.mp3"], "can't combine image with audio"),
         (["{bucket}", "--audio", "{bucket}a.mp3", "--text", "loud"], "--text goes beside --image"),
         (["a goal", "{bucket}", "--html", "nowhere/out.html"], "--html nowhere/out.html"),
         (["a goal", "{bucket}", "--html", "."], "--html ."),
