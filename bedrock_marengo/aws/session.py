@@ -101,7 +101,7 @@ class AwsSettings:
         for owner in owners.values() if isinstance(owners, Mapping) else [owners] if owners is not None else []:
             if not isinstance(owner, str) or not _OWNER.fullmatch(owner):
                 raise ConfigurationError(
-                    "expected an account ID, a string of 12 digits, or for several owners a mapping of bucket to it.",
+                    "expected an account ID, a string of 12 digits, or a mapping of bucket to account ID.",
                     setting="bucket_owner",
                     value=owner,
                 )
