@@ -51,7 +51,7 @@ def test_every_field_of_bedrock_embeddings_is_taken():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"model_id": "titan"}, "No Marengo model is called 'titan'"),
+        ({"model_id": "titan"}, "model='titan': this is not a known Marengo model"),
         ({"dimensions": 256}, "has 512, always"),
         ({"model_kwargs": {"inputType": "video"}}, "have none"),
         ({"bucket_owner": "me"}, "12 digits"),

@@ -232,7 +232,7 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("settings", "words"),
         [
-            ({"model_name": "titan"}, "No Marengo model is called 'titan'"),
+            ({"model_name": "titan"}, "model='titan': this is not a known Marengo model"),
             ({"bucket_owner": "me"}, "12 digits"),
             ({"output_s3_uri": "bucket"}, "not an S3 URI"),
             ({"max_concurrency": 0}, "at least 1"),

@@ -270,6 +270,6 @@ def test_starts_that_are_refused_for_ever_are_told_of(connect, local, video, mon
 
 def test_a_text_whose_reply_is_a_strangers_is_no_vector(client, local):
     local.faults = [Fault("InvokeModel", body=b"<html/>", times=1)]
-    with pytest.raises(OutputError, match="not what Marengo sends"):
+    with pytest.raises(OutputError, match="not in Marengo's format"):
         client.embed_text("a")
     assert np.isfinite(client.embed_text("a")).all()

@@ -127,10 +127,10 @@ class TestWhatCantBeShown:
         assert len(drawn.all("li", "hit")) == 5
         notes = drawn.texts("p", "note")
         assert "NoSuchKey" in notes[0] and "NoSuchBucket" in notes[-1]
-        assert "can't be decoded here" in notes[1]
+        assert "can't be decoded" in notes[1]
         # A browser may play what can't be decoded here, and a film without a picture.
         assert len(drawn.all("video")) == (2 if inline else 3)
-        assert any(note.startswith("No thumbnail: ") and "has no picture" in note for note in notes)
+        assert any(note.startswith("No thumbnail: ") and "has no video track" in note for note in notes)
 
     def test_access_that_is_denied(self, client, local, match, hit):
         local.faults = [Fault("s3:GetObject", error="AccessDenied")]
