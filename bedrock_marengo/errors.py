@@ -250,8 +250,8 @@ class MarengoWarning(_Message, UserWarning):
 
 
 def as_keyword(setting: str, value: Any) -> str:
-    """A setting as in Python: ``name=value``."""
-    return f"{setting}={'...' if value is ... else short_repr(value)}"
+    """A setting as in Python: ``name=value``, or the name alone if any value will do."""
+    return setting if value is ... else f"{setting}={value!r}"
 
 
 def short_repr(value: object) -> str:

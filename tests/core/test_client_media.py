@@ -548,7 +548,7 @@ def test_an_unknown_segment_names_the_prefix(client, local, video):
         client.segment_vectors([Segment(video, 0, 5, "visual", "clip", found.job)])
     with pytest.raises(InputError, match="is not a segment's URI"):
         client.segment_vectors(["a dog"])
-    with pytest.raises(SegmentNotFoundError, match="give output_s3_uri="):
+    with pytest.raises(SegmentNotFoundError, match="give output_s3_uri to find it"):
         MarengoClient(region_name="us-east-1").segment_vectors([found[0]])
 
 

@@ -54,12 +54,14 @@ def test_an_application_inference_profile(connect, local, video):
     client.embed_media(video)
     assert local.calls.of("InvokeModel")[0].model_id == PROFILE
     assert local.calls.of("StartAsyncInvoke")[0].model_id == BASE["3.0"]
-    with pytest.raises(ConfigurationError, match="hides its model: give the version and the profile apart"):
+    with pytest.raises(
+        ConfigurationError, match=r"does not identify its model\. Set the version"
+    ):
         MarengoClient(PROFILE)
 
 
 def test_a_wrong_id_is_explained(connect, local):
-    with pytest.raises(ServiceError, match=r"on-demand throughput.*leave the ID to us"):
+    with pytest.raises(ServiceError, match=r"on-demand throughput.*leave the choice to us"):
         connect("2.7", invoke_model_id=BASE["2.7"]).embed_text("a")
 
 
@@ -168,5 +170,5 @@ def test_sts_does_not_answer(connect, local, video, monkeypatch):
 
 
 def test_a_wrong_owner_is_the_services_to_refuse(connect, local, video):
-    with pytest.raises(ServiceError, match=r"bucketOwner.*Give the account that owns the bucket"):
+    with pytest.raises(ServiceError, match=r"bucketOwner.*Set the account that owns the bucket"):
         connect(bucket_owner="111111111111").embed_media(video)

@@ -125,7 +125,7 @@ def test_a_text_that_looks_like_a_place_is_a_text(client, local, text):
         (lambda c: c.embed_multi_input(5, [Media("image", data=b"x")]), "not int"),
         (lambda c: c.embed_multi_input("a", "s3://b/a.png"), "mapping of name to image, or a list"),
         (lambda c: c.embed_multi_input("a", Media("image", data=b"x")), "mapping of name to image, or a list"),
-        (lambda c: c.embed_multi_input("<@b>", {"a": Media("image", data=b"x")}), "no image has that name"),
+        (lambda c: c.embed_multi_input("<@b>", {"a": Media("image", data=b"x")}), "there is no image of that name"),
         (lambda c: c.embed_multi_input(None, [Media("image", data=bytes(4_700_000))] * 4), "25,000,000"),
         (lambda c: c.embed_query(Query(text="")), "empty text"),
     ],
