@@ -32,7 +32,10 @@ __all__ = [
 Spelling = Callable[[str, Any], str]
 """(setting, value) -> how a front end writes them; the value is ``...`` where any will do."""
 
-_SECRETS = frozenset({"aws_access_key_id", "aws_secret_access_key", "aws_session_token"})
+_SECRETS = frozenset(
+    {"aws_access_key_id", "aws_secret_access_key", "aws_session_token", "session", "config", "bedrock_client"}
+)
+"""Settings that hold credentials, also those that take an object: a key may have been given by mistake."""
 _LONG, _SHOWN = 1000, 80
 """Characters over which a string may be media in base64, and over which it is cut."""
 

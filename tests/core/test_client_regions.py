@@ -54,9 +54,7 @@ def test_an_application_inference_profile(connect, local, video):
     client.embed_media(video)
     assert local.calls.of("InvokeModel")[0].model_id == PROFILE
     assert local.calls.of("StartAsyncInvoke")[0].model_id == BASE["3.0"]
-    with pytest.raises(
-        ConfigurationError, match=r"does not identify its model\. Set the version"
-    ):
+    with pytest.raises(ConfigurationError, match=r"does not identify its model\. Set the version"):
         MarengoClient(PROFILE)
 
 

@@ -42,7 +42,7 @@ def test_a_pickle_keeps_the_setting(error):
     assert (str(copy), copy.setting, copy.value, copy.remedy) == (str(error), error.setting, error.value, error.remedy)
 
 
-@pytest.mark.parametrize("name", ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"])
+@pytest.mark.parametrize("name", ["aws_access_key_id", "aws_secret_access_key", "aws_session_token", "session"])
 def test_no_credential_is_kept(name):
     error = ConfigurationError("expected a string.", setting=name, value=20261125)
     assert "20261125" not in f"{error} {error!r} {error.value} {pickle.dumps(error)!r}"

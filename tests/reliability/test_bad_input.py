@@ -257,7 +257,7 @@ CLIENT = [
     ("role_session_name", lambda it: it.connect(role_session_name="a b"), "'a b'", "2 to 64"),
     ("endpoint_url", lambda it: it.connect(endpoint_url="localhost:80"), "'localhost:80'", "a URL such as"),
     ("s3_endpoint_url", lambda it: it.connect(s3_endpoint_url="file:///etc"), "'file:///etc'", "a URL such as"),
-    ("session", lambda it: it.connect(session="default"), "session='default'", "a boto3.Session"),
+    ("session", lambda it: it.connect(session="default"), "session=str", "a boto3.Session"),
     ("config", lambda it: it.connect(config={"retries": 1}), "config=dict", "botocore.config.Config"),
     ("bedrock_client", lambda it: it.connect(bedrock_client=Config()), "bedrock_client=Config", "boto3.client("),
     ("keys", lambda it: it.connect(aws_secret_access_key=None), "aws_access_key_id", "or neither"),
