@@ -194,6 +194,6 @@ def test_an_image_with_two_vectors_is_none(client, local, png):
         Fault("InvokeModel", body=encode([{"embedding": [0.1] * 512}, {"embedding": [0.2] * 512}]), times=1)
     ]
     uri = local.put(png(), "dog.png")
-    with pytest.raises(OutputError, match="two vectors for one segment"):
+    with pytest.raises(OutputError, match="different vectors for one segment"):
         client.embed_media(uri)
     assert len(client.embed_media(uri)) == 1
