@@ -50,7 +50,7 @@ USELESS = [
     (
         "two vectors of one segment",
         lambda rows: encode([*rows, {**rows[0], "embedding": rows[5]["embedding"]}]),
-        "Rows 0 and 12 say two vectors for one segment: 0 to 6 s of 'visual'",
+        "Rows 0 and 12 of output.json have different vectors for one segment: 0 to 6 s of 'visual'",
     ),
 ]
 
