@@ -100,7 +100,8 @@ class MarengoClient(VectorCalls, FileCalls):
             warn_once(
                 f"end {self.model.version}",
                 f"AWS ends Marengo {self.model.version} on {day.isoformat()}, and its vectors can't be compared with "
-                "those of another version: embed again with model='3.0'. (Shown once.)",
+                "those of another version: embed again with {model}. (Shown once.)",
+                remedy={"model": "3.0"},
                 stacklevel=3,
             )
 

@@ -1,10 +1,14 @@
-"""Every error a user meets, and what to do about it."""
+"""Every error a user meets, when it comes, and what to do about it.
+
+The ground floor: imports nothing of the package. ``docs/errors.md`` is made from the classes below.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Number
+from typing import Any, ClassVar
 
 __all__ = [
     "BudgetError",
@@ -20,32 +24,104 @@ __all__ = [
     "OutputError",
     "SegmentNotFoundError",
     "ServiceError",
+    "as_keyword",
+    "short_repr",
     "warn_once",
 ]
 
+Spelling = Callable[[str, Any], str]
+"""(setting, value) -> how a front end writes them; the value is ``...`` where any will do."""
 
-class MarengoError(Exception):
-    """The base of all errors of this package."""
+_SECRETS = frozenset(
+    {"aws_access_key_id", "aws_secret_access_key", "aws_session_token", "session", "config", "bedrock_client"}
+)
+"""Settings that hold credentials, also those that take an object: a key may have been given by mistake."""
+_LONG, _SHOWN = 1000, 80
+"""Characters over which a string may be media in base64, and over which it is cut."""
+
+
+class _Message:
+    """A message that names settings, so that each front end can write them its own way.
+
+    Args:
+        message: what is wrong, the limit, and what to do; ``{name}`` stands for a setting of ``remedy``.
+        setting: the setting that was refused, as ``MarengoClient`` calls it.
+        value: what it was set to; then both begin the message. No credential and no media are kept.
+        remedy: the settings that the message advises to use, with a value that helps, or ``...`` for any.
+    """
+
+    setting: str | None = None
+    value: Any = None
+    remedy: Mapping[str, Any] = {}
+
+    def __init__(
+        self, *message: Any, setting: str | None = None, value: Any = ..., remedy: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(*message)
+        if setting is not None:
+            self.setting, self.value = setting, _kept(setting, value)
+        if remedy:
+            self.remedy = dict(remedy)
+
+    def render(self, spell: Spelling) -> str:
+        """The message with its settings in a front end's spelling."""
+        text = super().__str__()
+        for name, value in self.remedy.items():
+            text = text.replace(f"{{{name}}}", spell(name, value))
+        if self.setting is None or self.value is ...:
+            return text
+        return f"{spell(self.setting, self.value)}: {text}"
+
+    def __str__(self) -> str:
+        return self.render(as_keyword)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+
+class MarengoError(_Message, Exception):
+    """The base of all errors of this package.
+
+    Attributes:
+        setting: the refused setting, as ``MarengoClient`` calls it; None if the error is not about one.
+        value: what it was set to; ``...`` if it was not set.
+        remedy: the settings that would help, with a value for each.
+    """
+
+    when: ClassVar[str] = "Never raised itself: catch it to catch every error of this package."
+    action: ClassVar[str] = "See the classes below."
 
 
 class InputError(MarengoError, ValueError):
-    """An input that Marengo would refuse or that we can't place. Raised before any call that costs."""
+    """An input that Marengo would refuse. Raised before any call that costs."""
+
+    when: ClassVar[str] = "A value, file or query is not one that Marengo accepts. Nothing was called or paid for."
+    action: ClassVar[str] = "Correct the input that the message names; the message gives the limit."
 
 
 class ConfigurationError(MarengoError, ValueError):
-    """A setting is missing or does not fit: region, model ID, bucket, owner, output prefix."""
+    """A setting is missing or not valid: region, model ID, bucket, owner, output prefix."""
+
+    when: ClassVar[str] = "A setting is missing, not valid, or does not match the AWS account."
+    action: ClassVar[str] = "Correct the setting (`error.setting`). `marengo doctor` checks all of them against AWS."
 
 
 class BudgetError(MarengoError):
-    """A start was refused for its cost; nothing was paid for it, and the next run goes on from there.
+    """A job was not started because of its cost. Nothing was paid for it; the next run continues from there.
 
     Attributes:
-        spent_usd: what the run had cost.
-        exhausted: True where nothing more is started; False where only this medium's cost is not known.
+        spent_usd: what the run had cost, in US dollars.
+        exhausted: True if nothing more is started; False if only this file's cost is unknown.
     """
 
-    def __init__(self, message: str, *, spent_usd: float, exhausted: bool) -> None:
-        super().__init__(message)
+    when: ClassVar[str] = "Starting a job would exceed `max_cost_usd`, or its cost is unknown. It was not started."
+    action: ClassVar[str] = "Run again with a higher budget: finished files are reused. For unknown lengths, "
+    action += "set `durations` or `assume_duration_sec`."
+
+    def __init__(
+        self, message: str, *, spent_usd: float, exhausted: bool, remedy: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message, remedy=remedy)
         self.spent_usd = spent_usd
         self.exhausted = exhausted
 
@@ -54,27 +130,39 @@ class BudgetError(MarengoError):
 
 
 class ClosedError(MarengoError):
-    """The client was closed while the call waited. Nothing is lost: what was paid is found by the next run."""
+    """The client was closed while the call waited. Nothing is lost: the next run finds what was paid for."""
+
+    when: ClassVar[str] = "The client was closed, or the run was abandoned, while the call waited."
+    action: ClassVar[str] = "Run again with an open client: running and finished jobs are found, not paid for again."
 
 
 class MediaNotFoundError(MarengoError, LookupError):
-    """A listing proved that the medium is not there."""
+    """A listing proved that the file does not exist."""
+
+    when: ClassVar[str] = "A listing proved that the file, bucket or prefix does not exist."
+    action: ClassVar[str] = "Check the URI: keys are written as on S3, not percent-encoded."
 
 
 class NotEmbeddedError(MarengoError, LookupError):
-    """The medium was not embedded with these options before, and only what is done was asked for."""
+    """The file was not embedded with these options before, and only finished work was asked for."""
+
+    when: ClassVar[str] = "With `only_done=True`: the file was not embedded with these options before."
+    action: ClassVar[str] = "Embed it first with the same options, or run without `only_done`."
 
 
 class MediaFailedError(MarengoError):
-    """Several of many media failed; the others are done.
+    """Several files failed; the others are done.
 
     Attributes:
         failed: the ``MediaResult`` of each, with ``.source`` and ``.error``.
     """
 
+    when: ClassVar[str] = "Several files of a run failed, after all others were finished."
+    action: ClassVar[str] = "Look at `.failed`, correct what each error names, and run again: only those are repeated."
+
     def __init__(self, failed: Sequence[Any]) -> None:
         shown = "; ".join(f"{done.uri or done.source}: {done.error}" for done in failed[:3])
-        super().__init__(f"{len(failed)} media failed: {shown}{' ...' if len(failed) > 3 else ''}")
+        super().__init__(f"{len(failed)} files failed: {shown}{' ...' if len(failed) > 3 else ''}")
         self.failed = list(failed)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -82,27 +170,44 @@ class MediaFailedError(MarengoError):
 
 
 class SegmentNotFoundError(MarengoError, LookupError):
-    """A segment's URI names no vector under our own output prefix."""
+    """A segment's URI has no vector under the client's output prefix."""
+
+    when: ClassVar[str] = "A segment's URI has no vector under the client's `output_s3_uri`."
+    action: ClassVar[str] = "Use the `output_s3_uri` that the file was embedded with, or embed the file again."
 
 
 class OutputError(MarengoError):
-    """A reply or an output.json that can't be used: cut off, not JSON, of a wrong dimension."""
+    """A response or an output.json that can't be used: cut off, not JSON, or of another dimension."""
+
+    when: ClassVar[str] = "A response or an `output.json` is cut off, not JSON, or has vectors of another dimension."
+    action: ClassVar[str] = "Run again. If it remains, the object was changed on S3: embed again with `force=True`."
 
 
 class JobError(MarengoError):
-    """An asynchronous invocation ended as Failed, Bedrock no longer knows it, or the wait for it ended.
+    """An asynchronous invocation failed, Bedrock no longer knows it, or the wait for it ended.
 
     Attributes:
-        source: URI of the medium.
+        source: URI of the file.
         arn: ARN of the invocation, if one was ever started.
-        transient: whether the failure reads as one that a new attempt may cure.
-        running: whether the job goes on, and only the wait for it ended.
+        transient: whether a new attempt may succeed.
+        running: whether the job is still running, and only the wait for it ended.
     """
 
+    when: ClassVar[str] = "A job failed, Bedrock no longer knows it, or `timeout_sec` passed while it ran."
+    action: ClassVar[str] = "If `.running`, collect it later. If `.transient`, run again. Else correct the file; "
+    action += "`force=True` pays for a new job."
+
     def __init__(
-        self, message: str, *, source: str, arn: str | None, transient: bool = False, running: bool = False
+        self,
+        message: str,
+        *,
+        source: str,
+        arn: str | None,
+        transient: bool = False,
+        running: bool = False,
+        remedy: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, remedy=remedy)
         self.source = source
         self.arn = arn
         self.transient = transient
@@ -120,8 +225,14 @@ class ServiceError(MarengoError):
         operation: the operation that was called.
     """
 
-    def __init__(self, message: str, *, code: str, operation: str) -> None:
-        super().__init__(message)
+    when: ClassVar[str] = "AWS refused a call, or could not be reached, also after the retries."
+    action: ClassVar[str] = "Follow the advice in the message (see the codes below). `marengo doctor` finds the cause."
+
+    advice_for: ClassVar[Callable[[str, str], tuple[str, Mapping[str, Any]]]] = staticmethod(lambda *_: ("", {}))
+    """(code, AWS's message) -> what to do, and its ``remedy``. Set by ``aws/retries.py``, which has the table."""
+
+    def __init__(self, message: str, *, code: str, operation: str, remedy: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message, remedy=remedy)
         self.code = code
         self.operation = operation
 
@@ -130,18 +241,29 @@ class ServiceError(MarengoError):
 
     @classmethod
     def of(cls, error: Exception, operation: str, what: str) -> ServiceError:
-        """Turn a botocore exception into words: what was asked, what AWS said, what to do."""
+        """The error for a botocore exception: what was called, what AWS answered, what to do."""
         code, said = error_code(error), error_message(error)
-        advice = next((text for codes, part, text in _ADVICE if code in codes and part in said), "")
-        return cls(f"{operation} for {what}: {code}: {said}{advice}", code=code, operation=operation)
+        advice, remedy = cls.advice_for(code, said)
+        message = f"{operation} for {what}: {code}: {said}{' | ' * bool(advice)}{advice}"
+        return cls(message, code=code, operation=operation, remedy=remedy)
 
 
-class MarengoWarning(UserWarning):
-    """Something worth knowing that stops nothing: a model near its end, a text that may be cut."""
+class MarengoWarning(_Message, UserWarning):
+    """Something worth knowing that stops nothing: a model near its end of life, a text that may be cut."""
+
+
+def as_keyword(setting: str, value: Any) -> str:
+    """A setting as in Python: ``name=value``, or the name alone if any value will do."""
+    return setting if value is ... else f"{setting}={value!r}"
+
+
+def short_repr(value: object) -> str:
+    """A value in a message: strings cut short, and what may hold media or secrets by its type and size alone."""
+    return repr(_plain(value))
 
 
 def error_code(error: Exception) -> str:
-    """AWS's error code; for errors without a reply (connection, credentials) the exception's name."""
+    """AWS's error code; for errors without a response (connection, credentials) the exception's name."""
     # botocore's connection errors carry response = None.
     response = getattr(error, "response", None) or {}
     return str(response.get("Error", {}).get("Code") or type(error).__name__)
@@ -154,10 +276,51 @@ def error_message(error: Exception) -> str:
 
 
 def http_status(error: Exception) -> int | None:
-    """The HTTP status of AWS's reply; None if there was none."""
+    """The HTTP status of AWS's response; None if there was none."""
     response = getattr(error, "response", None) or {}
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return int(status) if status else None
+
+
+def warn_once(key: str, message: str, *, remedy: Mapping[str, Any] | None = None, stacklevel: int = 5) -> None:
+    """Warn, the first time in this process that ``key`` comes up, at the line that called the client."""
+    if key not in _warned:
+        _warned.add(key)
+        warnings.warn(MarengoWarning(message, remedy=remedy), stacklevel=stacklevel)
+
+
+_warned: set[str] = set()
+
+
+class _Described(str):
+    """What is shown instead of a value."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _plain(value: Any) -> Any:
+    """A value as it may be kept and shown."""
+    if isinstance(value, str):
+        if len(value) > _LONG:
+            return _Described(f"a string of {len(value):,} characters")
+        return value if len(value) <= _SHOWN else f"{value[: _SHOWN - 3]}..."
+    if value is None or isinstance(value, Number):
+        return value
+    return _Described("[]" if isinstance(value, list | tuple) and not value else type(value).__name__)
+
+
+def _kept(setting: str, value: Any) -> Any:
+    if value is ...:
+        return value
+    if setting in _SECRETS:
+        return _Described(type(value).__name__)
+    if setting.endswith("_url") and isinstance(value, str):
+        # Before an "@" in a URL is a password.
+        value = value.rpartition("@")[2]
+    return _plain(value)
 
 
 def _rebuild(kind: type[Exception], args: tuple[Any, ...], state: dict[str, Any]) -> Exception:
@@ -165,67 +328,3 @@ def _rebuild(kind: type[Exception], args: tuple[Any, ...], state: dict[str, Any]
     error.args = args
     error.__dict__.update(state)
     return error
-
-
-_DENIED = ("AccessDeniedException", "AccessDenied", "403", "Forbidden")
-_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError")
-_EXPIRED = ("ExpiredTokenException", "ExpiredToken", "UnrecognizedClientException", "InvalidClientTokenId")
-
-# (codes, a part of the message, what to do). The first that fits wins. Sources: AWS's pages on Marengo, Bedrock
-# and IAM, and messages seen in real runs.
-_ADVICE: tuple[tuple[tuple[str, ...], str, str], ...] = (
-    (
-        ("ValidationException",),
-        "on-demand throughput",
-        " | This region takes an inference profile for InvokeModel: leave the ID to us with model='3.0', or give "
-        "invoke_model_id=.",
-    ),
-    (
-        ("ValidationException",),
-        "Invalid S3 credentials",
-        " | A Bedrock API key (AWS_BEARER_TOKEN_BEDROCK) can't reach S3: use an access key, a role or a profile.",
-    ),
-    (
-        ("ValidationException",),
-        "bucketOwner",
-        " | Give the account that owns the bucket: bucket_owner='123456789012', or a mapping of bucket to account.",
-    ),
-    (
-        _DENIED,
-        "Marketplace",
-        " | The first use of the model must be one InvokeModel call by a principal with "
-        "aws-marketplace:Subscribe; embed one text with such a role.",
-    ),
-    (
-        _DENIED,
-        "",
-        " | Check IAM: bedrock:InvokeModel on the foundation model, on the inference profile and on "
-        "async-invoke/*; s3:GetObject, s3:PutObject and s3:ListBucket on the buckets; kms:Decrypt on their keys.",
-    ),
-    (_CREDENTIALS, "", " | Set up AWS credentials: profile_name=, AWS_PROFILE, access keys or a role."),
-    (
-        _EXPIRED,
-        "",
-        " | The credentials have expired or are unknown: refresh them and run again; finished work is kept.",
-    ),
-    (
-        ("ThrottlingException", "ServiceQuotaExceededException"),
-        "",
-        " | The account's quota is used up even after backing off: lower max_concurrency or ask AWS for more.",
-    ),
-    (
-        ("EndpointConnectionError", "ConnectTimeoutError"),
-        "",
-        " | Nothing answers there: check region_name, endpoint_url and the network.",
-    ),
-)
-
-
-def warn_once(key: str, message: str, *, stacklevel: int = 5) -> None:
-    """Warn, the first time in this process that ``key`` comes up, at the line that called the client."""
-    if key not in _warned:
-        _warned.add(key)
-        warnings.warn(message, MarengoWarning, stacklevel=stacklevel)
-
-
-_warned: set[str] = set()

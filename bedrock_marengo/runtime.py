@@ -101,7 +101,9 @@ class Runtime:
         """
         if self._settings.output_s3_uri is None:
             raise ConfigurationError(
-                "Segments need an S3 prefix for the outputs of jobs: set output_s3_uri='s3://bucket/marengo/'."
+                "Segments need an S3 prefix for the outputs of jobs: set {output_s3_uri}.",
+                setting="output_s3_uri",
+                remedy={"output_s3_uri": "s3://bucket/marengo/"},
             )
         return self._settings.output_s3_uri
 

@@ -14,7 +14,7 @@ from bedrock_marengo.contract.payloads import BUCKET
 from bedrock_marengo.embedding.pricing import Prices
 from bedrock_marengo.errors import ConfigurationError, InputError
 from bedrock_marengo.s3.object_version import Identity
-from bedrock_marengo.validation import is_int, is_number, short_repr
+from bedrock_marengo.validation import is_int, is_number
 
 __all__ = ["KMS_KEY", "ClientSettings", "check_run"]
 
@@ -59,8 +59,10 @@ class ClientSettings(AwsSettings):
                 split_s3_uri(prefix)
                 if not _S3_PREFIX.fullmatch(prefix) or len(prefix) > _S3_PREFIX_CHARACTERS:
                     raise InputError(
-                        f"{name}={short_repr(prefix)}: Bedrock takes s3://bucket/prefix/ with a bucket of 3 to 63 "
-                        f"lower-case letters, digits, dots and hyphens, at most {_S3_PREFIX_CHARACTERS} characters."
+                        "expected s3://bucket/prefix/ with a bucket of 3 to 63 lower-case letters, digits, dots and "
+                        f"hyphens, at most {_S3_PREFIX_CHARACTERS} characters.",
+                        setting=name,
+                        value=prefix,
                     )
         _check(_CLIENT, vars(self))
 
@@ -87,7 +89,7 @@ def check_run(**settings: Any) -> None:
 def _check(rules: Mapping[str, Rule], settings: Mapping[str, Any]) -> None:
     for name, (fits, advice) in rules.items():
         if name in settings and not fits(settings[name]):
-            raise ConfigurationError(f"{name}={short_repr(settings[name])}: {advice}.")
+            raise ConfigurationError(f"{advice}.", setting=name, value=settings[name])
 
 
 def _optional(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -119,40 +121,40 @@ def _is_lookup(value: Any) -> bool:
 
 
 _CLIENT: Mapping[str, Rule] = {
-    "truncate": (lambda value: value in ("end", "error"), "give 'end' or 'error'"),
+    "truncate": (lambda value: value in ("end", "error"), "expected 'end' or 'error'"),
     "identity": (
         lambda value: value in ("etag", "checksum") or callable(value),
-        "give 'etag', 'checksum' or a callable",
+        "expected 'etag', 'checksum' or a callable",
     ),
-    "token_counter": (_optional(callable), "give a callable from a text to its number of tokens"),
-    "invoke_model_id": (_optional(_matches(_MODEL_ID)), "give a model ID, an inference profile's ID, or its ARN"),
-    "prices": (_optional(lambda value: isinstance(value, Prices)), "give Prices(...)"),
+    "token_counter": (_optional(callable), "expected a callable from a text to its number of tokens"),
+    "invoke_model_id": (_optional(_matches(_MODEL_ID)), "expected a model ID, an inference profile's ID, or its ARN"),
+    "prices": (_optional(lambda value: isinstance(value, Prices)), "expected Prices(...)"),
     "max_starts_per_sec": (
         _optional(lambda value: is_number(value) and value > 0),
-        "give jobs a second, more than 0, or leave it out",
+        "expected jobs a second, more than 0, or leave it out",
     ),
     "output_kms_key_id": (
         _optional(_matches(KMS_KEY)),
-        "Bedrock takes the key's ARN, such as arn:aws:kms:us-east-1:123456789012:key/... or :alias/...",
+        "expected the key's ARN, such as arn:aws:kms:us-east-1:123456789012:key/... or :alias/...",
     ),
     "tags": (
         _optional(_are_tags),
-        f"give a mapping of at most {_TAGS} keys (1 to {_TAG_KEY} characters) to values (at most {_TAG_VALUE}), both "
+        f"expected a mapping of at most {_TAGS} keys (1 to {_TAG_KEY} characters) to values (at most {_TAG_VALUE}), both "
         "of letters, digits, spaces and . _ : / = + @ -",
     ),
 }
 
 _RUN: Mapping[str, Rule] = {
-    **dict.fromkeys(("force", "repay_expired", "only_done"), (_is_bool, "give True or False")),
+    **dict.fromkeys(("force", "repay_expired", "only_done"), (_is_bool, "expected True or False")),
     "timeout_sec": (
         _optional(lambda value: is_number(value) and value >= 0),
-        "give seconds, 0 or more, or leave it out to wait for the end",
+        "expected seconds, 0 or more, or leave it out to wait for the end",
     ),
-    "on_progress": (_optional(callable), "give a callable that takes Progress"),
-    "validate": (callable, "give a callable that takes a source's URI"),
-    "jobs_at_once": (is_int, "give a whole number from 1"),
-    "mean_job_sec": (lambda value: is_number(value) and value > 0, "give seconds, more than 0"),
-    "assume_duration_sec": (_optional(lambda value: is_number(value) and value > 0), "give seconds, more than 0"),
-    "max_cost_usd": (_optional(lambda value: is_number(value) and value >= 0), "give US dollars, 0 or more"),
-    "durations": (_optional(_is_lookup), "give a mapping or a callable from a source's URI to seconds"),
+    "on_progress": (_optional(callable), "expected a callable that takes Progress"),
+    "validate": (callable, "expected a callable that takes a source's URI"),
+    "jobs_at_once": (is_int, "expected a whole number from 1"),
+    "mean_job_sec": (lambda value: is_number(value) and value > 0, "expected seconds, more than 0"),
+    "assume_duration_sec": (_optional(lambda value: is_number(value) and value > 0), "expected seconds, more than 0"),
+    "max_cost_usd": (_optional(lambda value: is_number(value) and value >= 0), "expected US dollars, 0 or more"),
+    "durations": (_optional(_is_lookup), "expected a mapping or a callable from a source's URI to seconds"),
 }

@@ -132,7 +132,9 @@ class VectorCalls(ClientBase):
         wanted = [Segment.of(segment) for segment in require_many(segments, "segment_vectors", "segments")]
         if wanted and self._settings.output_s3_uri is None:
             raise SegmentNotFoundError(
-                f"{wanted[0].uri!r} is a segment, whose vector is in its job's output: set output_s3_uri= to find it."
+                f"{wanted[0].uri!r} is a segment; its vector is in its job's output: set {{output_s3_uri}} to find it.",
+                setting="output_s3_uri",
+                remedy={"output_s3_uri": ...},
             )
         return self._runtime.embedder.segment_vectors(wanted) if wanted else []
 

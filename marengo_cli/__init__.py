@@ -4,7 +4,7 @@ import sys
 
 
 def main() -> int:
-    """The console script ``marengo``: 0 done, 1 not all of it, 2 the user's mistake, 130 Ctrl-C."""
+    """The console script ``marengo``: 0 done, 1 not everything, 2 invalid input, 130 Ctrl-C."""
     try:
         from marengo_cli.app import app
     except ModuleNotFoundError as error:

@@ -31,8 +31,8 @@ from marengo_cli.options import (
     bundled,
     connect,
     prices_of,
+    rendered,
     sources_of,
-    spelled,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-GOES_ON = "Jobs that were started go on. Run the same again: it finds them, and pays nothing twice."
+CONTINUES = "Jobs that were started continue. Run the same command again: it finds them and pays for nothing twice."
 
 
 class Framework(StrEnum):
@@ -80,21 +80,22 @@ def local(
     media: Annotated[
         list[Path] | None, typer.Argument(metavar="MEDIA", help="Files and folders to put into its bucket.")
     ] = None,
-    port: Annotated[int, typer.Option(metavar="PORT", help="Bedrock's port. Left out: a free one.")] = 0,
-    s3_port: Annotated[int, typer.Option(metavar="PORT", help="Port of S3 and STS. Left out: a free one.")] = 0,
-    region: Annotated[str, typer.Option(metavar="REGION", help="Which of Marengo's regions it is.")] = "us-east-1",
-    bucket: Annotated[str | None, typer.Option(metavar="NAME", help="Its bucket. Left out: a fresh name.")] = None,
-    latency_sec: Annotated[float, typer.Option(metavar="SECONDS", help="Waited before each reply.")] = 0.0,
-    synthetic_sec: Annotated[float | None, typer.Option(metavar="SECONDS", help="Look at no media.")] = None,
+    port: Annotated[int, typer.Option(metavar="PORT", help="Bedrock's port. Default: a free one.")] = 0,
+    s3_port: Annotated[int, typer.Option(metavar="PORT", help="Port of S3 and STS. Default: a free one.")] = 0,
+    region: Annotated[str, typer.Option(metavar="REGION", help="Which of Marengo's regions to imitate.")] = "us-east-1",
+    bucket: Annotated[str | None, typer.Option(metavar="NAME", help="Its bucket. Default: a new name.")] = None,
+    latency_sec: Annotated[float, typer.Option(metavar="SECONDS", help="Delay before each response.")] = 0.0,
+    synthetic_sec: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Don't read media: give each this length.")
+    ] = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run a stand-in for Bedrock, S3 and STS on this machine till Ctrl-C.
+    """Run a stand-in for Bedrock, S3 and STS on this machine until Ctrl-C.
 
-    Prints lines to paste in another shell: there all other commands, and any program that uses an AWS SDK, work
-    with it.
+    Prints lines to paste in another shell: there all other commands, and any program that uses an AWS SDK, use it.
     """
-    with _errors_told(verbose):
+    with _errors_shown(verbose):
         module = _stand_in()
         knobs = {"latency_sec": latency_sec, "synthetic_sec": synthetic_sec}
         where = {"port": port, "s3_port": s3_port, "region": region, "bucket": bucket}
@@ -110,20 +111,22 @@ def doctor(
     ] = None,
     model: Model = "3.0",
     kms_key_id: Annotated[str | None, typer.Option(metavar="ARN", help="Key that outputs are encrypted with.")] = None,
-    invoke: Annotated[bool, typer.Option("--invoke", help="Also embed one text, which costs.")] = False,
-    policy: Annotated[bool, typer.Option("--policy", help="Only print the least IAM policy; no call.")] = False,
+    invoke: Annotated[bool, typer.Option("--invoke", help="Also embed one text, which is billed.")] = False,
+    policy: Annotated[
+        bool, typer.Option("--policy", help="Only print the least IAM policy, without any call.")
+    ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Find out why it would not work on AWS, step by step, each with its fix.
 
-    Starts no job and, without --invoke, pays for no embedding. Lists and reads a little, and writes and deletes one
-    object below the output prefix.
+    Starts no job and, without --invoke, embeds nothing that is billed. Lists and reads a little, and writes and
+    deletes one object below the output prefix.
 
-    Exit code: 0 nothing failed, 1 something did, 2 a mistake or you said no, 130 Ctrl-C.
+    Exit code: 0 nothing failed, 1 something did, 2 invalid input or you said no, 130 Ctrl-C.
     """
-    with _errors_told(verbose):
+    with _errors_shown(verbose):
         module = _needed("marengo_cli.doctor")
         context = module.context_of(connection, model, sources or [], kms_key_id=kms_key_id, invoke=invoke)
         if policy:
@@ -147,22 +150,22 @@ def embed(
     local: Local = False,
     dry_run: DryRun = False,
     yes: Yes = False,
-    ask_above_usd: Annotated[float, typer.Option(metavar="USD", help="Ask before more than this is spent.")] = 100.0,
-    max_cost_usd: Annotated[float | None, typer.Option(metavar="USD", help="Stop before this is passed.")] = None,
+    ask_above_usd: Annotated[float, typer.Option(metavar="USD", help="Ask before spending more than this.")] = 100.0,
+    max_cost_usd: Annotated[float | None, typer.Option(metavar="USD", help="Stop before this is exceeded.")] = None,
     assume_duration_sec: AssumeDurationSec = None,
     price: Price = None,
-    force: Annotated[bool, typer.Option("--force", help="Pay again for what is done.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Embed, and pay for, finished work again.")] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Embed media: show the plan, ask above 100 USD, run.
 
-    Work is known by its medium and all options: what was done before is found, what runs is joined, by this command,
-    by the loaders of LangChain and LlamaIndex, on any machine. Whatever ends it, run it again and it goes on.
+    A job is known by its file and all options: finished jobs are found and running ones joined, by this command and
+    by the loaders of LangChain and LlamaIndex, on any machine. Whatever interrupts it, run it again and it continues.
 
-    Exit code: 0 done, 1 media failed or were left, 2 a mistake or you said no, 130 Ctrl-C.
+    Exit code: 0 done, 1 media failed or were not started, 2 invalid input or you said no, 130 Ctrl-C.
     """
-    with _errors_told(verbose, GOES_ON):
+    with _errors_shown(verbose, CONTINUES):
         module = _needed("marengo_cli.embed")
         limits = module.Limits(
             ask_above_usd=ask_above_usd,
@@ -174,7 +177,7 @@ def embed(
         prices = prices_of(price) if dry_run or not local else None
         with _client(connection, model, media if local else None, prices) as client:
             if local and not dry_run:
-                typer.echo("Embedding with a stand-in: nothing leaves this machine, and nothing stays.", err=True)
+                typer.echo("Embedding with a stand-in: nothing leaves this machine, and nothing is kept.", err=True)
             raise typer.Exit(module.run(client, media, settings, limits, dry_run=dry_run, as_json=as_json))
 
 
@@ -182,28 +185,30 @@ def embed(
 @bundled
 def search(
     query: Annotated[
-        str, typer.Argument(metavar="QUERY", help="What to look for. Left out with --image, --audio or --video.")
+        str, typer.Argument(metavar="QUERY", help="What to look for. Leave it out with --image, --audio or --video.")
     ],
     embedding: Embedding,
     connection: Connection,
-    sources: Annotated[list[str] | None, typer.Argument(metavar="SOURCES", help="Where: as for embed.")] = None,
+    sources: Annotated[
+        list[str] | None, typer.Argument(metavar="SOURCES", help="Media to search, as for embed.")
+    ] = None,
     model: Model = "3.0",
     local: Local = False,
-    image: Annotated[str | None, typer.Option(metavar="MEDIUM", help="Look for an image, in place of QUERY.")] = None,
-    audio: Annotated[str | None, typer.Option(metavar="MEDIUM", help="Look for a sound, by a job.")] = None,
-    video: Annotated[str | None, typer.Option(metavar="MEDIUM", help="Look for a video, by a job.")] = None,
-    text: Annotated[str | None, typer.Option(metavar="TEXT", help="A text beside the image.")] = None,
+    image: Annotated[str | None, typer.Option(metavar="MEDIUM", help="Look for an image instead of QUERY.")] = None,
+    audio: Annotated[str | None, typer.Option(metavar="MEDIUM", help="Look for a sound; embedded by a job.")] = None,
+    video: Annotated[str | None, typer.Option(metavar="MEDIUM", help="Look for a video; embedded by a job.")] = None,
+    text: Annotated[str | None, typer.Option(metavar="TEXT", help="A text together with the image.")] = None,
     weights: Annotated[
         str, typer.Option(metavar="WEIGHTS", help="visual, dialogue, sound, balanced, intent; or visual=0.8,audio=0.1.")
     ] = "visual",
-    fusion: Annotated[Fusion, typer.Option(help="Fuse cosines, or ranks.")] = Fusion.SCORES,
-    k: Annotated[int, typer.Option("--k", "-k", metavar="COUNT", help="Moments wanted.")] = 10,
+    fusion: Annotated[Fusion, typer.Option(help="Fuse cosine similarities, or ranks.")] = Fusion.SCORES,
+    k: Annotated[int, typer.Option("--k", "-k", metavar="COUNT", help="Number of moments.")] = 10,
     merge_gap_sec: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Clips at most so far apart are one moment.")
+        float | None, typer.Option(metavar="SECONDS", help="Clips at most this far apart are one moment.")
     ] = None,
-    max_per_source: Annotated[int | None, typer.Option(metavar="COUNT", help="At most so many of one medium.")] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with players.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over what is at --html.")] = False,
+    max_per_source: Annotated[int | None, typer.Option(metavar="COUNT", help="Maximum moments of one file.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a web page with players.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file at --html.")] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -212,9 +217,9 @@ def search(
     Reads what marengo embed, or a loader, has finished with the same options. Never pays for media, only for the
     query.
 
-    Exit code: 0 done, 1 not all media were searched, 2 a mistake, 130 Ctrl-C.
+    Exit code: 0 done, 1 not all media were searched, 2 invalid input, 130 Ctrl-C.
     """
-    with _errors_told(verbose):
+    with _errors_shown(verbose):
         if html:
             _needed("marengo_view", "pip install 'bedrock-marengo[cli,view]'")
         module = _needed("marengo_cli.search")
@@ -238,24 +243,24 @@ def cost(
     embedding: Embedding,
     connection: Connection,
     sources: Annotated[
-        list[str] | None, typer.Argument(metavar="SOURCES", help="Media that are there, as for embed.")
+        list[str] | None, typer.Argument(metavar="SOURCES", help="Existing media, as for embed.")
     ] = None,
     model: Model = "3.0",
     local: Local = False,
-    video_hours: Annotated[float, typer.Option(metavar="HOURS", min=0, help="Of video.")] = 0.0,
-    audio_hours: Annotated[float, typer.Option(metavar="HOURS", min=0, help="Of audio.")] = 0.0,
-    images: Annotated[int, typer.Option(metavar="COUNT", min=0, help="Images.")] = 0,
-    texts: Annotated[int, typer.Option(metavar="COUNT", min=0, help="Texts, such as queries.")] = 0,
+    video_hours: Annotated[float, typer.Option(metavar="HOURS", min=0, help="Hours of video.")] = 0.0,
+    audio_hours: Annotated[float, typer.Option(metavar="HOURS", min=0, help="Hours of audio.")] = 0.0,
+    images: Annotated[int, typer.Option(metavar="COUNT", min=0, help="Number of images.")] = 0,
+    texts: Annotated[int, typer.Option(metavar="COUNT", min=0, help="Number of texts, such as queries.")] = 0,
     assume_duration_sec: AssumeDurationSec = None,
     price: Price = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Tell what embedding costs: of media, or of so many hours, without AWS. Starts nothing.
+    """Show what embedding costs: for media, or for a number of hours without AWS. Starts nothing.
 
-    Exit code: 0 done, 1 the sum lacks media (of unknown length, or that would be refused), 2 a mistake, 130 Ctrl-C.
+    Exit code: 0 done, 1 some media are not in the sum (unknown length, or refused), 2 invalid input, 130 Ctrl-C.
     """
-    with _errors_told(verbose):
+    with _errors_shown(verbose):
         module = _needed("marengo_cli.cost")
         prices, plan = prices_of(price), None
         asked = module.amounts(prices, video_hours=video_hours, audio_hours=audio_hours, images=images, texts=texts)
@@ -270,7 +275,7 @@ def cost(
 @bundled
 def forget(
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCES", help="Media as for embed; they may be gone from S3 already.")
+        list[str], typer.Argument(metavar="SOURCES", help="Media as for embed; they may be deleted from S3 already.")
     ],
     connection: Connection,
     dry_run: DryRun = False,
@@ -278,13 +283,13 @@ def forget(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Remove what was made of media: outputs, request files, uploads. Never the media themselves.
+    """Remove what was created for media: outputs, request files, uploads. Never the media themselves.
 
-    Embedding them again costs again. Stores keep their segments: take them out with delete_segments.
+    Embedding them again costs again. Stores keep their segments: remove those with delete_segments.
 
-    Exit code: 0 done, 1 something could not be removed, 2 a mistake or you said no, 130 Ctrl-C.
+    Exit code: 0 done, 1 something could not be removed, 2 invalid input or you said no, 130 Ctrl-C.
     """
-    with _errors_told(verbose, "What was not removed yet goes with the next run."):
+    with _errors_shown(verbose, "The next run removes the rest."):
         module = _needed("marengo_cli.forget")
         media = sources_of(sources, any_key=True)
         with connect(connection) as client:
@@ -305,31 +310,21 @@ def migrate(
 ) -> None:
     """Move a collection from Marengo 2.7 to 3.0, without a call to 2.7.
 
-    Lists what the collection holds by model, plans and prices embedding its sources with 3.0, asks, fills a new
-    collection, and counts. Run again, it goes on where it stopped, and what was paid is not paid again.
+    Lists what the collection has by model, plans and prices embedding its sources with 3.0, asks, fills a new
+    collection, and counts. Run again, it continues where it stopped, and nothing is paid for twice.
 
     For Chroma on disk, filled through LangChain. For other stores call the function langchain_marengo.migrate.migrate.
 
-    Exit code: 0 done, 1 media failed or counts differ, 2 a setting is wrong or you said no, 130 Ctrl-C.
+    Exit code: 0 done, 1 media failed or counts differ, 2 invalid input or you said no, 130 Ctrl-C.
     """
-    with _errors_told(verbose, GOES_ON):
+    with _errors_shown(verbose, CONTINUES):
         module = _needed("marengo_cli.migrate", "pip install 'bedrock-marengo[cli,langchain]' langchain-chroma")
-        embeddings = module.embeddings_of(
-            region_name=connection.region,
-            credentials_profile_name=connection.profile,
-            endpoint_url=connection.endpoint_url,
-            s3_endpoint_url=connection.s3_endpoint_url,
-            bucket_owner=connection.bucket_owner,
-            output_s3_uri=connection.output_s3_uri,
-            invoke_model_id=connection.invoke_model_id,
-            staging_s3_uri=connection.staging_s3_uri,
-        )
-        move = module.Move.open(chroma, collection, into, embeddings)
+        move = module.Move.open(chroma, collection, into, module.embeddings_of(connection))
         raise typer.Exit(module.run(move, dry_run=dry_run, yes=yes, as_json=as_json))
 
 
 def _needed(module: str, install: str = "pip install 'bedrock-marengo[cli]'") -> ModuleType:
-    """A command's module; exit 2 with what to install where a package is missing."""
+    """A command's module; exit 2 with what to install if a package is missing."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -345,7 +340,7 @@ def _stand_in() -> ModuleType:
 def _client(
     connection: Connection, model: str, local_media: Sequence[object] | None, prices: Prices | None = None
 ) -> Iterator[MarengoClient]:
-    """A client of AWS, or of a stand-in if there are media for one."""
+    """A client of AWS, or of a stand-in if there are local media for it."""
     if local_media is None:
         with connect(connection, model=model, prices=prices) as client:
             yield client
@@ -355,7 +350,7 @@ def _client(
 
 
 @contextmanager
-def _errors_told(verbose: bool, stopped: str = "Nothing was left half done.") -> Iterator[None]:
+def _errors_shown(verbose: bool, stopped: str = "Nothing was left unfinished.") -> Iterator[None]:
     """Our own errors, warnings and Ctrl-C as a line on stderr; anything else is a bug and keeps its traceback."""
     with warnings.catch_warnings():
         warnings.showwarning = _warned(warnings.showwarning)
@@ -365,7 +360,7 @@ def _errors_told(verbose: bool, stopped: str = "Nothing was left half done.") ->
             if verbose:
                 traceback.print_exc(file=sys.stderr)
             else:
-                typer.echo(f"{spelled(str(error))} (-v shows where)", err=True)
+                typer.echo(f"{rendered(error)} (-v shows where)", err=True)
             raise typer.Exit(2 if isinstance(error, ConfigurationError | InputError) else 1) from error
         except KeyboardInterrupt as error:
             typer.echo(f"Stopped. {stopped}", err=True)
@@ -375,7 +370,7 @@ def _errors_told(verbose: bool, stopped: str = "Nothing was left half done.") ->
 def _warned(otherwise: Callable[..., None]) -> Callable[..., None]:
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, MarengoWarning):
-            typer.echo(spelled(str(message)), err=True)
+            typer.echo(rendered(message), err=True)
         else:
             otherwise(message, category, *where, **more)
 

@@ -1,4 +1,4 @@
-"""``marengo cost``: what embedding costs, of media that are there or of so many hours."""
+"""``marengo cost``: what embedding costs, for existing media or for a number of hours."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ __all__ = [
     "show_plan",
 ]
 
-SOURCE = "These prices were seen in public code, not on AWS's price page: check them, and give yours by --price."
+SOURCE = "These prices are from public code, not from AWS's price page: check them, and give yours with --price."
 
 _UNITS = {
-    "video": ("video_sec", "a second"),
-    "audio": ("audio_sec", "a second"),
+    "video": ("video_sec", "per second"),
+    "audio": ("audio_sec", "per second"),
     "image": ("image", "each"),
     "text": ("text", "each"),
-    "copies": ("copied_gb", "a GB"),
+    "copies": ("copied_gb", "per GB"),
 }
-"""What is paid for -> its price in ``Prices``, and for what."""
+"""What is paid for -> its price in ``Prices``, and the unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One kind of what is paid for: how much of it, and US dollars."""
+    """One kind of cost: the amount, and US dollars."""
 
     kind: str
     amount: str
@@ -55,7 +55,7 @@ class Line:
 def run(
     plan: Plan | None, asked: Iterable[Line], prices: Prices, *, assume_duration_sec: float | None, as_json: bool
 ) -> int:
-    """Print what media of a plan and further amounts cost; 1 if the sum lacks media.
+    """Print what a plan's media and further amounts cost; 1 if some media are not in the sum.
 
     Raises:
         InputError: There is neither.
@@ -63,7 +63,7 @@ def run(
     lines = [*(plan_lines(plan) if plan else []), *asked]
     if not lines and plan is None:
         raise InputError(
-            "Nothing to reckon: give sources, such as s3://bucket/videos/, or amounts, such as --video-hours 1000."
+            "Nothing to calculate: give sources, such as s3://bucket/videos/, or amounts, such as --video-hours 1000."
         )
     if as_json:
         print_json(_report(plan, lines, prices))
@@ -79,9 +79,9 @@ def planned(client: MarengoClient, sources: Sequence[SourceLike], **settings: An
     """The plan of embedding media; starts nothing.
 
     Raises:
-        bedrock_marengo.MarengoError: A setting that fits nothing, or AWS would not list.
+        bedrock_marengo.MarengoError: A setting is not valid, or AWS refused the listing.
     """
-    with waiting("Looking at the media and at what is done"):
+    with waiting("Listing media and finished work"):
         return client.plan(sources, **settings)
 
 
@@ -91,7 +91,7 @@ def is_whole(plan: Plan, assume_duration_sec: float | None) -> bool:
 
 
 def amounts(prices: Prices, *, video_hours: float, audio_hours: float, images: int, texts: int) -> list[Line]:
-    """Lines for what is only imagined."""
+    """Lines for amounts without media."""
     asked = (
         ("video", video_hours, "hours", 3600 * prices.video_sec),
         ("audio", audio_hours, "hours", 3600 * prices.audio_sec),
@@ -115,21 +115,21 @@ def show_lines(lines: Iterable[Line], prices: Prices, *, stderr: bool = False) -
     if not lines:
         return
     rows = [[line.kind, line.amount, line.price(prices), dollars(line.usd)] for line in lines]
-    total = ["in all", "", "", dollars(sum(line.usd for line in lines))]
+    total = ["total", "", "", dollars(sum(line.usd for line in lines))]
     right = [Column(heading, justify="right") for heading in ("amount", "USD for", "USD")]
     print_table(["", *right], [*rows, total], stderr=stderr)
 
 
 def show_plan(plan: Plan, assume_duration_sec: float | None, *, stderr: bool = False) -> None:
-    """A table of what embedding would do; what does not occur is left out."""
-    taken = "in no sum" if assume_duration_sec is None else f"taken for {assume_duration_sec:g} s each"
+    """A table of what embedding would do; empty rows are left out."""
+    taken = "not in the sums" if assume_duration_sec is None else f"assumed as {assume_duration_sec:g} s each"
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in plan.started.items())
     names = ", ".join(plan.unknown_names) + (" ..." if plan.unknown > len(plan.unknown_names) else "")
     rows = (
         ("to start", f"{sum(plan.started.values()):,}" + (f" ({kinds})" if kinds else "")),
         ("to join", f"{plan.joined:,} (begun before)" * bool(plan.joined)),
         ("to reuse", f"{plan.reused:,} (done before)" * bool(plan.reused)),
-        ("twice", f"{plan.repeated:,} that come up again" * bool(plan.repeated)),
+        ("twice", f"{plan.repeated:,} that are listed again" * bool(plan.repeated)),
         ("to upload", f"{plan.uploaded:,} ({gigabytes(plan.uploaded_bytes)})" * bool(plan.uploaded)),
         ("to copy", f"{plan.staged:,} ({gigabytes(plan.staged_bytes)})" * bool(plan.staged)),
         ("length", length(plan.media_sec) * bool(plan.media_sec)),

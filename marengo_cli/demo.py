@@ -16,7 +16,7 @@ from bedrock_marengo import Media, Query
 from marengo_local import reel
 
 Hits = list[tuple[Mapping[str, Any], float]]
-"""Segments' metadata with their cosine similarity, the nearest first."""
+"""Segments' metadata with their cosine similarity, the most similar first."""
 Search = Callable[[Query, int], Hits]
 
 FRAMEWORKS = {"langchain": "marengo_cli.demo_langchain", "llama-index": "marengo_cli.demo_llama_index"}
@@ -25,17 +25,17 @@ HITS = 3
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Index the reel and ask four questions; 0 if each finds its scene and the absent one scores below them."""
+    """Index the reel and ask four questions; 0 if each finds its scene and an absent scene scores below them."""
     parser = argparse.ArgumentParser(prog="marengo demo", description=__doc__)
-    parser.add_argument("--store", type=Path, default=Path("demo-store"), help="folder that the store is kept in")
+    parser.add_argument("--store", type=Path, default=Path("demo-store"), help="folder of the store")
     parser.add_argument("--framework", choices=FRAMEWORKS, default="langchain", help="default: langchain")
     given = parser.parse_args(arguments)
     store_path = given.store.resolve()
-    # Only the framework that was asked for need be installed.
+    # Only the chosen framework need be installed.
     framework = importlib.import_module(FRAMEWORKS[given.framework])
     began = time.monotonic()
     with marengo_local.serve(bucket="marengo-demo") as local, tempfile.TemporaryDirectory() as folder:
-        print(f"A local stand-in for Bedrock answers at {local.endpoint_url}; nothing leaves this machine.\n")
+        print(f"A local stand-in for Bedrock runs at {local.endpoint_url}; nothing leaves this machine.\n")
         path = Path(folder, "reel.mp4")
         reel.build(path)
         uri = local.put(path)
@@ -43,12 +43,12 @@ def main(arguments: list[str] | None = None) -> int:
         scenes = reel.scenes()
         print(f"\n{count} segments of {uri} ({len(scenes)} scenes, {scenes[-1].end_sec:.0f} s) are in the store.")
         passed = ask(search)
-    print(f"\nThe store lies in {store_path}. {time.monotonic() - began:.0f} s in all.")
+    print(f"\nThe store is in {store_path}. {time.monotonic() - began:.0f} s in total.")
     return 0 if passed else 1
 
 
 def ask(search: Search) -> bool:
-    """Ask the reel's first questions and the one whose answer isn't there; print what was found."""
+    """Ask the reel's first questions and one about an absent scene; print what was found."""
     right, lowest = True, 1.0
     for question in reel.questions()[:QUESTIONS]:
         query = (
@@ -61,7 +61,7 @@ def ask(search: Search) -> bool:
     absent = reel.absent().text or ""
     hits = search(Query(text=absent), HITS)
     show(f"{absent} (which is not there)", hits)
-    print(f"\nLowest score of a right answer: {lowest:.3f}. Highest of what is not there: {hits[0][1]:.3f}.")
+    print(f"\nLowest score of a right answer: {lowest:.3f}. Highest score of the absent scene: {hits[0][1]:.3f}.")
     return right and hits[0][1] < lowest
 
 

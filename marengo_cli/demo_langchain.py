@@ -27,7 +27,7 @@ def index(uri: str, settings: Mapping[str, Any], path: Path) -> tuple[int, Searc
 
     def search(query: Query, k: int) -> Hits:
         text = query.text or embeddings.query_handle(query)
-        # Chroma tells the distance.
+        # Chroma returns the distance.
         return [(hit.metadata, 1 - distance) for hit, distance in store.similarity_search_with_score(text, k=k)]
 
     return len(ids), search

@@ -1,4 +1,4 @@
-"""``marengo embed``: plan, ask, embed under a bar, and tell what became of the media."""
+"""``marengo embed``: plan, ask, embed with a progress bar, and report what became of the media."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bedrock_marengo import Progress as Step
 from bedrock_marengo.contract.inputs import SourceLike
 from bedrock_marengo.settings import check_run
 from marengo_cli.cost import SOURCE, is_whole, plan_lines, plan_report, planned, show_lines, show_plan
-from marengo_cli.options import spelled
+from marengo_cli.options import rendered
 from marengo_cli.terminal import agreed, console, dollars, length, plain, print_json, print_table
 
 __all__ = ["Limits", "Outcome", "check_failed", "embedded", "name_of", "run", "show_failed"]
@@ -25,7 +25,7 @@ __all__ = ["Limits", "Outcome", "check_failed", "embedded", "name_of", "run", "s
 SHOWN = 20
 """Failures that are shown with their reasons; --json has all."""
 LINE_SEC = 60.0
-"""Between lines of progress where there is no terminal for a bar."""
+"""Between lines of progress if there is no terminal for a bar."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +33,8 @@ class Limits:
     """What may be spent without asking, and at all. US dollars and seconds.
 
     Raises:
-        bedrock_marengo.InputError: ``ask_above_usd`` makes no sense.
-        bedrock_marengo.ConfigurationError: Another does not.
+        bedrock_marengo.InputError: ``ask_above_usd`` is negative or NaN.
+        bedrock_marengo.ConfigurationError: Another is not valid.
     """
 
     ask_above_usd: float = 100.0
@@ -44,17 +44,17 @@ class Limits:
 
     def __post_init__(self) -> None:
         check_run(max_cost_usd=self.max_cost_usd, assume_duration_sec=self.assume_duration_sec)
-        # Against NaN nothing is more, so nobody would be asked.
+        # Nothing is more than NaN, so no one would be asked.
         if not self.ask_above_usd >= 0:
-            raise InputError(f"--ask-above-usd {self.ask_above_usd:g}: give US dollars, 0 or more.")
+            raise InputError(f"--ask-above-usd {self.ask_above_usd:g}: expected US dollars, 0 or more.")
 
     def most(self, plan: Plan) -> float:
-        """The most that a run may cost; endless if a length is not known."""
+        """The most that a run may cost; infinite if a length is unknown."""
         planned = float("inf") if plan.unknown and self.assume_duration_sec is None else plan.total_usd
         return planned if self.max_cost_usd is None else min(planned, self.max_cost_usd)
 
     def budget(self, *, asked: bool) -> float | None:
-        """Where the run must stop: what nobody agreed to is not spent, though media came after the plan."""
+        """Where the run must stop: what no one agreed to is not spent, even if media were added after the plan."""
         return self.max_cost_usd if asked or self.yes or self.max_cost_usd is not None else self.ask_above_usd
 
 
@@ -66,8 +66,8 @@ class Outcome:
         keep: whether to keep ``media``.
         counts: media by "started", "joined", "reused", "left" (the budget was used up) and "failed".
         segments: of the media that were started or joined.
-        failed: the media that failed or were left.
-        media: an entry for each medium, for programs.
+        failed: the media that failed or were not started.
+        media: an entry for each file, for programs.
     """
 
     keep: bool = False
@@ -78,19 +78,19 @@ class Outcome:
     _steps: dict[str, str] = field(default_factory=dict)
 
     def tell(self, step: Step) -> None:
-        """Called by the threads that work."""
+        """Called by the threads that embed."""
         if step.stage in ("started", "joined", "reused"):
             self._steps[step.name] = step.stage
 
     def note(self, done: MediaResult) -> None:
-        """A medium has ended, well or not."""
+        """A file has ended, with or without an error."""
         name = name_of(done)
         became = self._steps.pop(name, "reused")
         if done.error:
             became = "left" if _is_left(done) else "failed"
             self.failed.append(done)
         self.counts[became] += 1
-        # What waits to be read was done before.
+        # Segments that are not read yet were embedded before.
         segments = len(done.segments) if done.read is None and done.segments else None
         self.segments += segments or 0
         if self.keep:
@@ -107,7 +107,7 @@ def run(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Plan, ask, embed: 1 if media failed or were left, 2 if the answer was no.
+    """Plan, ask, embed: 1 if media failed or were not started, 2 if the answer was no.
 
     Raises:
         bedrock_marengo.MarengoError: It can't begin.
@@ -140,7 +140,7 @@ def run(
 def embedded(
     client: MarengoClient, sources: Sequence[SourceLike], outcome: Outcome, *, total: int | None = None, **settings: Any
 ) -> Iterator[MediaResult]:
-    """Embed under a bar on stderr, each medium noted in ``outcome`` and handed on as it ends."""
+    """Embed with a progress bar on stderr; each file is counted in ``outcome`` and yielded as it ends."""
     results = client.embed_many(sources, on_progress=outcome.tell, **settings)
     with _Bar(total, client.usage, outcome) as bar, closing(results):
         for done in results:
@@ -150,14 +150,14 @@ def embedded(
 
 
 def check_failed(failed: Sequence[MediaResult], ended: int) -> None:
-    """A setting that fits no medium is one mistake, not a failure of each.
+    """A setting that is wrong for every file is one mistake, not a failure of each.
 
     Args:
         failed: the media that failed.
         ended: how many there were in all.
 
     Raises:
-        bedrock_marengo.ConfigurationError: As said.
+        bedrock_marengo.ConfigurationError: All files failed with such an error.
     """
     errors = [done.error for done in failed if isinstance(done.error, ConfigurationError)]
     if errors and len(errors) == ended:
@@ -171,23 +171,23 @@ def show_failed(failed: Sequence[MediaResult]) -> None:
         if _is_left(done):
             left.append(done)
         else:
-            reasons[str(done.error)].append(name_of(done))
+            reasons[rendered(done.error or "")].append(name_of(done))
     for reason, names in list(reasons.items())[:SHOWN]:
         others = f" and {len(names) - 1:,} others" if len(names) > 1 else ""
-        typer.echo(f"failed: {plain(names[0])}{others}: {spelled(reason)}", err=True)
+        typer.echo(f"failed: {plain(names[0])}{others}: {reason}", err=True)
     if len(reasons) > SHOWN:
-        typer.echo(f"... and more, for {len(reasons) - SHOWN:,} other reasons; --json tells all.", err=True)
+        typer.echo(f"... and more, for {len(reasons) - SHOWN:,} other reasons; --json shows all.", err=True)
     if left:
-        typer.echo(f"{len(left):,} media were left. The first: {spelled(str(left[0].error))}", err=True)
+        typer.echo(f"{len(left):,} media were not started. The first: {rendered(left[0].error or '')}", err=True)
 
 
 def name_of(done: MediaResult) -> str:
-    """What a medium is called: as it was listed, or as it was handed in."""
+    """What a file is called: as it was listed, or as it was passed in."""
     return done.media.name if done.media else str(done.source)
 
 
 class _Bar:
-    """Media done, what failed, what was spent; a line a minute where there is no terminal."""
+    """Media done, what failed, what was spent; one line per minute if there is no terminal."""
 
     def __init__(self, total: int | None, usage: Usage, outcome: Outcome) -> None:
         self._usage = usage
@@ -214,7 +214,7 @@ class _Bar:
         self._progress.stop()
 
     def count(self) -> None:
-        """One medium has ended."""
+        """One file has ended."""
         said = f"{length(self._usage.media_sec)}  {dollars(self._usage.usd)} USD"
         if failed := len(self._outcome.failed):
             said = f"{failed:,} failed  {said}"
@@ -238,7 +238,7 @@ def _question(plan: Plan, limits: Limits) -> str:
     started = sum(plan.started.values())
     if plan.unknown and limits.assume_duration_sec is None:
         return (
-            f"Start {started:,} media, of which {plan.unknown:,} are of unknown length and cost, the others about "
+            f"Start {started:,} media, of which {plan.unknown:,} are of unknown length and cost, the others for about "
             f"{dollars(plan.total_usd)} USD?"
         )
     return f"Start {started:,} media, for about {dollars(plan.total_usd)} USD?"
@@ -255,15 +255,15 @@ def _total(plan: Plan) -> int:
 def _show_outcome(client: MarengoClient, outcome: Outcome) -> None:
     counts, usage = outcome.counts, client.usage
     unknown = f", and {usage.unknown:,} jobs of unknown length" if usage.unknown else ""
-    told = {
+    shown = {
         "embedded": counts["started"],
         "joined": counts["joined"],
         "done before": counts["reused"],
-        "left": counts["left"],
+        "not started": counts["left"],
         "failed": counts["failed"],
         "new segments": outcome.segments,
     }
-    rows = [(what, f"{count:,}") for what, count in told.items() if count]
+    rows = [(what, f"{count:,}") for what, count in shown.items() if count]
     cost = f"{dollars(usage.usd)} USD for {length(usage.media_sec)} of media, {usage.images:,} images{unknown}"
     print_table(["", ""], [*rows, ("cost", cost)])
 

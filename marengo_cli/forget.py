@@ -1,4 +1,4 @@
-"""``marengo forget``: what was made of media goes; the media themselves stay."""
+"""``marengo forget``: removes what was created for media; the media themselves stay."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.table import Column
 
 from bedrock_marengo import DeletionReport, MarengoClient, MarengoError, Media
 from bedrock_marengo.contract.inputs import MediaLike, SourceLike
+from marengo_cli.options import rendered
 from marengo_cli.terminal import agreed, apart, gigabytes, plain, print_json, print_table, waiting
 
 __all__ = ["run"]
@@ -22,8 +23,8 @@ KINDS = ("outputs", "requests", "uploads", "copies", "others")
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
-    """What became of one medium."""
+class _Outcome:
+    """What became of one file."""
 
     name: str
     receipt: DeletionReport | None = None
@@ -31,32 +32,32 @@ class _Told:
 
 
 def run(client: MarengoClient, sources: Iterable[SourceLike], *, dry_run: bool, yes: bool, as_json: bool) -> int:
-    """Look, show, ask, remove: 1 if not all could be looked at or removed, 2 if the answer was no.
+    """List, show, ask, remove: 1 if not all could be listed or removed, 2 if the answer was no.
 
     Raises:
         bedrock_marengo.MarengoError: A prefix or list can't be read.
     """
     media = list(_media(client, sources))
-    with waiting("Looking at what was made"):
-        told = _each(partial(client.forget, dry_run=True), media)
-    there = [told for told in told if told.receipt and told.receipt.uris]
+    with waiting("Listing what was created"):
+        outcomes = _each(partial(client.forget, dry_run=True), media)
+    there = [one for one in outcomes if one.receipt and one.receipt.uris]
     if there and not dry_run:
         if not yes:
-            _show(told, stderr=True)
-            if not agreed(f"Remove {_count(there):,} objects?", "add --yes, or --dry-run to only look."):
+            _show(outcomes, stderr=True)
+            if not agreed(f"Remove {_count(there):,} objects?", "add --yes, or --dry-run to only list them."):
                 typer.echo("Nothing was removed.", err=True)
                 return 2
-        told = _each(client.forget, media)
+        outcomes = _each(client.forget, media)
     if as_json:
-        print_json(_report(told, dry_run))
+        print_json(_report(outcomes, dry_run))
     else:
-        _show(told)
-        typer.echo(_summary(client, told))
-    return 1 if any(one.error for one in told) else 0
+        _show(outcomes)
+        typer.echo(_summary(client, outcomes))
+    return 1 if any(one.error for one in outcomes) else 0
 
 
 def _media(client: MarengoClient, sources: Iterable[SourceLike]) -> Iterator[MediaLike]:
-    """Single media as they are, though they be gone; of prefixes, folders and lists what is there."""
+    """Single media as they are, even if deleted; from prefixes, folders and lists what exists."""
     for source in sources:
         listing = client.list_media([source])
         if listing.known_total is None:
@@ -65,21 +66,21 @@ def _media(client: MarengoClient, sources: Iterable[SourceLike]) -> Iterator[Med
             yield source  # type: ignore[misc]
 
 
-def _each(forget: Callable[[MediaLike], DeletionReport], media: Iterable[MediaLike]) -> list[_Told]:
-    def one(medium: MediaLike) -> _Told:
+def _each(forget: Callable[[MediaLike], DeletionReport], media: Iterable[MediaLike]) -> list[_Outcome]:
+    def one(medium: MediaLike) -> _Outcome:
         name = medium.name if isinstance(medium, Media) else str(medium)
         try:
-            return _Told(name, forget(medium))
+            return _Outcome(name, forget(medium))
         except MarengoError as error:
-            return _Told(name, error=error)
+            return _Outcome(name, error=error)
 
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="marengo-forget") as threads:
         return list(threads.map(one, media))
 
 
-def _show(told: Iterable[_Told], *, stderr: bool = False) -> None:
-    told = list(told)
-    there = [(one.name, one.receipt) for one in told if one.receipt and one.receipt.uris]
+def _show(outcomes: Iterable[_Outcome], *, stderr: bool = False) -> None:
+    outcomes = list(outcomes)
+    there = [(one.name, one.receipt) for one in outcomes if one.receipt and one.receipt.uris]
     kinds = [kind for kind in KINDS if any(getattr(receipt, kind) for _, receipt in there)]
     rows = [
         [name, *(f"{getattr(receipt, kind):,}" for kind in kinds), gigabytes(receipt.bytes)]
@@ -87,32 +88,33 @@ def _show(told: Iterable[_Told], *, stderr: bool = False) -> None:
     ]
     if rows:
         numbers = [Column(kind, justify="right", no_wrap=True) for kind in (*kinds, "size")]
-        print_table([Column("made of", overflow="fold"), *numbers], rows, stderr=stderr)
-    for one in told:
+        print_table([Column("created for", overflow="fold"), *numbers], rows, stderr=stderr)
+    for one in outcomes:
         if one.error:
-            typer.echo(plain(f"failed: {one.name}: {one.error}"), err=True)
+            typer.echo(f"failed: {plain(one.name)}: {rendered(one.error)}", err=True)
 
 
-def _summary(client: MarengoClient, told: Iterable[_Told]) -> str:
-    receipts = [one.receipt for one in told if one.receipt]
+def _summary(client: MarengoClient, outcomes: Iterable[_Outcome]) -> str:
+    receipts = [one.receipt for one in outcomes if one.receipt]
     removed = [receipt for receipt in receipts if receipt.uris]
     if not removed:
-        return f"Nothing was made of these under {client.output_s3_uri}."
+        return f"Nothing was created for these under {client.output_s3_uri}."
     verb = "Would remove" if removed[0].dry_run else "Removed"
     running = sum(receipt.unfinished for receipt in receipts)
-    late = f" {running:,} jobs have no output yet: forget again when they have ended." if running else ""
+    late = f" {running:,} jobs have no output yet: run this again when they have ended." if running else ""
     return f"{verb} {sum(len(receipt.uris) for receipt in removed):,} objects. The media themselves stay.{late}"
 
 
-def _count(told: Iterable[_Told]) -> int:
-    return sum(len(one.receipt.uris) for one in told if one.receipt)
+def _count(outcomes: Iterable[_Outcome]) -> int:
+    return sum(len(one.receipt.uris) for one in outcomes if one.receipt)
 
 
-def _report(told: Iterable[_Told], dry_run: bool) -> dict[str, Any]:
+def _report(outcomes: Iterable[_Outcome], dry_run: bool) -> dict[str, Any]:
     return {
         "dry_run": dry_run,
         "media": [
-            {"source": one.name, "error": str(one.error) if one.error else None, **_fields(one.receipt)} for one in told
+            {"source": one.name, "error": str(one.error) if one.error else None, **_fields(one.receipt)}
+            for one in outcomes
         ],
     }
 

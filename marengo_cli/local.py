@@ -19,37 +19,40 @@ __all__ = ["run", "stand_in"]
 
 FREE = Prices(text=0.0, image=0.0, video_sec=0.0, audio_sec=0.0, copied_gb=0.0)
 OUTSIDE = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_BEARER_TOKEN_BEDROCK", "AWS_SESSION_TOKEN")
-"""What in the environment would lead a client away from the stand-in."""
+"""Environment variables that would direct a client away from the stand-in."""
 
 
 def run(media: Sequence[Path], *, as_json: bool, **settings: Any) -> int:
     """Serve until Ctrl-C.
 
     Raises:
-        ConfigurationError: A port that is taken, a bucket's name that S3 refuses, a region without Marengo, media that
-            are not there.
+        ConfigurationError: A port in use, a bucket name that S3 refuses, a region without Marengo, media that don't
+            exist.
     """
     try:
         return serve_in_shell(media, as_json=as_json, **settings)
     except (ValueError, OSError, ClientError, BotoCoreError) as error:
-        raise ConfigurationError(f"The stand-in can't begin: {error}.") from error
+        raise ConfigurationError(f"The stand-in can't start: {error}.") from error
 
 
 @contextmanager
 def stand_in(
     model: str, region: str | None, sources: Iterable[object], prices: Prices | None
 ) -> Iterator[MarengoClient]:
-    """A client of a stand-in that lasts as long as this; without ``prices`` nothing costs.
+    """A client of a stand-in that runs as long as the ``with``; without ``prices`` nothing costs.
 
     Raises:
-        InputError: Media that are not local, a region that is none.
+        InputError: Media that are not local.
+        ConfigurationError: A region without Marengo.
     """
     for source in sources:
         uri = source if isinstance(source, str) else getattr(source, "uri", None)
         if uri is not None:
-            raise InputError(f"{uri!r}: with --local all media are local, since the stand-in's S3 is empty.")
+            raise InputError(
+                f"{uri!r}: with --local all media must be local files, because the stand-in's S3 is empty."
+            )
     if region not in (None, *REGIONS):
-        raise ConfigurationError(f"--region {region}: Marengo is in {', '.join(REGIONS)}.")
+        raise ConfigurationError(f"--region {region}: expected a region with Marengo: {', '.join(REGIONS)}.")
     kept = {name: os.environ.pop(name) for name in OUTSIDE if name in os.environ}
     try:
         with marengo_local.serve(region=region or REGIONS[0]) as local:

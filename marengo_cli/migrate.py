@@ -1,9 +1,9 @@
-"""``marengo migrate``: a Chroma collection on disk from one Marengo to the next: list, plan, ask, fill, count."""
+"""``marengo migrate``: move a Chroma collection on disk to Marengo 3.0: list, plan, ask, fill, count."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import typer
 from chromadb.api import ClientAPI
 from chromadb.errors import InvalidArgumentError
 from langchain_chroma import Chroma
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +22,7 @@ from bedrock_marengo.search.migration import Plan as Todo
 from langchain_marengo import MarengoEmbeddings
 from langchain_marengo.migrate import Migration, inventory
 from langchain_marengo.migrate import migrate as move_store
+from marengo_cli.options import Connection, connect, rendered
 
 __all__ = ["Move", "embeddings_of", "run"]
 
@@ -32,11 +32,11 @@ SCOPES = ("clip",)
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """From where to where. ``new`` exists only once something is to be written.
+    """From where to where. ``new`` exists only once something is written.
 
     Attributes:
-        client: of the Chroma store that holds both collections.
-        old: the collection that is left, only read.
+        client: of the Chroma store with both collections.
+        old: the collection to move from, only read.
         into: the name of the one that is filled.
         embeddings: of the model to move to.
     """
@@ -51,33 +51,35 @@ class Move:
         """Open the old collection.
 
         Raises:
-            ConfigurationError: No Chroma store, no such collection, or both are one.
+            ConfigurationError: No Chroma store, no such collection, or both are the same.
         """
-        # Chroma would make an empty store of any folder.
+        # Chroma would create an empty store in any folder.
         if not (folder / "chroma.sqlite3").is_file():
-            raise ConfigurationError(f"--chroma {folder}: no Chroma store lies there (no chroma.sqlite3).")
+            raise ConfigurationError(
+                f"--chroma {folder}: there is no Chroma store (no chroma.sqlite3): check the path."
+            )
         if collection == into:
             raise ConfigurationError(
-                f"--into {into}: give a collection of its own, since vectors of two models never meet in one search."
+                f"--into {into}: expected another collection than --collection: vectors of two models can't be mixed."
             )
         client = chromadb.PersistentClient(str(folder))
         names = _names(client)
         if collection not in names:
-            raise ConfigurationError(f"--collection {collection}: not in {folder}, which has: {', '.join(names)}.")
+            raise ConfigurationError(f"--collection {collection}: not in {folder}. Expected one of {', '.join(names)}.")
         old = Chroma(collection, client=client, create_collection_if_not_exists=False)
         return cls(client, old, into, embeddings)
 
     def held(self) -> Inventory:
-        """What the new collection holds; nothing if it isn't there yet."""
+        """What is in the new collection; nothing if it doesn't exist yet."""
         if self.into not in _names(self.client):
             return Inventory({})
         return inventory(Chroma(self.into, client=self.client, create_collection_if_not_exists=False))
 
     def new(self) -> Chroma:
-        """The new collection, made if it isn't there.
+        """The new collection, created if it doesn't exist.
 
         Raises:
-            ConfigurationError: Chroma does not take its name.
+            ConfigurationError: Chroma does not accept its name.
         """
         try:
             if self.into not in _names(self.client):
@@ -95,21 +97,22 @@ class Move:
         return any("_node_content" in (row or {}) for row in rows)
 
 
-def embeddings_of(**settings: Any) -> MarengoEmbeddings:
+def embeddings_of(connection: Connection) -> MarengoEmbeddings:
     """Embeddings of Marengo 3.0.
 
     Raises:
-        ConfigurationError: A setting that does not fit.
+        InputError: A prefix that is not an S3 URI.
+        ConfigurationError: A setting that is not valid.
     """
-    try:
-        return MarengoEmbeddings(model_id="3.0", **settings)
-    except ValidationError as error:
-        said = "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors())
-        raise ConfigurationError(said) from error
+    # pydantic would wrap what the core refuses, so the core is asked first.
+    connect(connection).close()
+    settings = {f.name: getattr(connection, f.name) for f in fields(connection)}
+    settings["region_name"], settings["credentials_profile_name"] = settings.pop("region"), settings.pop("profile")
+    return MarengoEmbeddings(model_id="3.0", **settings)
 
 
 def run(move: Move, *, dry_run: bool, yes: bool, as_json: bool) -> int:
-    """List, plan, ask, fill and count; the exit code.
+    """List, plan, ask, fill and count; returns the exit code.
 
     Raises:
         bedrock_marengo.MarengoError: The move can't begin.
@@ -121,12 +124,14 @@ def run(move: Move, *, dry_run: bool, yes: bool, as_json: bool) -> int:
     plan, as_held = price(move, todo)
     left = sorted(held.of(todo.model_id).keys() - todo.todo.keys())
     if left:
-        typer.echo(f"{len(left):,} sources of the old collection are of {todo.model_id}: they stay there.", err=True)
+        typer.echo(
+            f"{len(left):,} sources of the old collection are of {todo.model_id} already: they stay there.", err=True
+        )
     if not as_json:
         show_plan(todo, plan, as_held)
     if move.is_of_llama_index and not dry_run:
         raise ConfigurationError(
-            "LlamaIndex filled this collection: run its pipeline again, with MarengoSegmenter on 3.0 and a new "
+            "LlamaIndex filled this collection: run its pipeline again, with MarengoSegmenter for 3.0 and a new "
             "collection. --dry-run lists and prices it here."
         )
     moved = None
@@ -145,9 +150,9 @@ def run(move: Move, *, dry_run: bool, yes: bool, as_json: bool) -> int:
 
 
 def price(move: Move, todo: Todo) -> tuple[Plan, Plan]:
-    """What 3.0 would start, reuse and cost: by the media's own lengths, and the same by the old collection's.
+    """What 3.0 would start, reuse and cost: with the media's own lengths, and with the old collection's.
 
-    The second is another only where a length could not be read: then the last old segments' ends stand for all.
+    They differ only if a length could not be read: the second uses the ends of the last old segments for all.
     """
     client = move.embeddings.core
     plan = client.plan(list(todo.todo), scopes=SCOPES)
@@ -167,8 +172,8 @@ def agreed(plan: Plan, as_held: Plan) -> bool:
 
 
 def show_held(held: Inventory, name: str) -> None:
-    """What the old collection holds, by model."""
-    table = Table("model", title=f"The collection {name} holds", title_justify="left")
+    """What is in the old collection, by model."""
+    table = Table("model", title=f"The collection {name}", title_justify="left")
     for heading in ("sources", "segments", "hours"):
         table.add_column(heading, justify="right")
     for model_id, sources in sorted(held.models.items()):
@@ -180,39 +185,39 @@ def show_held(held: Inventory, name: str) -> None:
 
 
 def show_plan(todo: Todo, plan: Plan, as_held: Plan) -> None:
-    """What is to do, and what it costs."""
+    """What is to be done, and what it costs."""
     if not todo.todo:
-        typer.echo(f"Nothing to move: it holds no segments of another model than {todo.model_id}.")
+        typer.echo(f"Nothing to move: all its segments are of {todo.model_id}.")
         return
     typer.echo(
-        f"\nTo embed {len(todo.todo):,} sources with {todo.model_id}, by this package's table of prices:\n{plan}"
+        f"\nTo embed {len(todo.todo):,} sources with {todo.model_id}, with this package's table of prices:\n{plan}"
     )
     if plan.unknown:
         typer.echo(
-            f"With all lengths as the old segments end: {as_held.media_sec / 3600:,.2f} hours, "
-            f"{as_held.total_usd:,.4f} USD in all."
+            f"With the lengths from the old segments: {as_held.media_sec / 3600:,.2f} hours, "
+            f"{as_held.total_usd:,.4f} USD in total."
         )
 
 
 def show_moved(moved: Migration, move: Move) -> None:
-    """What came of it, and how to switch."""
+    """What was moved, and how to switch."""
     for source, error in moved.failed.items():
-        typer.echo(f"failed: {source}: {error}", err=True)
+        typer.echo(f"failed: {source}: {rendered(error)}", err=True)
     for source, (wanted, held) in moved.wrong.items():
-        typer.echo(f"count differs: {source}: its job gave {wanted}, the collection holds {held}", err=True)
+        typer.echo(f"count differs: {source}: its job has {wanted}, the collection {held}", err=True)
     typer.echo(f"\n{sum(moved.added.values()):,} segments of {len(moved.added):,} sources are in {move.into}.")
     if moved.failed or moved.wrong:
-        typer.echo("Not all arrived. Run again to go on; what was paid is not paid again.")
+        typer.echo("Not all segments arrived. Run again to continue; nothing is paid for twice.")
         return
     typer.echo(
-        "All counts are right. To switch, open the new collection where you open the old one:\n"
+        "All counts match. To switch, open the new collection instead of the old one:\n"
         f"  Chroma({move.into!r}, MarengoEmbeddings(model_id='3.0', ...), persist_directory=...)\n"
-        f"The old collection, {move.old._collection_name}, is as it was."
+        f"The old collection, {move.old._collection_name}, is unchanged."
     )
 
 
 def report(move: Move, held: Inventory, plan: Plan, as_held: Plan, moved: Migration | None) -> dict[str, Any]:
-    """The same for machines."""
+    """The same for programs."""
     return {
         "collection": move.old._collection_name,
         "into": move.into,

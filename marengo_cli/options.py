@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import StrEnum
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from bedrock_marengo import InputError, Manifest, Prices, Segmentation
+from bedrock_marengo import InputError, Manifest, MarengoError, MarengoWarning, Prices, Segmentation
 from bedrock_marengo.contract.inputs import SourceLike, kind_of_name, split_s3_uri
+from bedrock_marengo.errors import as_keyword
 from marengo_cli.terminal import plain
 
 if TYPE_CHECKING:
@@ -51,28 +52,28 @@ __all__ = [
     "names_in",
     "numbers_in",
     "prices_of",
+    "rendered",
     "sources_of",
-    "spelled",
 ]
 
 
 class Fused(StrEnum):
-    """Whether there are fused vectors, and others."""
+    """Whether there are fused vectors too, or only those."""
 
     ALSO = "also"
     ONLY = "only"
 
 
 _AWS = "AWS"
-_EMBEDDING = "What is embedded (equal options find work again)"
+_EMBEDDING = "What is embedded (the same options find finished work)"
 
 # How to reach AWS.
 
 Region = Annotated[
-    str | None, typer.Option("--region", metavar="REGION", help="Left out: boto3's own.", rich_help_panel=_AWS)
+    str | None, typer.Option("--region", metavar="REGION", help="Default: boto3's own.", rich_help_panel=_AWS)
 ]
 Profile = Annotated[
-    str | None, typer.Option("--profile", metavar="NAME", help="Of ~/.aws/config.", rich_help_panel=_AWS)
+    str | None, typer.Option("--profile", metavar="NAME", help="A profile of ~/.aws/config.", rich_help_panel=_AWS)
 ]
 Model = Annotated[
     str,
@@ -96,7 +97,7 @@ BucketOwner = Annotated[
         "--bucket-owner",
         metavar="ACCOUNT",
         envvar="MARENGO_BUCKET_OWNER",
-        help="Account that owns the buckets. Left out: one's own.",
+        help="Account that owns the buckets. Default: your own.",
         rich_help_panel=_AWS,
     ),
 ]
@@ -111,7 +112,7 @@ InvokeModelId = Annotated[
     typer.Option(
         "--invoke-model-id",
         metavar="ID",
-        help="What InvokeModel gets in place of the region's ID, such as a profile's ARN.",
+        help="What InvokeModel gets instead of the region's ID, such as a profile's ARN.",
         rich_help_panel=_AWS,
     ),
 ]
@@ -120,7 +121,7 @@ Stage = Annotated[
     typer.Option(
         "--staging-s3-uri",
         metavar="S3_URI",
-        help="S3 prefix in the model's region that media of other regions are copied to while their jobs run.",
+        help="S3 prefix in the model's region that media from other regions are copied to while their jobs run.",
         rich_help_panel=_AWS,
     ),
 ]
@@ -128,7 +129,7 @@ Local = Annotated[
     bool,
     typer.Option(
         "--local",
-        help="With a stand-in for AWS, for this one command: local media, no account, no cost, no real Marengo.",
+        help="Use a stand-in for AWS, for this command only: local media, no account, no cost, no real Marengo.",
     ),
 ]
 
@@ -136,17 +137,19 @@ Local = Annotated[
 
 Options = Annotated[
     str | None,
-    typer.Option("--options", metavar="visual,audio", help="Tracks. Left out: all.", rich_help_panel=_EMBEDDING),
+    typer.Option(
+        "--options", metavar="visual,audio", help="Embedding options. Default: all.", rich_help_panel=_EMBEDDING
+    ),
 ]
 Scopes = Annotated[
-    str, typer.Option("--scopes", metavar="clip,asset", help="Clips, whole media or both.", rich_help_panel=_EMBEDDING)
+    str, typer.Option("--scopes", metavar="clip,asset", help="Clips, whole files or both.", rich_help_panel=_EMBEDDING)
 ]
 SegmentationOption = Annotated[
     str | None,
     typer.Option(
         "--segmentation",
         metavar="fixed:6|dynamic:4",
-        help="Pieces of so many seconds, or shots of at least so many. Left out: the service's.",
+        help="Segments of so many seconds, or shots of at least so many. Default: the service's.",
         rich_help_panel=_EMBEDDING,
     ),
 ]
@@ -154,16 +157,17 @@ FusedVectors = Annotated[
     Fused | None,
     typer.Option(
         "--fused",
-        help="Vectors of all tracks together: beside the others, or in their place.",
+        help="Vectors of all options together: in addition to the others, or instead of them.",
         rich_help_panel=_EMBEDDING,
     ),
 ]
 StartSec = Annotated[
     float | None,
-    typer.Option("--start-sec", metavar="SECONDS", help="Where to begin in each.", rich_help_panel=_EMBEDDING),
+    typer.Option("--start-sec", metavar="SECONDS", help="Where to begin in each file.", rich_help_panel=_EMBEDDING),
 ]
 EndSec = Annotated[
-    float | None, typer.Option("--end-sec", metavar="SECONDS", help="Where to end.", rich_help_panel=_EMBEDDING)
+    float | None,
+    typer.Option("--end-sec", metavar="SECONDS", help="Where to end in each file.", rich_help_panel=_EMBEDDING),
 ]
 
 # What it costs, and what is shown.
@@ -173,15 +177,15 @@ Price = Annotated[
     typer.Option(
         "--price",
         metavar="NAME=USD",
-        help=f"In place of ours: {', '.join(f.name for f in fields(Prices))}.",
+        help=f"A price instead of ours: {', '.join(f.name for f in fields(Prices))}.",
     ),
 ]
 AssumeDurationSec = Annotated[
     float | None,
-    typer.Option("--assume-duration-sec", metavar="SECONDS", help="What media of unknown length are taken for."),
+    typer.Option("--assume-duration-sec", metavar="SECONDS", help="Length to assume for media of unknown length."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Errors with their traceback.")]
 
@@ -216,7 +220,7 @@ class Embedding:
         """The same for ``MarengoClient``.
 
         Raises:
-            InputError: A segmentation that is none.
+            InputError: A segmentation that is not valid.
         """
         return {
             "options": names_in(self.options) if self.options else None,
@@ -229,13 +233,13 @@ class Embedding:
 
     @property
     def typed(self) -> list[str]:
-        """The same as words of a command line, without what is left out."""
+        """The same as words of a command line, without the defaults."""
         given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", f"{value}")]
 
 
 def bundled(command: Callable[..., None]) -> Callable[..., None]:
-    """A command for typer, whose parameters of type ``Connection`` or ``Embedding`` are typed as their options."""
+    """A command for typer: parameters of type ``Connection`` or ``Embedding`` become their options."""
     parameters = inspect.signature(command, eval_str=True).parameters.values()
     bundles: dict[str, Any] = {p.name: p.annotation for p in parameters if is_dataclass(p.annotation)}
 
@@ -252,11 +256,11 @@ def bundled(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def connect(connection: Connection | None = None, *, model: str = "3.0", **settings: Any) -> MarengoClient:
-    """The client that the shared options mean; ``settings`` are further ones of ``MarengoClient``.
+    """The client for the shared options; ``settings`` are further settings of ``MarengoClient``.
 
     Raises:
-        bedrock_marengo.InputError: A prefix that is none.
-        bedrock_marengo.ConfigurationError: A setting that does not fit.
+        bedrock_marengo.InputError: A prefix that is not an S3 URI.
+        bedrock_marengo.ConfigurationError: A setting that is not valid.
     """
     from bedrock_marengo import MarengoClient
 
@@ -275,9 +279,9 @@ def connect(connection: Connection | None = None, *, model: str = "3.0", **setti
     )
 
 
-def spelled(message: str) -> str:
-    """A message of the core in the words of the command line: ``region_name='us-east-1'`` is ``--region us-east-1``."""
-    return plain(_KEYWORD.sub(_as_option, message))
+def rendered(error: Exception | str) -> str:
+    """An error's or warning's message with its settings as options: ``--region us-east-1``."""
+    return plain(error.render(_as_option) if isinstance(error, MarengoError | MarengoWarning) else str(error))
 
 
 def sources_of(words: Iterable[str], *, any_key: bool = False) -> list[SourceLike]:
@@ -285,10 +289,10 @@ def sources_of(words: Iterable[str], *, any_key: bool = False) -> list[SourceLik
 
     Args:
         words: as typed.
-        any_key: take keys whose suffix says no kind of media, too.
+        any_key: also accept keys whose suffix doesn't identify a media type.
 
     Raises:
-        InputError: Nothing is there, or nobody could tell what it is.
+        InputError: There is no such file, or its media type is unknown.
     """
     return [_source_of(word, any_key) for word in words]
 
@@ -302,7 +306,7 @@ def numbers_in(words: Iterable[str], option: str) -> dict[str, float]:
     """``["visual=0.8"]`` -> {"visual": 0.8}.
 
     Raises:
-        InputError: Something else.
+        InputError: A word of another form.
     """
     numbers = {}
     for word in words:
@@ -310,27 +314,31 @@ def numbers_in(words: Iterable[str], option: str) -> dict[str, float]:
         try:
             numbers[name.strip()] = float(number)
         except ValueError:
-            raise InputError(f"{option} {word!r}: give NAME=NUMBER.") from None
+            raise InputError(f"{option} {word!r}: expected NAME=NUMBER, such as {name or 'name'}=1.") from None
     return numbers
 
 
 def prices_of(words: Iterable[str] | None) -> Prices:
-    """The table of prices with one's own in it.
+    """The table of prices with the user's own in it.
 
     Raises:
-        InputError: No such price, or no price.
+        InputError: There is no such price, or it is negative or not finite.
     """
     own, known = numbers_in(words or (), "--price"), [f.name for f in fields(Prices)]
     for name, usd in own.items():
         if name not in known or not 0 <= usd < float("inf"):
-            raise InputError(f"--price {name}={usd:g}: give US dollars, 0 or more, for {', '.join(known)}.")
+            raise InputError(f"--price {name}={usd:g}: expected US dollars, 0 or more, for one of {', '.join(known)}.")
     return replace(Prices(), **own)
 
 
-def _as_option(keyword: re.Match[str]) -> str:
-    option = f"--{_SPELLED[keyword['name']]}"
-    value = keyword["quoted"] or _VALUES.get((keyword["name"], keyword["word"]), keyword["word"])
-    return f"{option} {value}" if value else option
+def _as_option(setting: str, value: Any) -> str:
+    """A setting of the core as it is typed; one without an option as in Python."""
+    if setting not in _OPTIONS:
+        return as_keyword(setting, value)
+    option = f"--{_OPTIONS[setting]}"
+    if value is ... or (value is True and setting != "fused"):
+        return option
+    return f"{option} {Fused.ALSO if value is True else shlex.quote(str(value))}"
 
 
 def _expanded(bundle: type[Any]) -> list[inspect.Parameter]:
@@ -348,35 +356,44 @@ def _source_of(word: str, any_key: bool) -> SourceLike:
         return _path_of(word)
     _, key = split_s3_uri(word)
     if not (any_key or not key or key.endswith("/") or kind_of_name(key)):
-        raise InputError(f"{word!r} has no suffix of media. For all media under it end it with '/'.")
+        raise InputError(
+            f"The suffix of {word!r} is not that of a media file. For all media below it, end it with '/'."
+        )
     return word
 
 
 def _path_of(word: str) -> Path:
     path = Path(word)
     if not path.exists():
-        raise InputError(f"{word!r}: no such file or folder. Media on S3 are s3://bucket/key or s3://bucket/prefix/.")
+        raise InputError(
+            f"{word!r}: there is no such file or folder. For media on S3 give s3://bucket/key or s3://bucket/prefix/."
+        )
     return path
 
 
 def _segmentation_of(word: str) -> Segmentation:
     method, _, seconds = word.partition(":")
     try:
-        return Segmentation(method, float(seconds))  # type: ignore[arg-type]
+        number = float(seconds)
     except ValueError:
-        raise InputError(f"--segmentation {word!r}: give fixed:SECONDS or dynamic:SECONDS, such as fixed:6.") from None
+        method, number = "", 0.0
+    if method not in ("fixed", "dynamic"):
+        raise InputError(f"--segmentation {word!r}: expected fixed:SECONDS or dynamic:SECONDS, such as fixed:6.")
+    try:
+        return Segmentation(method, number)  # type: ignore[arg-type]
+    except InputError as error:
+        raise InputError(f"--segmentation {word!r}: {error}") from None
 
 
 _NAMED_ALIKE = (
     *(f.name for bundle in (Connection, Embedding) for f in fields(bundle)),
     *("model", "force", "max_cost_usd", "assume_duration_sec", "k", "fusion", "merge_gap_sec", "max_per_source"),
 )
-_SPELLED = {
+_OPTIONS = {
     **{name: name.replace("_", "-") for name in _NAMED_ALIKE},
     "region_name": "region",
     "profile_name": "profile",
     "prices": "price",
     "repay_expired": "force",
 }
-_VALUES = {("fused", "True"): "also", ("force", "True"): "", ("repay_expired", "True"): ""}
-_KEYWORD = re.compile(rf"\b(?P<name>{'|'.join(_SPELLED)})=(?:'(?P<quoted>[^']*)'|(?P<word>[\w./:-]*\w)?)")
+"""The core's settings -> the options that set them, without dashes."""

@@ -30,11 +30,11 @@ __all__ = [
 ]
 
 PIPE_WIDTH = 200
-"""Columns where nobody looks: a table in a pipe is not cut at 80."""
+"""Columns without a terminal: a table in a pipe is not cut at 80."""
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Where to print. Names come from others: none is read as markup."""
+    """Where to print. Names come from others, so none is read as markup."""
     found = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
     if not found.is_terminal and "COLUMNS" not in os.environ:
         found.width = PIPE_WIDTH
@@ -42,7 +42,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def plain(text: str) -> str:
-    """A text that moves no cursor and rings no bell: what can't be printed is spelled out."""
+    """A text without control characters: what can't be printed is escaped."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
@@ -75,11 +75,11 @@ def agreed(question: str, instead: str) -> bool:
     """Ask on stderr; no answer is no.
 
     Raises:
-        ConfigurationError: Nobody is there to ask; ``instead`` says what to give.
+        ConfigurationError: There is no terminal to ask on; ``instead`` says which option to give.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise ConfigurationError(f"{question} There is no terminal to ask on: {instead}")
-    # Not typer's own question, which takes Ctrl-C for a no.
+    # Not typer's own question, which reads Ctrl-C as no.
     typer.echo(f"{question} [y/N]: ", nl=False, err=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
@@ -94,7 +94,7 @@ def apart(names: Sequence[str]) -> list[str]:
 
 
 def waiting(for_what: str) -> Status:
-    """A spinner on stderr, as long as its ``with``; nothing where there is no terminal."""
+    """A spinner on stderr for the duration of its ``with``; nothing without a terminal."""
     return console(stderr=True).status(for_what)
 
 
@@ -104,7 +104,7 @@ def dollars(usd: float) -> str:
 
 
 def gigabytes(size: int) -> str:
-    """Bytes in the unit that fits."""
+    """Bytes in a suitable unit."""
     for unit, factor in (("GB", 1024**3), ("MB", 1024**2), ("KB", 1024)):
         if size >= factor:
             return f"{size / factor:,.1f} {unit}"
@@ -112,7 +112,7 @@ def gigabytes(size: int) -> str:
 
 
 def length(seconds: float) -> str:
-    """How long, in the unit that fits."""
+    """Seconds in a suitable unit."""
     for unit, factor in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * factor:
             return f"{seconds / factor:,.1f} {unit}"

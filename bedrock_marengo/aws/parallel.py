@@ -13,7 +13,7 @@ __all__ = ["as_finished", "in_order"]
 
 
 def in_order(executor: Executor, call: Callable[[S], T], items: Iterable[S], *, ahead: int) -> Iterator[T]:
-    """Map over an executor, results in order, at most ``ahead`` items under way, none begun after a failure."""
+    """Map over an executor, results in order, at most ``ahead`` items at once, none begun after a failure."""
     failure: list[BaseException] = []
 
     def guarded(item: S) -> T:

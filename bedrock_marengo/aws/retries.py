@@ -1,13 +1,15 @@
-"""How fast to start, how many at once."""
+"""Retries: which errors pass, how many calls run at once, and when all of them slow down."""
 
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -21,19 +23,148 @@ from botocore.exceptions import ConnectionError as AwsConnectionError
 from bedrock_marengo.aws.cancellation import CancelToken, current_token
 from bedrock_marengo.errors import ServiceError, error_code, http_status
 
-__all__ = ["RetryLimiter"]
+__all__ = ["CODES", "RetryLimiter", "advice_for", "is_transient"]
 
 T = TypeVar("T")
 S = TypeVar("S")
 
-THROTTLED = frozenset({"ThrottlingException", "TooManyRequestsException", "ServiceQuotaExceededException", "SlowDown"})
-TRANSIENT = THROTTLED | {
-    "ModelNotReadyException",
-    "ModelTimeoutException",
-    "ModelErrorException",
-    "InternalServerException",
-    "ServiceUnavailableException",
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meaning:
+    """What a group of AWS's error codes means for the caller.
+
+    Attributes:
+        name: of the group.
+        retried: whether the same call may succeed a moment later.
+        throttled: whether all calls must slow down.
+        advice: what to do; ``{name}`` stands for a setting of ``remedy``.
+        remedy: the settings that the advice names.
+    """
+
+    name: str
+    retried: bool = False
+    throttled: bool = False
+    advice: str = ""
+    remedy: Mapping[str, Any] = field(default_factory=dict)
+
+
+DENIED = Meaning(
+    name="access denied",
+    advice="Check IAM: bedrock:InvokeModel on the foundation model, on the inference profile and on async-invoke/*; "
+    "s3:GetObject, s3:PutObject and s3:ListBucket on the buckets; kms:Decrypt on their keys.",
+)
+NO_CREDENTIALS = Meaning(
+    name="no credentials",
+    advice="Set up AWS credentials: {profile_name}, AWS_PROFILE, access keys or a role.",
+    remedy={"profile_name": ...},
+)
+BAD_CREDENTIALS = Meaning(
+    name="bad credentials",
+    advice="The credentials have expired or are unknown to AWS: refresh them and run again; finished work is kept.",
+)
+CLOCK = Meaning(name="clock", advice="This machine's clock is wrong: synchronize it with NTP and run again.")
+QUOTA = Meaning(
+    name="throttled",
+    retried=True,
+    throttled=True,
+    advice="The account's quota was still exceeded after backing off: lower max_concurrency, or request a higher "
+    "quota from AWS.",
+)
+BUSY = Meaning(name="busy", retried=True, advice="AWS was busy or failing, also after the retries: run again later.")
+UNREACHABLE = Meaning(
+    name="unreachable",
+    retried=True,
+    advice="There was no response: check {region_name}, {endpoint_url} and the network.",
+    remedy={"region_name": ..., "endpoint_url": ...},
+)
+NO_BUCKET = Meaning(name="no bucket", advice="Create the bucket, or correct its name.")
+ARCHIVED = Meaning(name="archived", advice="The object is archived: restore it; Bedrock can't read archived objects.")
+INVALID = Meaning(name="invalid")
+
+CODES: Mapping[str, Meaning] = {
+    "403": DENIED,
+    "AccessDenied": DENIED,
+    "AccessDeniedException": DENIED,
+    "AllAccessDisabled": DENIED,
+    "Forbidden": DENIED,
+    "CredentialRetrievalError": NO_CREDENTIALS,
+    "NoCredentialsError": NO_CREDENTIALS,
+    "PartialCredentialsError": NO_CREDENTIALS,
+    "ExpiredToken": BAD_CREDENTIALS,
+    "ExpiredTokenException": BAD_CREDENTIALS,
+    "InvalidAccessKeyId": BAD_CREDENTIALS,
+    "InvalidClientTokenId": BAD_CREDENTIALS,
+    "InvalidSignatureException": BAD_CREDENTIALS,
+    "InvalidToken": BAD_CREDENTIALS,
+    "SignatureDoesNotMatch": BAD_CREDENTIALS,
+    "UnrecognizedClientException": BAD_CREDENTIALS,
+    "RequestExpired": CLOCK,
+    "RequestTimeTooSkewed": CLOCK,
+    "ServiceQuotaExceededException": QUOTA,
+    "SlowDown": QUOTA,
+    "Throttling": QUOTA,
+    "ThrottlingException": QUOTA,
+    "TooManyRequestsException": QUOTA,
+    "InternalError": BUSY,
+    "InternalFailure": BUSY,
+    "InternalServerException": BUSY,
+    "ModelErrorException": BUSY,
+    "ModelNotReadyException": BUSY,
+    "ModelTimeoutException": BUSY,
+    "ServiceUnavailable": BUSY,
+    "ServiceUnavailableException": BUSY,
+    "ConnectTimeoutError": UNREACHABLE,
+    "ConnectionClosedError": UNREACHABLE,
+    "EndpointConnectionError": UNREACHABLE,
+    "ReadTimeoutError": UNREACHABLE,
+    "SSLError": UNREACHABLE,
+    "NoSuchBucket": NO_BUCKET,
+    "InvalidObjectState": ARCHIVED,
+    "ResourceNotFoundException": INVALID,
+    "ValidationException": INVALID,
 }
+"""What each error code of AWS, or name of botocore's exceptions, means. A new code is a line here.
+
+Sources: AWS's pages on Marengo, Bedrock, S3 and IAM, and messages seen in real runs.
+"""
+
+# (meaning, a part of AWS's message, what to do, its settings): more precise than the code alone. The first that
+# matches wins.
+_BY_MESSAGE: tuple[tuple[Meaning, str, str, Mapping[str, Any]], ...] = (
+    (
+        INVALID,
+        "on-demand throughput",
+        "In this region InvokeModel needs an inference profile: leave the choice to us with {model}, or set "
+        "{invoke_model_id}.",
+        {"model": "3.0", "invoke_model_id": ...},
+    ),
+    (
+        INVALID,
+        "Invalid S3 credentials",
+        "A Bedrock API key (AWS_BEARER_TOKEN_BEDROCK) can't reach S3: use an access key, a role or a profile.",
+        {},
+    ),
+    (
+        INVALID,
+        "bucketOwner",
+        "Set the account that owns the bucket: {bucket_owner}, or a mapping of bucket to account.",
+        {"bucket_owner": "123456789012"},
+    ),
+    (
+        DENIED,
+        "Marketplace",
+        "The first use of the model must be one InvokeModel call by a principal with aws-marketplace:Subscribe; "
+        "embed one text with such a role.",
+        {},
+    ),
+)
+
+UNKNOWN_JOB = frozenset(code for code, meaning in CODES.items() if meaning is INVALID)
+"""What GetAsyncInvoke may say of a job it has forgotten. Its one parameter is the ARN, so nothing else is invalid."""
+TRANSIENT_FAILURE = re.compile(r"internal|time[d ]*\s*out|throttl|try again|unavailable|unexpected", re.IGNORECASE)
+"""What the failure message of a job contains if a new attempt may succeed."""
+THROTTLED = frozenset(code for code, meaning in CODES.items() if meaning.throttled)
+TRANSIENT = frozenset(code for code, meaning in CODES.items() if meaning.retried)
 _TRANSIENT_STATUS = frozenset({408, 424, 429, 500, 502, 503, 504})
 _TRANSIENT_ERRORS = (AwsConnectionError, HTTPClientError, IncompleteReadError, ResponseStreamingError)
 
@@ -73,18 +204,18 @@ class RetryLimiter:
         Args:
             call: makes the call.
             operation: what it is, for errors.
-            what: what it is about, for errors.
+            what: which input it is for, for errors.
             also_transient: codes that are transient in this call only.
 
         Raises:
-            ServiceError: AWS refused, or what passes did not pass in time.
-            ClosedError: It was called off while it waited.
+            ServiceError: AWS refused, or a transient error remained after all attempts.
+            ClosedError: It was cancelled while it waited.
         """
         token = self.token()
         failed = throttled = 0
         while True:
             try:
-                # The gate may shut while a call queues for its slot.
+                # The pause may begin while a call queues for its slot.
                 with self._slots:
                     self._wait(token)
                     token.check(f"{operation} for {what}")
@@ -115,7 +246,7 @@ class RetryLimiter:
         with self._lock:
             now = time.monotonic()
             if now >= self._open_at:
-                # Calls that were under way when the gate shut are throttled too: count the pool once.
+                # Calls that were running when the pause began are throttled too: count them once.
                 self._pause_sec = min(10.0, max(0.2, self._pause_sec * 2))
                 self._open_at = now + self._pause_sec * random.uniform(0.8, 1.2)
 
@@ -125,10 +256,10 @@ class RetryLimiter:
 
 
 class _Slots:
-    """A semaphore that lets in by order of arrival.
+    """A semaphore that is first in, first out.
 
-    Python's own lets a thread that comes back at once pass those who wait: while texts are embedded at full speed, a
-    call about a job waited for minutes.
+    Python's own lets a thread that returns at once overtake those that wait: while texts were embedded at full speed,
+    a call about a job waited for minutes.
     """
 
     def __init__(self, limit: int) -> None:
@@ -171,6 +302,21 @@ def is_transient(error: Exception) -> bool:
     if isinstance(error, ClientError):
         return error_code(error) in TRANSIENT or http_status(error) in _TRANSIENT_STATUS
     return isinstance(error, _TRANSIENT_ERRORS)
+
+
+def advice_for(code: str, said: str) -> tuple[str, Mapping[str, Any]]:
+    """What to do about an error code and AWS's message, with the settings that it names; "" if nothing is known."""
+    meaning = CODES.get(code)
+    if meaning is None:
+        return "", {}
+    for of, part, advice, remedy in _BY_MESSAGE:
+        if of is meaning and part in said:
+            return advice, remedy
+    return meaning.advice, meaning.remedy
+
+
+# The errors are below this package, so the table is handed down.
+ServiceError.advice_for = staticmethod(advice_for)
 
 
 def backoff_sec(attempt: int) -> float:

@@ -22,7 +22,7 @@ from bedrock_marengo.errors import (
     ConfigurationError,
     error_code,
 )
-from bedrock_marengo.validation import is_int, short_repr
+from bedrock_marengo.validation import is_int
 
 if TYPE_CHECKING:
     import boto3
@@ -76,19 +76,20 @@ class AwsSettings:
         for name in (*_NAMES, *_SECRETS):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
-                raise ConfigurationError(f"{name} is {type(value).__name__}: give a string.")
+                raise ConfigurationError("expected a string.", setting=name, value=value)
         for name, pattern, advice in _PATTERNS:
             value = getattr(self, name)
             if value is not None and not pattern.fullmatch(value):
-                # What stands before an "@" in a URL is a password.
-                raise ConfigurationError(f"{name}={short_repr(value.rpartition('@')[2])}: give {advice}.")
+                raise ConfigurationError(f"expected {advice}.", setting=name, value=value)
         for name, members, advice in _OBJECTS:
             value = getattr(self, name)
             if value is not None and not all(hasattr(value, member) for member in members):
-                raise ConfigurationError(f"{name} is {type(value).__name__}: give {advice}.")
+                raise ConfigurationError(f"expected {advice}.", setting=name, value=value)
         if not is_int(self.max_concurrency):
             raise ConfigurationError(
-                f"max_concurrency={short_repr(self.max_concurrency)}: at least 1 call must be allowed, a whole number."
+                "expected 1 or more calls at once (whole number).",
+                setting="max_concurrency",
+                value=self.max_concurrency,
             )
         if (self.aws_access_key_id is None) != (self.aws_secret_access_key is None):
             raise ConfigurationError("Give both aws_access_key_id and aws_secret_access_key, or neither.")
@@ -96,8 +97,9 @@ class AwsSettings:
         for owner in owners.values() if isinstance(owners, Mapping) else [owners] if owners is not None else []:
             if not isinstance(owner, str) or not _OWNER.fullmatch(owner):
                 raise ConfigurationError(
-                    f"bucket_owner={short_repr(owner)}: give an account ID, a string of 12 digits; "
-                    "for several owners, a mapping of bucket to account."
+                    "expected an account ID, a string of 12 digits, or a mapping of bucket to account ID.",
+                    setting="bucket_owner",
+                    value=owner,
                 )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -177,7 +179,11 @@ class Aws:
         region: str | None = client.meta.region_name if client else self.settings.region_name
         region = region or self._session().region_name or os.environ.get("AWS_REGION")
         if not region:
-            raise ConfigurationError("No region: give region_name='us-east-1', or set AWS_DEFAULT_REGION.")
+            raise ConfigurationError(
+                "No region is set: give {region_name}, or set AWS_DEFAULT_REGION.",
+                setting="region_name",
+                remedy={"region_name": "us-east-1"},
+            )
         return region
 
     def owner(self, bucket: str) -> str:
@@ -234,7 +240,7 @@ class Aws:
         try:
             return boto3.Session(**{name: getattr(self.settings, name) for name in names})
         except BotoCoreError as error:
-            raise ConfigurationError(f"profile_name={self.settings.profile_name!r}: {error}") from error
+            raise ConfigurationError(f"{error}.", setting="profile_name", value=self.settings.profile_name) from error
 
     def _in_role(self, own: boto3.Session, role_arn: str) -> boto3.Session:
         """A session in a role, whose credentials botocore fetches anew before they run out."""
@@ -245,7 +251,9 @@ class Aws:
         region = self.settings.region_name or own.region_name
         source = own.get_credentials()
         if source is None:
-            raise ConfigurationError(f"role_arn={role_arn!r}: there are no credentials to assume the role with.")
+            raise ConfigurationError(
+                "there are no credentials to assume the role with.", setting="role_arn", value=role_arn
+            )
         fetcher = AssumeRoleCredentialFetcher(
             functools.partial(own.client, region_name=region),
             source,
@@ -268,8 +276,8 @@ class Aws:
         with closing(self._session().client("sts", region_name=self.region, config=config)) as sts:
             return _said(
                 lambda: str(sts.get_caller_identity()["Account"]),
-                f"Bedrock wants the account that owns bucket {bucket!r}, and STS did not tell ours: give "
-                "bucket_owner='123456789012', or a mapping of bucket to account.",
+                f"Bedrock needs the account that owns bucket {bucket!r}, and STS did not report ours: give "
+                "{bucket_owner}, or a mapping of bucket to account.",
             )
 
 
@@ -310,7 +318,9 @@ def _said(ask: Callable[[], str], advice: str) -> str:
     try:
         return ask()
     except (BotoCoreError, ClientError) as error:
-        raise ConfigurationError(f"{advice} ({error_code(error)})") from error
+        raise ConfigurationError(
+            f"{advice} ({error_code(error)})", setting="bucket_owner", remedy={"bucket_owner": "123456789012"}
+        ) from error
 
 
 AWS_FIELDS = frozenset(f.name for f in fields(AwsSettings))

@@ -1,4 +1,4 @@
-"""How fast jobs are started and how many run at once: found from what the service refuses."""
+"""How fast jobs are started and how many run at once, learned from what the service refuses."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["NO_CEILING", "PATIENCE_SEC", "PROBE_ROUNDS", "StartLimiter"]
 
 
 PROBE_ROUNDS = 8
-"""How many times over all running jobs must end before one more is tried than the service last allowed."""
+"""How often as many jobs as are allowed must end before one more than the service last allowed is tried."""
 
 
 PATIENCE_SEC = 60.0
-"""How long all starts may be refused before a warning says so."""
+"""How long all starts may be refused before a warning."""
 
 
 NO_CEILING = 1 << 20
@@ -33,14 +33,14 @@ NO_CEILING = 1 << 20
 
 
 class StartLimiter:
-    """How fast jobs are started and how many run at once, both found out from what the service refuses.
+    """Limits how fast jobs are started and how many run at once; both limits are learned from refusals.
 
-    Starts a second: additive increase, multiplicative decrease on ThrottlingException, after a first steep rise. Jobs
-    in flight: ServiceQuotaExceededException sets the ceiling to what is running, then one more is tried now and then.
-    No start is given up for either.
+    Starts per second: additive increase, multiplicative decrease on ThrottlingException, after a first steep rise.
+    Jobs in flight: ServiceQuotaExceededException sets the ceiling to what is running, then one more is tried now and
+    then. Neither makes a start fail.
 
     Args:
-        max_per_sec: starts a second, at most.
+        max_per_sec: maximum starts per second.
     """
 
     def __init__(self, *, max_per_sec: float | None = None) -> None:
@@ -48,7 +48,7 @@ class StartLimiter:
         self._max_per_sec = max_per_sec or float("inf")
         self._per_sec = min(10.0, self._max_per_sec)
         self._rising = True
-        # As the service reckons, too: a bucket that holds what a second brings, so that short bursts pass.
+        # A token bucket of one second's size, as the service uses, so that short bursts pass.
         self._left = self._per_sec / 2
         self._filled = time.monotonic()
         self._lowered = 0.0
@@ -71,8 +71,8 @@ class StartLimiter:
         """Start a job when its turn comes; with ``hold`` it counts as running until ``release``.
 
         Raises:
-            ServiceError: AWS refused for another reason than speed or number.
-            ClosedError: It was called off before its start.
+            ServiceError: AWS refused, but not because of the rate or number of jobs.
+            ClosedError: It was cancelled before its start.
         """
         failed = refused = 0
         while True:
@@ -103,7 +103,7 @@ class StartLimiter:
             return result
 
     def release(self) -> None:
-        """A job that was held runs no more."""
+        """A job that counted as running has ended."""
         with self._changed:
             self._running -= 1
             self._ended += 1
@@ -119,7 +119,7 @@ class StartLimiter:
                 self._changed.wait(0.5)
             self._starting += 1
         try:
-            # One at a time, so that a change of speed holds for all who queue.
+            # One at a time, so that a change of rate applies to all in the queue.
             with self._turn:
                 waited = False
                 while (lack_sec := self._draw()) > 0:
@@ -133,7 +133,7 @@ class StartLimiter:
         return waited
 
     def _draw(self) -> float:
-        """Take one start out of the bucket, or tell how many seconds it lacks."""
+        """Take one start from the bucket; returns how many seconds are missing, 0 if it was taken."""
         with self._changed:
             now = time.monotonic()
             self._left = min(max(1.0, self._per_sec), self._left + (now - self._filled) * self._per_sec)
@@ -150,7 +150,7 @@ class StartLimiter:
             self._changed.notify()
 
     def _refused(self, code: str) -> None:
-        """Warn, once, if no start at all went through for a long time: it may wait for ever."""
+        """Warn, once, if no start succeeded for a long time: it may wait indefinitely."""
         now = time.monotonic()
         with self._changed:
             self._refused_at = self._refused_at or now
@@ -159,8 +159,9 @@ class StartLimiter:
                 return
             self._warned = True
         warnings.warn(
-            f"AWS has refused to start any job for {refused_sec:.0f} s ({code}); it is asked on. See who else starts "
-            "jobs in this account, and Service Quotas for Bedrock: with a quota of 0 this never ends. (Said once.)",
+            f"AWS has refused to start any job for {refused_sec:.0f} s ({code}); retries continue. Check what else "
+            "starts jobs in this account, and Service Quotas for Bedrock: with a quota of 0 no start ever succeeds. "
+            "(Shown once.)",
             MarengoWarning,
             stacklevel=2,
         )
@@ -168,7 +169,7 @@ class StartLimiter:
     def _started(self, *, waited: bool) -> None:
         self._refused_at = None
         if not waited:
-            # A speed that held nobody back was not tried.
+            # A rate that delayed no start was not tested.
             return
         with self._changed:
             rise = self._per_sec * 0.1 if self._rising else 0.1 / self._per_sec
@@ -178,7 +179,7 @@ class StartLimiter:
         with self._changed:
             now = time.monotonic()
             if now - self._lowered > 0.1 + 1.5 / self._per_sec:
-                # Starts that were under way are throttled too: count them once.
+                # Starts that were running are throttled too: count them once.
                 lower = 0.5 if self._rising else 0.9
                 self._per_sec, self._lowered, self._rising = max(0.05, self._per_sec * lower), now, False
             self._left = min(self._left, -random.uniform(0.0, 0.5))

@@ -1,4 +1,4 @@
-"""Media, Query, Segmentation: what a user hands in."""
+"""Media, Query, Segmentation: what users pass in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from bedrock_marengo.contract.models import Kind
+from bedrock_marengo.contract.models import KINDS, MODELS, Kind, kinds_in_words
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.validation import is_number, short_repr
 
@@ -28,38 +28,23 @@ __all__ = [
     "split_s3_uri",
 ]
 
-_SUFFIXES: Mapping[str, Kind] = {
-    **dict.fromkeys((".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"), "video"),
-    **dict.fromkeys((".mp3", ".wav", ".m4a", ".aac", ".flac", ".ogg", ".opus", ".wma"), "audio"),
-    **dict.fromkeys((".jpg", ".jpeg", ".png"), "image"),
-}
-_KINDS = ("video", "audio", "image")
+_SUFFIXES: Mapping[str, Kind] = {suffix: kind for kind, rules in KINDS.items() for suffix in rules.suffixes}
+_MAGIC: Sequence[tuple[int, bytes, Kind]] = sorted(
+    ((at, magic, kind) for kind, rules in KINDS.items() for at, magic in rules.magic),
+    key=lambda row: -len(row[1]),
+)
+"""The longest first: an M4A begins like an MP4."""
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", re.ASCII)
 """Buckets that a segment's URI can name; from before 2018 they may be long and have capitals and underscores."""
-
-# (offset, bytes there, kind): the first bytes of the containers that Marengo's pages name.
-_MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
-    (0, b"\xff\xd8\xff", "image"),
-    (0, b"\x89PNG\r\n\x1a\n", "image"),
-    (4, b"ftypM4A", "audio"),
-    (4, b"ftyp", "video"),
-    (0, b"\x1aE\xdf\xa3", "video"),
-    (8, b"AVI ", "video"),
-    (8, b"WAVE", "audio"),
-    (0, b"ID3", "audio"),
-    (0, b"\xff\xfb", "audio"),
-    (0, b"fLaC", "audio"),
-    (0, b"OggS", "audio"),
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Media:
     """One video, audio file or image, by S3 URI, local path or bytes.
 
-    Make one with ``from_s3``, ``from_path`` or ``from_bytes``. Where media are taken, ``"s3://..."`` strings and
-    ``pathlib.Path`` work too; no other string opens anything.
+    Create it with ``from_s3``, ``from_path`` or ``from_bytes``. Wherever media are accepted, ``"s3://..."`` strings
+    and ``pathlib.Path`` work too; no other string opens anything.
 
     Examples:
         >>> Media.from_s3("s3://bucket/match.mp4").kind
@@ -71,16 +56,16 @@ class Media:
     path: Path | None = None
     data: bytes | None = field(default=None, repr=False)
     size: int | None = None
-    """Bytes, where a listing or the file system said so."""
+    """Bytes, if a listing or the file system gave them."""
     etag: str | None = None
     captions: str | None = None
-    """S3 URI of the captions that a listing showed beside it; "" where it showed none, None where nobody looked."""
+    """S3 URI of the captions that a listing found next to the file; "" if it found none, None if none was made."""
 
     def __post_init__(self) -> None:
-        if self.kind not in _KINDS:
-            raise InputError(f"{self.kind!r} is no kind of media: give kind='video', 'audio' or 'image'.")
+        if self.kind not in KINDS:
+            raise InputError(f"expected {kinds_in_words()}.", setting="kind", value=self.kind)
         if sum(x is not None for x in (self.uri, self.path, self.data)) != 1:
-            raise InputError("Media holds exactly one of uri, path and data.")
+            raise InputError("Media needs exactly one of uri, path and data: use Media.from_s3(...) or another from_.")
         for name, value, wanted in (("uri", self.uri, str), ("path", self.path, Path), ("data", self.data, bytes)):
             if value is not None and not isinstance(value, wanted):
                 raise InputError(
@@ -95,11 +80,11 @@ class Media:
         """Media at ``s3://bucket/key``, the key as it is on S3 (not percent-encoded).
 
         Raises:
-            InputError: Not an S3 URI of an object, or a suffix that says no kind and no ``kind`` given.
+            InputError: Not an S3 URI of an object, or a suffix that doesn't identify a media type and no ``kind``.
         """
         _, key = split_s3_uri(uri)
         if not key or key.endswith("/"):
-            raise InputError(f"{uri!r} names no object. Prefixes are for loaders and for client.list_media().")
+            raise InputError(f"{uri!r} is not an object but a prefix: list it with client.list_media() or a loader.")
         return cls(kind or _kind_of_name(key, uri), uri=uri)
 
     @classmethod
@@ -107,18 +92,18 @@ class Media:
         """Media in a local file.
 
         Raises:
-            InputError: No such file, an empty one, or a suffix that says no kind and no ``kind`` given.
+            InputError: No such file, an empty one, or a suffix that doesn't identify a media type and no ``kind``.
         """
         if not isinstance(path, str | os.PathLike):
             raise InputError(f"Media.from_path takes a path, not {short_repr(path)}.")
         path = Path(path)
         if path.is_dir():
-            raise InputError(f"No file at {str(path)!r}, but a folder: list its files by client.list_media().")
+            raise InputError(f"{str(path)!r} is not a file but a folder: list it with client.list_media().")
         if not path.is_file():
-            raise InputError(f"No file at {str(path)!r}: check the path.")
+            raise InputError(f"There is no file at {str(path)!r}: check the path.")
         size = path.stat().st_size
         if not size:
-            raise InputError(f"{str(path)!r} is empty: 0 bytes.")
+            raise InputError(f"{str(path)!r} is empty (0 bytes): give a file with media in it.")
         return cls(kind or _kind_of_name(path.name, str(path)), path=path, size=size)
 
     @classmethod
@@ -126,28 +111,30 @@ class Media:
         """Media in memory; the kind comes from the first bytes unless given.
 
         Raises:
-            InputError: No bytes, or bytes that say no kind and no ``kind`` given.
+            InputError: No bytes, or bytes that don't identify a media type and no ``kind``.
         """
         if not isinstance(data, bytes | bytearray | memoryview):
-            raise InputError(f"Media.from_bytes takes bytes, not {type(data).__name__}: see Media.from_path, from_s3.")
+            raise InputError(
+                f"Media.from_bytes takes bytes, not {type(data).__name__}: use Media.from_path or Media.from_s3."
+            )
         data = bytes(data)
         if not data:
-            raise InputError("These media are empty: 0 bytes. Was the file read before?")
+            raise InputError("These media are empty (0 bytes): check whether the file object was read before.")
         found = kind or next((k for at, magic, k in _MAGIC if data[at : at + len(magic)] == magic), None)
         if found is None:
-            raise InputError("The first bytes say no kind of media we know: give kind='video', 'audio' or 'image'.")
+            raise InputError(f"The first bytes don't identify a media type: give kind={kinds_in_words()}.")
         return cls(found, data=data, size=len(data))
 
     @classmethod
     def of(cls, value: MediaLike, kind: Kind | None = None) -> Media:
-        """Whatever a user may hand in where media are taken.
+        """Media from whatever a user may pass in where media are accepted.
 
         Raises:
-            InputError: A string that is no S3 URI, another type, or media of another kind.
+            InputError: A string that is not an S3 URI, another type, or media of another kind.
         """
         if isinstance(value, Media):
             if kind and value.kind != kind:
-                raise InputError(f"{value.name} is {value.kind}; here goes {kind}.")
+                raise InputError(f"{value.name} is of kind {value.kind!r}: expected {kind!r} here.")
             return value
         if isinstance(value, str) and value.startswith("s3://"):
             _check_kind(value, kind)
@@ -156,35 +143,39 @@ class Media:
             _check_kind(str(value), kind)
             return cls.from_path(value, kind)
         raise InputError(
-            f"{short_repr(value)} is no medium. Give 's3://bucket/key', a pathlib.Path, or Media.from_path(...), "
+            f"{short_repr(value)} is not a media file. Give 's3://bucket/key', a pathlib.Path, Media.from_path(...) or "
             "Media.from_bytes(...): a plain string never opens a file."
         )
 
     @property
     def name(self) -> str:
-        """What to call this medium in a message: its URI or path, never its bytes."""
+        """What messages call this file: its URI or path, never its bytes."""
         return self.uri or (str(self.path) if self.path else f"{self.size} bytes of {self.kind}")
 
     def read(self) -> bytes:
-        """The bytes of a local medium."""
+        """The bytes of a local file.
+
+        Raises:
+            InputError: It is on S3.
+        """
         if self.data is not None:
             return self.data
         if self.path is None:
-            raise InputError(f"{self.name} is on S3, not local.")
+            raise InputError(f"{self.name} is on S3: only local media can be read here.")
         return self.path.read_bytes()
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A list of media in a file: a source like a prefix, wherever sources are taken.
+    """A list of media in a file: a source like a prefix, wherever sources are accepted.
 
     Args:
         where: ``"s3://bucket/list.csv"``, a ``pathlib.Path``, or an S3 inventory's ``manifest.json`` on either (CSV
-            format; the inventory's own files lie on S3). A ``.csv`` (or ``.csv.gz``) has the columns bucket, key and
-            perhaps size and etag: by a header, else in this order; keys as they are on S3. An inventory's keys are
-            URL-encoded, and read so.
+            format; the inventory's own files are on S3). A ``.csv`` (or ``.csv.gz``) has the columns bucket, key and
+            optionally size and etag: named in a header, or in this order; keys as they are on S3. An inventory's keys
+            are URL-encoded, and decoded.
 
-    Size and ETag, where both are there, save a listing of each object.
+    Size and ETag, if both are there, save a listing of each object.
 
     Examples:
         >>> Manifest("s3://logs/inventory/2026-11-22T01-00Z/manifest.json").is_inventory
@@ -197,7 +188,9 @@ class Manifest:
         if isinstance(self.where, str):
             split_s3_uri(self.where)
         if not str(self.where).endswith((".csv", ".csv.gz", ".json")):
-            raise InputError(f"{str(self.where)!r} is no manifest: give a .csv, a .csv.gz or an inventory's .json.")
+            raise InputError(
+                f"{str(self.where)!r} is not a manifest: expected a .csv, a .csv.gz or an inventory's manifest.json."
+            )
 
     @property
     def is_inventory(self) -> bool:
@@ -212,15 +205,15 @@ Sources = SourceLike | Iterable[SourceLike]
 
 
 def open_image(image: ImageLike, *, local_files: bool = False, local_root: Path | None = None) -> Media:
-    """An image where a framework's own argument takes one: besides ``MediaLike`` bytes, base64 and data URIs.
+    """An image for a framework's own image argument: ``MediaLike``, and also bytes, base64 and data URIs.
 
     Args:
-        image: the image. A path as a string opens a file only if the other arguments say so.
+        image: the image. A path as a string opens a file only if the other arguments allow it.
         local_files: any path may be opened.
-        local_root: only paths below this folder may, wherever links lead.
+        local_root: only paths below this folder may be opened, after links are resolved.
 
     Raises:
-        InputError: No image, or a path that may not be opened.
+        InputError: Not an image, or a path that may not be opened.
     """
     if isinstance(image, bytes | bytearray | memoryview):
         return Media.from_bytes(bytes(image), "image")
@@ -236,17 +229,17 @@ def open_image(image: ImageLike, *, local_files: bool = False, local_root: Path 
     elif local_files:
         return Media.from_path(path, "image")
     raise InputError(
-        f"{short_repr(image)} is a string, and a string opens no file here: give pathlib.Path(...), bytes or "
-        "'s3://...', or allow paths by local_files=True or local_root=folder."
+        f"{short_repr(image)} is a string, which does not open a file here: give pathlib.Path(...), bytes or "
+        "'s3://...', or allow paths with local_files=True or local_root=folder."
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What to search with: text, image, images, audio or video, and the combinations Marengo has.
+    """What to search with: text, image, images, audio or video, and the combinations that Marengo has.
 
     Text with one image is Marengo's ``text_image``; ``images`` (a name for each, with ``<@name>`` in the text, or a
-    plain list) is ``multi_input``. Audio and video stand alone.
+    plain list) is ``multi_input``. Audio and video can't be combined.
 
     Examples:
         >>> Query(text="at night", image=Media.from_s3("s3://bucket/goal.jpg"))  # doctest: +SKIP
@@ -261,25 +254,35 @@ class Query:
     def __post_init__(self) -> None:
         media = [name for name in ("image", "images", "audio", "video") if getattr(self, name) is not None]
         if self.text is None and not media:
-            raise InputError("This query is empty: give text, image, images, audio or video.")
+            raise InputError("The query is empty: give text, image, images, audio or video.")
         if self.text is not None and not isinstance(self.text, str):
-            raise InputError(f"Query(text={short_repr(self.text)}): a text must be a string; media go in image= or so.")
+            raise InputError(
+                f"Query(text={short_repr(self.text)}): a text must be a string; use image=, audio= or video= for media."
+            )
         if self.images is not None:
             check_images(self.images)
         images = self.images.values() if isinstance(self.images, Mapping) else self.images or ()
         for value in (self.image, self.audio, self.video, *images):
-            # Bare bytes would stand in every trace of the query.
+            # Bare bytes would be in every trace of the query.
             if isinstance(value, bytes | bytearray | memoryview):
-                raise InputError(f"Query({media[0]}={short_repr(value)}): wrap them by Media.from_bytes(...).")
+                raise InputError(f"Query({media[0]}={short_repr(value)}): wrap the bytes with Media.from_bytes(...).")
         if len(media) > 1:
-            raise InputError(f"Marengo has no query of {' with '.join(media)}: give one of them.")
-        if self.text is not None and media and media[0] in ("audio", "video"):
-            raise InputError(f"Marengo has no query of text with {media[0]}: ask for each and fuse the results.")
+            raise InputError(f"Marengo can't combine {' with '.join(media)} in a query: give one of them.")
+        if self.text is not None and self.job_kind is not None:
+            raise InputError(
+                f"Marengo can't combine text with {media[0]} in a query: search with each and fuse the results."
+            )
+
+    @property
+    def job_kind(self) -> Kind | None:
+        """The kind of media that a job embeds for this query; None if InvokeModel does."""
+        asked = (kind for kind, rules in KINDS.items() if not rules.synchronous)
+        return next((kind for kind in asked if getattr(self, kind) is not None), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """How media are cut into segments. Left out, the service decides: video by shots, audio near 10 s."""
+    """How media are cut into segments. By default the service decides: video by shots, audio in about 10 s."""
 
     method: Literal["fixed", "dynamic"]
     seconds: float
@@ -287,23 +290,23 @@ class Segmentation:
     def __post_init__(self) -> None:
         if self.method not in ("fixed", "dynamic"):
             raise InputError(
-                f"{self.method!r} is no way to cut media: Segmentation.fixed(6) or Segmentation.dynamic(4)."
+                f"Segmentation(method={short_repr(self.method)}): use Segmentation.fixed(6) or Segmentation.dynamic(4)."
             )
-        object.__setattr__(self, "seconds", _seconds(self.seconds, "seconds"))
+        object.__setattr__(self, "seconds", _checked_sec(self.method, self.seconds, "seconds"))
 
     @classmethod
     def fixed(cls, duration_sec: float) -> Segmentation:
-        """Pieces of equal length: 1 to 10 whole seconds (2.7: 2 to 10)."""
-        return cls("fixed", _seconds(duration_sec, "duration_sec"))
+        """Segments of equal length: 1 to 10 whole seconds (2.7: 2 to 10)."""
+        return cls("fixed", _checked_sec("fixed", duration_sec, "duration_sec"))
 
     @classmethod
     def dynamic(cls, min_duration_sec: float = 4) -> Segmentation:
         """Shots of at least this length: 1 to 5 whole seconds. Video only."""
-        return cls("dynamic", _seconds(min_duration_sec, "min_duration_sec"))
+        return cls("dynamic", _checked_sec("dynamic", min_duration_sec, "min_duration_sec"))
 
 
 def split_s3_uri(uri: str) -> tuple[str, str]:
-    """``s3://bucket/key`` -> (bucket, key), the key raw and perhaps empty.
+    """``s3://bucket/key`` -> (bucket, key), the key raw, possibly empty.
 
     Raises:
         InputError: Not an S3 URI.
@@ -318,15 +321,15 @@ def split_s3_uri(uri: str) -> tuple[str, str]:
     try:
         key.encode()
     except UnicodeEncodeError:
-        raise InputError(f"{uri!r} holds a lone surrogate; S3's keys are UTF-8.") from None
+        raise InputError(f"{uri!r} contains a lone surrogate: S3 keys are UTF-8. Correct the key.") from None
     return bucket, key
 
 
 def check_images(images: object) -> None:
-    """Refuse what holds no images by name or in a list: a string would be taken letter by letter.
+    """Refuse what is neither a mapping nor a list: a string would be read letter by letter.
 
     Raises:
-        InputError: As said.
+        InputError: Neither a mapping of name to image nor a list of images.
     """
     if not isinstance(images, Mapping | Sequence) or isinstance(images, str | bytes | bytearray):
         raise InputError(
@@ -335,7 +338,7 @@ def check_images(images: object) -> None:
 
 
 def kind_of_name(name: str) -> Kind | None:
-    """The kind that a file's suffix says, or None."""
+    """The kind that a file's suffix identifies, or None."""
     return _SUFFIXES.get(PurePosixPath(name).suffix.lower())
 
 
@@ -343,8 +346,8 @@ def _check_kind(name: str, kind: Kind | None) -> None:
     said = kind_of_name(name)
     if kind and said not in (None, kind):
         raise InputError(
-            f"{name!r} is {said} by its suffix; here goes {kind}. If it is {kind} all the same, say so by "
-            f"Media.from_s3(..., kind={kind!r}) or from_path."
+            f"{name!r} is of kind {said!r} by its suffix: expected {kind!r} here. If it is {kind} nevertheless, give "
+            f"Media.from_s3(..., kind={kind!r}) or Media.from_path(..., kind={kind!r})."
         )
 
 
@@ -352,7 +355,7 @@ def _kind_of_name(name: str, shown: str) -> Kind:
     kind = kind_of_name(name)
     if kind is None:
         raise InputError(
-            f"The suffix of {shown!r} says no kind of media: give kind='video', 'audio' or 'image'. "
+            f"The suffix of {shown!r} doesn't identify a media type: give kind={kinds_in_words()}. "
             f"Known suffixes: {', '.join(_SUFFIXES)}."
         )
     return kind
@@ -370,7 +373,11 @@ def _decoded(image: str) -> bytes | None:
         return None
 
 
-def _seconds(value: float, name: str) -> float:
+def _checked_sec(method: str, value: float, name: str) -> float:
+    """A length that some model may take: the limits of one model are checked with its request."""
     if not (is_number(value) and 0 < value < 1e6):
-        raise InputError(f"{name}={short_repr(value)}: give a length in seconds.")
+        rules = [model.segmentation[method] for model in MODELS.values()]
+        least, most = min(rule.min_sec for rule in rules), max(rule.max_sec for rule in rules)
+        whole = " (whole number)" if any(rule.whole for rule in rules) else ""
+        raise InputError(f"expected {least:g} to {most:g} seconds{whole}.", setting=name, value=value)
     return float(value)

@@ -12,9 +12,8 @@ from datetime import date
 from typing import Literal
 
 from bedrock_marengo.errors import ConfigurationError
-from bedrock_marengo.validation import short_repr
 
-__all__ = ["MODELS", "Kind", "Model", "SegmentationRule", "find_model"]
+__all__ = ["KINDS", "MODELS", "Kind", "KindRules", "Model", "SegmentationRule", "find_model", "kinds_in_words"]
 
 Kind = Literal["video", "audio", "image"]
 
@@ -23,8 +22,75 @@ GB = 1024**3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KindRules:
+    """What a kind of media is and how it is embedded, whatever the model."""
+
+    suffixes: tuple[str, ...]
+    magic: tuple[tuple[int, bytes], ...]
+    """(offset, bytes there): how files of this kind begin."""
+    timed: bool
+    """Whether it has a duration: segments, a range, clips. Otherwise it is one segment, from 0.0 to 0.0."""
+    synchronous: bool
+    """Whether InvokeModel embeds it; otherwise a job does."""
+    captions: bool
+    """Whether captions belong to it."""
+    frames: bool
+    """Whether there are pictures in it."""
+    track: str | None
+    """The track of its rows that name no embedding option; None if every row must name one."""
+    cut: Literal["dynamic", "even"] | None
+    """How the service cuts it when no segmentation is asked for; None: not at all."""
+    size_limit: Literal["media_bytes", "image_bytes"]
+    """Which field of ``Model`` limits its size."""
+    price: Literal["video_sec", "audio_sec", "image"]
+    """Which field of ``Prices`` is its price: for a second if it is ``timed``, otherwise for each."""
+
+
+# Suffixes and first bytes: the containers that Marengo's pages name.
+KINDS: Mapping[Kind, KindRules] = {
+    "video": KindRules(
+        suffixes=(".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"),
+        magic=((4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (8, b"AVI ")),
+        timed=True,
+        synchronous=False,
+        captions=True,
+        frames=True,
+        track=None,
+        cut="dynamic",
+        size_limit="media_bytes",
+        price="video_sec",
+    ),
+    "audio": KindRules(
+        suffixes=(".mp3", ".wav", ".m4a", ".aac", ".flac", ".ogg", ".opus", ".wma"),
+        magic=((4, b"ftypM4A"), (8, b"WAVE"), (0, b"ID3"), (0, b"\xff\xfb"), (0, b"fLaC"), (0, b"OggS")),
+        timed=True,
+        synchronous=False,
+        captions=True,
+        frames=False,
+        track="audio",
+        cut="even",
+        size_limit="media_bytes",
+        price="audio_sec",
+    ),
+    "image": KindRules(
+        suffixes=(".jpg", ".jpeg", ".png"),
+        magic=((0, b"\xff\xd8\xff"), (0, b"\x89PNG\r\n\x1a\n")),
+        timed=False,
+        synchronous=True,
+        captions=False,
+        frames=True,
+        track="image",
+        cut=None,
+        size_limit="image_bytes",
+        price="image",
+    ),
+}
+"""What may be done with each kind of media. A new kind is a new row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentationRule:
-    """One way to cut media: the request's field, its range in seconds and for which kinds it exists."""
+    """One way to cut media: the request's field, its range in seconds, and the kinds it exists for."""
 
     field: str
     min_sec: float
@@ -53,13 +119,13 @@ class Model:
     segmentation: Mapping[str, SegmentationRule]
     text_tokens: int
     text_truncate: bool
-    """Whether a request can ask for an error in place of a cut text (``textTruncate``)."""
+    """Whether a request can ask for an error instead of a cut text (``textTruncate``)."""
     image_bytes: int
     media_bytes: int
     media_sec: float
     multi_input_images: int = 0
     invoke_ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Region -> the IDs InvokeModel takes there, the one we send first. StartAsyncInvoke takes ``model_id``."""
+    """Region -> the IDs that InvokeModel accepts there, ours first. StartAsyncInvoke takes ``model_id``."""
     end_of_life: Mapping[str, date] = field(default_factory=dict)
     """Region -> the day AWS ends the model there; ``*`` for all."""
 
@@ -85,7 +151,9 @@ class Model:
         if region not in self.invoke_ids:
             raise ConfigurationError(
                 f"Marengo {self.version} is not available in {region}, as far as we know. Use one of "
-                f"{', '.join(self.invoke_ids)}; if AWS has added {region}, set invoke_model_id=."
+                f"{', '.join(self.invoke_ids)}; if AWS has added {region}, set {{invoke_model_id}}.",
+                setting="region_name",
+                remedy={"invoke_model_id": ...},
             )
 
 
@@ -183,10 +251,12 @@ def find_model(name: str) -> tuple[Model, str | None]:
         The model, and None where the region decides which ID InvokeModel gets.
 
     Raises:
-        ConfigurationError: The name says no model we know.
+        ConfigurationError: The name is not that of a known Marengo model.
     """
     if not isinstance(name, str):
-        raise ConfigurationError(f"model={short_repr(name)}: give a name, such as {', '.join(map(repr, MODELS))}.")
+        raise ConfigurationError(
+            f"expected a name, such as {' or '.join(map(repr, MODELS))}.", setting="model", value=name
+        )
     if name in MODELS:
         return MODELS[name], None
     last = name.rsplit("/", 1)[-1]
@@ -197,8 +267,19 @@ def find_model(name: str) -> tuple[Model, str | None]:
             return model, name
     if ":application-inference-profile/" in name:
         raise ConfigurationError(
-            f"{name!r} is an application inference profile, which hides its model: "
-            f"give the version and the profile apart, as in model='3.0', invoke_model_id={name!r}."
+            "an application inference profile does not identify its model. Set the version and the profile "
+            "separately: {model}, {invoke_model_id}.",
+            setting="model",
+            value=name,
+            remedy={"model": "3.0", "invoke_model_id": name},
         )
     known = ", ".join([*MODELS, *(model.model_id for model in MODELS.values())])
-    raise ConfigurationError(f"No Marengo model is called {name!r}. Known: {known}, their profile IDs and ARNs.")
+    raise ConfigurationError(
+        f"this is not a known Marengo model. Known: {known}, their profile IDs and ARNs.", setting="model", value=name
+    )
+
+
+def kinds_in_words(template: str = "{!r}") -> str:
+    """The kinds for a message: ``'video', 'audio' or 'image'``."""
+    *first, last = (template.format(kind) for kind in KINDS)
+    return f"{', '.join(first)} or {last}"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from bedrock_marengo.contract.inputs import Segmentation, split_s3_uri
-from bedrock_marengo.contract.models import Kind, Model
+from bedrock_marengo.contract.models import KINDS, Kind, Model
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.validation import is_number, reject_unknown, short_repr, valid_unicode
 
@@ -31,10 +31,10 @@ _PLACEHOLDER = re.compile(r"<@([^<>]*)>")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaRequest:
-    """What is asked of a video, audio file or image: checked once, then a body and a canonical form.
+    """The request for one video, audio file or image: checked once, then a body and a canonical form.
 
-    What is left out (None) is left to the service. Options of other kinds are dropped, so that one setting serves a
-    mixed bucket; an option that no kind has is refused.
+    What is left out (None) is left to the service. Options of other kinds are dropped, so that one setting works for
+    a mixed bucket; an option that no kind has is refused.
     """
 
     model: Model
@@ -49,7 +49,7 @@ class MediaRequest:
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", self._checked_options())
         object.__setattr__(self, "scopes", self._checked_scopes())
-        if self.kind == "image":
+        if not KINDS[self.kind].timed:
             return
         self._check_fused()
         self._check_segmentation()
@@ -57,8 +57,8 @@ class MediaRequest:
 
     def body(self, location: Location) -> Body:
         """The request's body: what was asked and nothing else."""
-        if self.kind == "image":
-            return image(self.model, location)
+        if not KINDS[self.kind].timed:
+            return _wrap(self.model, self.kind, {"mediaSource": location})
         fields: Body = {"mediaSource": location}
         if self.start_sec is not None:
             fields["startSec"] = float(self.start_sec)
@@ -78,11 +78,12 @@ class MediaRequest:
         return _wrap(self.model, self.kind, fields)
 
     def canonical(self) -> dict[str, Any]:
-        """Every option after defaults: equal work has an equal canonical form. Part of the fingerprint."""
-        if self.kind == "image":
-            return {"kind": "image"}
+        """Every option after defaults: equal requests have an equal canonical form. Part of the fingerprint."""
+        rules = KINDS[self.kind]
+        if not rules.timed:
+            return {"kind": self.kind}
         cut = self.segmentation
-        if cut is None and self.kind == "video":
+        if cut is None and rules.cut == "dynamic":
             cut = Segmentation.dynamic(self.model.segmentation["dynamic"].default_sec)
         return {
             "kind": self.kind,
@@ -101,15 +102,21 @@ class MediaRequest:
         known = dict.fromkeys(option for options in self.model.options.values() for option in options)
         for option in asked:
             if option not in known:
-                hint = " For fused vectors give fused=True." if option == "fused" and self.model.fused else ""
-                raise InputError(f"Marengo {self.model.version} has no option {option!r}: {', '.join(known)}.{hint}")
-        if self.kind == "image":
+                hint = " For fused vectors set {fused}." if option == "fused" and self.model.fused else ""
+                raise InputError(
+                    f"Marengo {self.model.version} has no option {option!r}. Expected one or more of "
+                    f"{', '.join(known)}.{hint}",
+                    setting="options",
+                    remedy={"fused": True} if hint else None,
+                )
+        if not KINDS[self.kind].timed:
             return None
         options = tuple(option for option in self.model.options[self.kind] if option in asked)
         if not options:
             raise InputError(
-                f"options={list(asked)} hold nothing for {self.kind}: "
-                f"Marengo {self.model.version} has {', '.join(self.model.options[self.kind])}."
+                f"options={list(asked)} do not apply to {self.kind}: for it Marengo {self.model.version} has "
+                f"{', '.join(self.model.options[self.kind])}.",
+                setting="options",
             )
         return options
 
@@ -120,39 +127,54 @@ class MediaRequest:
         for scope in asked:
             if scope not in self.model.scopes:
                 raise InputError(
-                    f"Marengo {self.model.version} has no scope {scope!r}: {', '.join(self.model.scopes)}."
+                    f"Marengo {self.model.version} has no scope {scope!r}. Expected one or more of "
+                    f"{', '.join(self.model.scopes)}.",
+                    setting="scopes",
                 )
         return tuple(scope for scope in self.model.scopes if scope in asked)
 
     def _check_fused(self) -> None:
         # By identity: 1 == True, but would be another fingerprint.
         if not isinstance(self.fused, bool) and self.fused != "only":
-            raise InputError(f"fused={self.fused!r}: give False, True or 'only'.")
+            raise InputError("expected False, True or 'only'.", setting="fused", value=self.fused)
         if not self.fused:
             return
         if not self.model.fused:
             raise InputError(
-                f"Marengo {self.model.version} has no fused vectors: leave fused=False and fuse ranks, or use 3.0."
+                f"Marengo {self.model.version} has no fused vectors: fuse the ranks instead, or use {{model}}.",
+                setting="fused",
+                value=self.fused,
+                remedy={"model": "3.0"},
             )
         if len(self.options or self.model.options[self.kind]) < 2:
-            raise InputError(f"Fused vectors need two options or more; options={list(self.options or ())} leave one.")
+            raise InputError(
+                f"fused vectors need two options or more, but {self.kind} has only {', '.join(self.options or ())}.",
+                setting="fused",
+                value=self.fused,
+            )
 
     def _check_segmentation(self) -> None:
         if self.segmentation is None:
             return
         if not isinstance(self.segmentation, Segmentation):
             raise InputError(
-                f"segmentation={short_repr(self.segmentation)}: give Segmentation.fixed(6) or .dynamic(4)."
+                "expected Segmentation.fixed(6) or Segmentation.dynamic(4).",
+                setting="segmentation",
+                value=self.segmentation,
             )
         rule = self.model.segmentation[self.segmentation.method]
         seconds, name = self.segmentation.seconds, f"Segmentation.{self.segmentation.method}"
         if self.kind not in rule.kinds:
-            raise InputError(f"{name} exists for {', '.join(rule.kinds)}, not for {self.kind}: use Segmentation.fixed.")
-        if not rule.min_sec <= seconds <= rule.max_sec or (rule.whole and seconds != int(seconds)):
-            whole = "whole " if rule.whole else ""
             raise InputError(
-                f"{name}({seconds:g}): Marengo {self.model.version} takes {whole}seconds "
-                f"from {rule.min_sec:g} to {rule.max_sec:g}."
+                f"{name} is for {', '.join(rule.kinds)}, not for {self.kind}: use Segmentation.fixed.",
+                setting="segmentation",
+            )
+        if not rule.min_sec <= seconds <= rule.max_sec or (rule.whole and seconds != int(seconds)):
+            whole = " (whole number)" if rule.whole else ""
+            raise InputError(
+                f"{name}({seconds:g}): Marengo {self.model.version} expects {rule.min_sec:g} to {rule.max_sec:g} "
+                f"seconds{whole}.",
+                setting="segmentation",
             )
 
     def _check_range(self) -> None:
@@ -160,7 +182,7 @@ class MediaRequest:
             if value is None:
                 continue
             if not (is_number(value) and 0 <= value <= self.model.media_sec):
-                raise InputError(f"{name}={short_repr(value)}: give seconds from 0 to {self.model.media_sec:g}.")
+                raise InputError(f"expected 0 to {self.model.media_sec:g} seconds.", setting=name, value=value)
             object.__setattr__(self, name, float(value))
         if self.end_sec is None:
             return
@@ -168,8 +190,11 @@ class MediaRequest:
         least = self.segmentation.seconds if self.segmentation else self.model.segmentation["dynamic"].default_sec
         if self.end_sec < start + least:
             raise InputError(
-                f"start_sec={start:g} to end_sec={self.end_sec:g} is shorter than one segment ({least:g} s): "
-                "widen the range or ask for shorter segments."
+                f"the range from {{start_sec}} is shorter than one segment ({least:g} s): widen the range or ask for "
+                "shorter segments.",
+                setting="end_sec",
+                value=self.end_sec,
+                remedy={"start_sec": start},
             )
 
     def _segmentation_fields(self) -> Body:
@@ -182,13 +207,13 @@ class MediaRequest:
             return {"segmentation": {"method": cut.method, cut.method: {rule.field: value}}}
         least = self.model.segmentation["dynamic"]
         if cut.method == "fixed" and self.kind in least.kinds and value < least.default_sec:
-            # useFixedLengthSec must not be below minClipSec, which is 4 unless said.
+            # useFixedLengthSec must not be below minClipSec, which is 4 by default.
             return {rule.field: value, least.field: int(value)}
         return {rule.field: value}
 
 
 def text(model: Model, words: str, *, truncate: Literal["end", "error"] = "end") -> Body:
-    """A text's body. Lone surrogates, which no UTF-8 can hold, become U+FFFD.
+    """A text's body. Lone surrogates, which UTF-8 can't encode, become U+FFFD.
 
     Raises:
         InputError: The text is empty or not a string.
@@ -214,21 +239,21 @@ def multi_input(model: Model, words: str | None, locations: Mapping[str, Locatio
     """The body of several images, with a text that may place them by ``<@name>``, as one vector. 3.0.
 
     Raises:
-        InputError: No image, too many, or a placeholder that names none.
+        InputError: No image, too many, or a placeholder without an image of its name.
     """
     _check_input(model, "multi_input")
     if not 1 <= len(locations) <= model.multi_input_images:
-        raise InputError(f"multi_input takes 1 to {model.multi_input_images} images, not {len(locations)}.")
+        raise InputError(f"multi_input: expected 1 to {model.multi_input_images} images, got {len(locations)}.")
     named = isinstance(locations, Mapping)
     names = list(locations) if isinstance(locations, Mapping) else [None] * len(locations)
     for name in names if named else ():
         if not isinstance(name, str) or not name or re.search(r"[<>@]", name):
-            raise InputError(f"{name!r} can't name an image: use a word, as in <@dog>.")
+            raise InputError(f"{name!r} can't be an image's name: use a word without < > @, as in <@dog>.")
     placed = _PLACEHOLDER.findall(words) if isinstance(words, str) else []
     for name in placed:
         if name not in names:
-            has = ", ".join(map(str, names)) if named else "none: give a mapping of name to image"
-            raise InputError(f"The text says <@{name}>, but no image has that name. Names: {has}.")
+            has = ", ".join(map(str, names)) if named else "none; give a mapping of name to image"
+            raise InputError(f"The text has <@{name}>, but there is no image of that name. Names: {has}.")
     for name in names if named and words is not None else ():
         if name not in placed:
             raise InputError(
@@ -252,16 +277,16 @@ def inline(data: bytes) -> Location:
 
 
 def s3_location(uri: str, bucket_owner: str) -> Location:
-    """Media on S3: the URI raw, and the account that owns the bucket (real accounts are refused without).
+    """Media on S3: the URI raw, and the account that owns the bucket (Bedrock refuses requests without it).
 
     Raises:
-        InputError: A bucket whose name Bedrock does not take, or a URI that names no object.
+        InputError: A bucket name that Bedrock does not accept, or a URI without a key.
     """
     bucket, key = split_s3_uri(uri)
     if not BUCKET.fullmatch(bucket) or not key:
         raise InputError(
-            f"{short_repr(uri)}: Bedrock takes s3://bucket/key, with a bucket of 3 to 63 lower-case letters, "
-            "digits, dots and hyphens. Copy media out of older buckets."
+            f"{short_repr(uri)} is not accepted by Bedrock: expected s3://bucket/key, with a bucket of 3 to 63 "
+            "lower-case letters, digits, dots and hyphens. Copy media from older buckets to such a bucket."
         )
     return {"s3Location": {"uri": uri, "bucketOwner": bucket_owner}}
 
@@ -270,16 +295,16 @@ def encode(body: Body) -> bytes:
     """The body as bytes.
 
     Raises:
-        InputError: Over the limit of InvokeModel, or a name that is no Unicode.
+        InputError: Over the limit of InvokeModel, or a name that is not valid Unicode.
     """
     try:
         data = msgspec.json.encode(body)
     except UnicodeEncodeError:
-        raise InputError("A name holds a lone surrogate, which no JSON can: rename it.") from None
+        raise InputError("A name contains a lone surrogate, which JSON can't encode: rename it.") from None
     if len(data) > BODY_BYTES:
         raise InputError(
-            f"This request is {len(data):,} bytes; InvokeModel takes {BODY_BYTES:,}. Put the images on S3 and give "
-            "Media.from_s3(...), or send fewer or smaller ones."
+            f"The request has {len(data):,} bytes: InvokeModel accepts at most {BODY_BYTES:,}. Put the images on S3 "
+            "and give Media.from_s3(...), or send fewer or smaller images."
         )
     return data
 
@@ -290,25 +315,30 @@ def _wrap(model: Model, kind: str, fields: Body) -> Body:
 
 def _check_input(model: Model, kind: str) -> None:
     if kind not in model.sync_inputs:
-        raise InputError(f"Marengo {model.version} has no {kind}: use model='3.0', or embed text and image apart.")
+        raise InputError(
+            f"Marengo {model.version} has no {kind}: use {{model}}, or embed the text and the image separately.",
+            remedy={"model": "3.0"},
+        )
 
 
 def _checked_text(words: str) -> str:
     if not isinstance(words, str):
-        raise InputError(f"A text must be a string, not {type(words).__name__}: media go in image= or so.")
+        raise InputError(
+            f"A text must be a string, not {type(words).__name__}: use image=, audio= or video= for media."
+        )
     # numpy's strings can't be sent.
     words = str.__str__(words)
     if not words.strip():
-        raise InputError("An empty text has no vector: drop it, or give at least one word.")
+        raise InputError("An empty text has no vector: leave it out, or give at least one word.")
     return valid_unicode(words)
 
 
 def _names(values: Sequence[str], field: str) -> tuple[str, ...]:
-    # A string is a sequence of letters: options="visual" means one option.
+    # A string is a sequence of letters, but options="visual" means one option.
     many = isinstance(values, Iterable) and not isinstance(values, Mapping)
     names = (values,) if isinstance(values, str) else tuple(values) if many else ()
     if not names or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{field}={values!r}: give a list of names, or leave it out for all.")
+        raise InputError("expected a list of names (strings); leave it out for all.", setting=field, value=values)
     return names
 
 

@@ -1,4 +1,4 @@
-"""A reply, or a stream of output.json -> vectors."""
+"""A response, or a stream of output.json -> vectors."""
 
 from __future__ import annotations
 
@@ -16,30 +16,37 @@ try:
 except ImportError:  # the extra "fast"
     simdjson = None  # type: ignore[assignment]
 
-from bedrock_marengo.contract.models import MODELS
+from bedrock_marengo.contract.models import KINDS, MODELS, Kind
 from bedrock_marengo.contract.segments import MAX_SEC, SegmentEmbeddings, is_label
 from bedrock_marengo.errors import OutputError
 
 __all__ = ["read_output", "read_vector"]
 
 PIECE_BYTES = 1 << 20
-"""How much of output.json is decoded at once: about 90 rows of 512 dimensions."""
+"""How many bytes of output.json are decoded at once: about 90 rows of 512 dimensions."""
 
 _TRACKS = {
     name: i
     for i, name in enumerate(
-        dict.fromkeys([*(o for m in MODELS.values() for os in m.options.values() for o in os), "fused", "image"])
+        dict.fromkeys(
+            [
+                *(o for m in MODELS.values() for os in m.options.values() for o in os),
+                "fused",
+                *(rules.track for rules in KINDS.values() if rules.track),
+            ]
+        )
     )
 }
 _HEAD = re.compile(rb'\s*\{\s*"data"\s*:\s*\[')
 _COMMA = re.compile(rb"\s*,")
 _HEAD_BYTES = 1 << 16
 _CUTS = 32
+_NOT_FLOAT32 = "A vector contains a number that is NaN, infinite, or too large for float32."
 
 
 class _Row(msgspec.Struct, rename="camel"):
     embedding: list[float]
-    # AWS's page shows lists where real runs have strings.
+    # AWS's page shows lists, but real runs have strings.
     embedding_option: str | list[str] | None = None
     embedding_scope: str | list[str] | None = None
     start_sec: float | None = None
@@ -64,29 +71,29 @@ _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueEr
 
 
 def read_vector(body: bytes, dimension: int) -> npt.NDArray[np.float32]:
-    """InvokeModel's reply as one float32 vector of ``(dimension,)``.
+    """InvokeModel's response as one float32 vector of ``(dimension,)``.
 
     Raises:
-        OutputError: Not the JSON we know, more or less than one vector, or another dimension.
+        OutputError: Not the documented JSON, more or less than one vector, or another dimension.
     """
     rows = _decode(body)
     if len(rows) != 1:
-        raise OutputError(f"InvokeModel replied with {len(rows)} vectors in place of one.")
+        raise OutputError(f"InvokeModel's response has {len(rows)} vectors: expected one.")
     return _vector(rows[0], dimension)
 
 
 def read_output(
     chunks: Iterable[bytes], *, dimension: int, source: str, job: str, model_id: str, media_type: str
 ) -> SegmentEmbeddings:
-    """A job's output.json, read as a stream: a few MB above the vectors, however long the medium.
+    """A job's output.json, read as a stream: a few MB more than the vectors, however long the file.
 
-    Rows may be out of order, doubled or missing; the result is sorted (clips before assets, then time, then track)
-    and holds each segment once. Which of two vectors is a segment's is never guessed.
+    Rows may be out of order, duplicated or missing; the result is sorted (clips before assets, then time, then track)
+    and has each segment once. Which of two different vectors belongs to a segment is never guessed.
 
     Args:
         chunks: the bytes of output.json, cut anywhere.
         dimension: what each vector must have.
-        source: raw S3 URI of the medium.
+        source: raw S3 URI of the file.
         job: first 16 hex digits of the fingerprint.
         model_id: the base model's ID.
         media_type: "video", "audio" or "image".
@@ -96,6 +103,7 @@ def read_output(
             with two vectors.
     """
     vectors = bytearray()
+    kind = cast(Kind, media_type)
     start: list[float | None] = []
     end: list[float | None] = []
     option: list[str] = []
@@ -105,22 +113,25 @@ def read_output(
         vectors += _packed(row, dimension, pack)
         start.append(row.start_sec)
         end.append(row.end_sec)
-        option.append(_name(row.embedding_option) or _default_option(media_type, len(option)))
+        option.append(_name(row.embedding_option) or _default_option(kind, len(option)))
         scope.append(_name(row.embedding_scope) or "clip")
         if not is_label(option[-1], scope[-1]):
-            raise OutputError(f"Row {len(option) - 1}: no option {option[-1]!r} of scope {scope[-1]!r} is known to us.")
+            raise OutputError(
+                f"Row {len(option) - 1} of output.json has option {option[-1]!r} and scope {scope[-1]!r}, which are "
+                "not supported. Update this package."
+            )
     if not option:
-        raise OutputError("output.json holds no vectors.")
-    starts, ends = _times(start, end, scope, media_type)
+        raise OutputError("output.json contains no vectors.")
+    starts, ends = _times(start, end, scope, kind)
     array = np.frombuffer(vectors, np.float32).reshape(-1, dimension)
-    # One number that isn't finite makes its row's sum so: no second array as large as the first.
+    # A number that isn't finite makes its row's sum not finite: no second array as large as the first.
     if not np.isfinite(array.sum(axis=1)).all():
-        raise OutputError("A vector holds a number that float32 can't.")
+        raise OutputError(_NOT_FLOAT32)
     keep = _order(array, starts, ends, option, scope)
     if keep != list(range(len(option))):
         array, starts, ends = _in_order(array, keep), starts[keep], ends[keep]
         option, scope = [option[i] for i in keep], [scope[i] for i in keep]
-    # The same array serves the caller and the cache of segment vectors.
+    # The caller and the cache of segment vectors share this array.
     array.flags.writeable = False
     return SegmentEmbeddings(
         vectors=array,
@@ -147,7 +158,7 @@ def _stream(chunks: Iterable[bytes]) -> Iterator[_Row]:
             head = _HEAD.match(buffer)
             if head is None:
                 if len(buffer) > _HEAD_BYTES:
-                    # Other keys stand before "data", or it is an object: read it whole.
+                    # Other keys come before "data", or it is an object: read it whole.
                     wanted = 1 << 62
                 continue
             del buffer[: head.end()]
@@ -168,7 +179,7 @@ def _stream(chunks: Iterable[bytes]) -> Iterator[_Row]:
 
 
 def _complete_rows(buffer: bytearray, rows_seen: bool) -> tuple[list[_Row], int]:
-    """The rows up to the last brace that ends one, and the bytes they take; none if no brace does."""
+    """The rows up to the last brace that ends one, and their length in bytes; none if no brace does."""
     comma = _COMMA.match(buffer) if rows_seen else None
     begin = comma.end() if comma else 0
     cut = len(buffer)
@@ -217,8 +228,8 @@ def _decode(data: bytes) -> list[_Row]:
     try:
         found = _reply.decode(data).data
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        # The decoder's own words name a place, never the content.
-        raise OutputError(f"The reply is cut off or not what Marengo sends: {error}") from None
+        # The decoder's message names a position, never the content.
+        raise OutputError(f"The response is cut off or not in Marengo's format: {error}") from None
     return [found] if isinstance(found, _Row) else found
 
 
@@ -227,7 +238,7 @@ def _vector(row: _Row, dimension: int) -> npt.NDArray[np.float32]:
     with np.errstate(over="ignore"):
         vector = np.array(row.embedding, np.float32)
     if not np.isfinite(vector).all():
-        raise OutputError("A vector holds a number that float32 can't.")
+        raise OutputError(_NOT_FLOAT32)
     return vector
 
 
@@ -240,30 +251,31 @@ def _packed(row: _Row, dimension: int, pack: Callable[..., bytes]) -> bytes:
     try:
         return pack(*row.embedding)
     except OverflowError:
-        raise OutputError("A vector holds a number that float32 can't.") from None
+        raise OutputError(_NOT_FLOAT32) from None
 
 
 def _check_dimension(row: _Row, dimension: int) -> None:
     if len(row.embedding) != dimension:
-        raise OutputError(f"A vector has {len(row.embedding)} dimensions; this model has {dimension}.")
+        raise OutputError(f"A vector has {len(row.embedding)} dimensions: this model has {dimension}.")
 
 
 def _name(value: str | list[str] | None) -> str | None:
     return value[0] if isinstance(value, list) and value else value if isinstance(value, str) else None
 
 
-def _default_option(media_type: str, row: int) -> str:
-    if media_type == "video":
-        raise OutputError(f"Row {row} of a video's output.json says no embeddingOption.")
-    return media_type
+def _default_option(kind: Kind, row: int) -> str:
+    track = KINDS[kind].track
+    if track is None:
+        raise OutputError(f"Row {row} of output.json has no embeddingOption, which every row of a {kind} needs.")
+    return track
 
 
 def _times(
-    start: list[float | None], end: list[float | None], scope: list[str], media_type: str
+    start: list[float | None], end: list[float | None], scope: list[str], kind: Kind
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Times as columns; an asset row without any gets its clips' range, an image has none: 0.0."""
+    """Times as columns; an asset row without times gets its clips' range, an image gets 0.0."""
     clips = [i for i, s in enumerate(scope) if s == "clip"]
-    if media_type != "image" and any(start[i] is None or end[i] is None for i in clips):
+    if KINDS[kind].timed and any(start[i] is None or end[i] is None for i in clips):
         raise OutputError("A clip in output.json has no times.")
     first = min((start[i] or 0.0 for i in clips), default=0.0)
     last = max((end[i] or 0.0 for i in clips), default=first)
@@ -283,7 +295,7 @@ def _order(
     option: list[str],
     scope: list[str],
 ) -> list[int]:
-    """Row numbers in their order, each segment once: equal to 1 ms is the same segment."""
+    """Row numbers in order, each segment once: times equal to 1 ms are the same segment."""
     keys: dict[tuple[bool, int, int, int, str], int] = {}
     for i, name in enumerate(option):
         track = _TRACKS.get(name, len(_TRACKS))
@@ -291,14 +303,14 @@ def _order(
         first = keys.setdefault(place, i)
         if first != i and not np.array_equal(rows[first], rows[i]):
             raise OutputError(
-                f"Rows {first} and {i} say two vectors for one segment: {start[i]:g} to {end[i]:g} s of {name!r}, "
-                f"scope {scope[i]!r}."
+                f"Rows {first} and {i} of output.json have different vectors for one segment: {start[i]:g} to "
+                f"{end[i]:g} s of {name!r}, scope {scope[i]!r}."
             )
     return [keys[key] for key in sorted(keys)]
 
 
 def _in_order(rows: npt.NDArray[np.float32], order: list[int]) -> npt.NDArray[np.float32]:
-    """The rows in a new order; in place, since a second copy of a 4-hour video is 118 MB."""
+    """The rows in a new order; in place, because a second copy for a 4-hour video is 118 MB."""
     if len(order) != len(rows):
         return rows[order]
     done = bytearray(len(order))

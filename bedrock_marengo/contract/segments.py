@@ -20,7 +20,7 @@ from bedrock_marengo.validation import is_number, short_repr
 __all__ = ["METADATA_KEYS", "Segment", "SegmentEmbeddings", "checked_metadata"]
 
 MAX_SEC = 1e7
-"""Times of segments lie below this: 7 digits in the URI, 115 days."""
+"""Times of segments are below this: 7 digits in the URI, 115 days."""
 
 METADATA_KEYS = (
     "source",
@@ -32,7 +32,7 @@ METADATA_KEYS = (
     "model_id",
     "job_id",
 )
-"""The keys of a segment's metadata: reserved, always there, never None."""
+"""The keys of a segment's metadata: reserved, always present, never None."""
 
 _TIME = r"(?:0|[1-9]\d{0,6})(?:\.\d{0,2}[1-9])?"
 _TRACK = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)
@@ -48,10 +48,10 @@ _URI = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of one medium on one track: what has one URI, one id, one vector.
+    """One time range of one file on one track, with one URI, one id and one vector.
 
-    Times are seconds on the medium's own clock, rounded to 1 ms. ``source`` is the raw S3 URI. ``job`` is the first
-    16 hex digits of the work's fingerprint, so other bytes, options or another model are another segment.
+    Times are seconds from the file's start, rounded to 1 ms. ``source`` is the raw S3 URI. ``job`` is the first 16 hex
+    digits of the job's fingerprint, so other bytes, options or another model are another segment.
 
     Examples:
         >>> segment = Segment("s3://bucket/my match.mp4", 6.5, 13.0, "visual", "clip", "3fa9c1d27b041e55")
@@ -71,27 +71,29 @@ class Segment:
     def __post_init__(self) -> None:
         if not split_s3_uri(self.source)[1]:
             raise InputError(
-                f"{short_repr(self.source)} names no object, which a segment is a part of: s3://bucket/key."
+                f"{short_repr(self.source)} is not an object that can have segments: give s3://bucket/key."
             )
         for name in ("start_sec", "end_sec"):
             value = getattr(self, name)
-            # Rounded first: the URI has no room for an eighth digit.
+            # Rounded first: the URI can't have an eighth digit.
             rounded = round(float(value), 3) + 0.0 if is_number(value) else -1.0
             if rounded < 0 or value < 0 or rounded >= MAX_SEC:
                 raise InputError(
-                    f"{name}={short_repr(value)} of a segment of {self.source!r} is not a time: give seconds "
-                    f"from 0, below {MAX_SEC:g}."
+                    f"expected seconds from 0, below {MAX_SEC:g}, for a segment of {self.source!r}.",
+                    setting=name,
+                    value=value,
                 )
             object.__setattr__(self, name, rounded)
         if not is_label(self.option, self.scope) or not (isinstance(self.job, str) and _JOB.fullmatch(self.job)):
             raise InputError(
-                f"option={short_repr(self.option)}, scope={short_repr(self.scope)}, job={short_repr(self.job)}: "
-                f"no segment of {self.source!r} has these. A scope is 'clip' or 'asset', a job 16 hex digits."
+                f"option={short_repr(self.option)}, scope={short_repr(self.scope)}, job={short_repr(self.job)} are not "
+                f"those of a segment of {self.source!r}: expected an option of letters, digits and . _ ~ -, the scope "
+                "'clip' or 'asset', and a job of 16 hex digits."
             )
 
     @property
     def uri(self) -> str:
-        """A W3C media fragment that names its job. First line of the segment's text, and the source of its id."""
+        """A W3C media fragment that names its job: the first line of the segment's text, and the source of its id."""
         bucket, key = split_s3_uri(self.source)
         return (
             f"s3://{bucket}/{quote(key, safe='/~')}#t={_seconds(self.start_sec)},{_seconds(self.end_sec)}"
@@ -100,7 +102,7 @@ class Segment:
 
     @property
     def id(self) -> str:
-        """``uuid5(NAMESPACE_URL, uri)``: what every store takes as an id."""
+        """``uuid5(NAMESPACE_URL, uri)``: an id that every store accepts."""
         return str(uuid.uuid5(uuid.NAMESPACE_URL, self.uri))
 
     @classmethod
@@ -108,11 +110,13 @@ class Segment:
         """The segment that a URI names: the only inverse of ``uri``.
 
         Raises:
-            InputError: Not a segment's URI, letter by letter.
+            InputError: Not exactly a segment's URI.
         """
         segment = cls.find(text)
         if segment is None or segment.uri != text:
-            raise InputError(f"{_cut(text)} is no segment's URI: s3://bucket/key#t=START,END&track=OPTION&job=HEX16")
+            raise InputError(
+                f"{_cut(text)} is not a segment's URI: expected s3://bucket/key#t=START,END&track=OPTION&job=HEX16"
+            )
         return segment
 
     @classmethod
@@ -150,16 +154,16 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentEmbeddings:
-    """All segments of one medium, as columns of equal length ``n``.
+    """All segments of one file, as columns of equal length ``n``.
 
     Attributes:
-        vectors: float32 ``(n, dimension)``, as the service gave them: unit vectors rounded to bfloat16.
-        start_sec: float64 ``(n,)``, seconds on the medium's own clock.
+        vectors: float32 ``(n, dimension)``, as the service returns them: unit vectors rounded to bfloat16.
+        start_sec: float64 ``(n,)``, seconds from the file's start.
         end_sec: float64 ``(n,)``.
         option: the track of each row: "visual", "audio", "transcription", "fused", "image" or 2.7's.
         scope: "clip" or "asset" for each row.
-        source: raw S3 URI of the medium.
-        job: first 16 hex digits of the work's fingerprint.
+        source: raw S3 URI of the file.
+        job: first 16 hex digits of the job's fingerprint.
         model_id: the base model's ID.
         media_type: "video", "audio" or "image".
     """
@@ -185,7 +189,7 @@ class SegmentEmbeddings:
         return Segment(self.source, start, end, self.option[i], self.scope[i], self.job)
 
     def select(self, *, option: str | None = None, scope: str | None = None) -> SegmentEmbeddings:
-        """Only the rows of one track, one scope, or both."""
+        """The rows of one track, of one scope, or of both."""
         keep = [i for i in range(len(self)) if option in (None, self.option[i]) and scope in (None, self.scope[i])]
         return SegmentEmbeddings(
             vectors=self.vectors[keep],
@@ -200,7 +204,7 @@ class SegmentEmbeddings:
         )
 
     def metadata(self, i: int) -> dict[str, Any]:
-        """What a store keeps of row ``i``: flat, the same keys for each segment (``METADATA_KEYS``)."""
+        """What a store keeps for row ``i``: flat, the same keys for each segment (``METADATA_KEYS``)."""
         segment = self[i]
         values = (
             segment.source,
@@ -216,28 +220,31 @@ class SegmentEmbeddings:
 
 
 def checked_metadata(own: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """A user's own fields for a source's segments, refused where stores would refuse or lose them.
+    """A user's own fields for a source's segments, refused if stores would refuse or lose them.
 
     Raises:
         InputError: A reserved key, or a value that isn't flat: str, int, float, bool.
     """
     if not isinstance(own, Mapping):
-        raise InputError(f"metadata for {source!r} is {type(own).__name__}: give a flat dict, {{}} for none.")
+        raise InputError(f"metadata for {source!r} is {type(own).__name__}: expected a flat dict, {{}} for none.")
     for key, value in own.items():
         if key in METADATA_KEYS:
-            raise InputError(f"metadata for {source!r} sets {key!r}, which is reserved: {', '.join(METADATA_KEYS)}.")
+            raise InputError(
+                f"metadata for {source!r} sets {key!r}, which is reserved: use another name than "
+                f"{', '.join(METADATA_KEYS)}."
+            )
         if not isinstance(key, str) or not isinstance(value, str | int | float | bool):
             raise InputError(
-                f"metadata for {source!r} has {key!r}: {type(value).__name__}. Stores keep str, int, float and bool, "
-                "under a str; leave a field out in place of None."
+                f"metadata for {source!r} has {key!r}: {type(value).__name__}. Stores keep str, int, float and bool "
+                "under a str; leave a field out instead of setting None."
             )
         if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"metadata for {source!r} has {key!r}: {value}, which no JSON can hold: leave it out.")
+            raise InputError(f"metadata for {source!r} has {key!r}: {value}, which JSON can't encode: leave it out.")
     return dict(own)
 
 
 def is_label(option: str, scope: str) -> bool:
-    """Whether a segment's URI can say this option and this scope."""
+    """Whether a segment's URI can contain this option and this scope."""
     return isinstance(option, str) and bool(_TRACK.fullmatch(option)) and scope in _SCOPES
 
 

@@ -136,10 +136,10 @@ class Budget:
         self, max_cost_usd: float, prices: Prices | None = None, *, assume_duration_sec: float | None = None
     ) -> None:
         if not (is_number(max_cost_usd) and max_cost_usd >= 0):
-            raise ConfigurationError(f"max_cost_usd={short_repr(max_cost_usd)}: give US dollars, 0 or more.")
+            raise ConfigurationError("expected US dollars, 0 or more.", setting="max_cost_usd", value=max_cost_usd)
         if assume_duration_sec is not None and not (is_number(assume_duration_sec) and assume_duration_sec > 0):
             raise ConfigurationError(
-                f"assume_duration_sec={short_repr(assume_duration_sec)}: give seconds, more than 0."
+                "expected seconds, more than 0.", setting="assume_duration_sec", value=assume_duration_sec
             )
         self.max_cost_usd = max_cost_usd
         self.spent_usd = 0.0
@@ -167,9 +167,10 @@ class Budget:
         if cost is None:
             raise BudgetError(
                 f"{media.name} was not started: its length, and so its cost, is not known. Install the extra 'media', "
-                "give durations=, or assume_duration_sec=.",
+                "give {durations}, or {assume_duration_sec}.",
                 spent_usd=self.spent_usd,
                 exhausted=False,
+                remedy={"durations": ..., "assume_duration_sec": ...},
             )
         cost += self._prices.copied(copied_bytes)
         with self._lock:
@@ -178,9 +179,10 @@ class Budget:
                 self.exhausted = True
                 raise BudgetError(
                     f"{media.name} was not started: {cost:.4f} USD on top of {self.spent_usd:.4f} would pass "
-                    f"max_cost_usd={self.max_cost_usd:g}. Run again with more, and what is done is not paid again.",
+                    "{max_cost_usd}. Run again with more, and what is done is not paid again.",
                     spent_usd=self.spent_usd,
                     exhausted=True,
+                    remedy={"max_cost_usd": self.max_cost_usd},
                 )
             self.spent_usd += cost
         return cost

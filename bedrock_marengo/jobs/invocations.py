@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from bedrock_marengo.aws.retries import RetryLimiter
+from bedrock_marengo.aws.retries import TRANSIENT_FAILURE, RetryLimiter
 from bedrock_marengo.aws.session import Aws, require_member
 from bedrock_marengo.contract.inputs import split_s3_uri
 from bedrock_marengo.errors import error_code
 from bedrock_marengo.jobs.fingerprint import RequestFile, token
 from bedrock_marengo.jobs.job import InvocationStatus
 
-__all__ = ["UNKNOWN", "Invocations", "is_transient_failure"]
+__all__ = ["Invocations", "is_transient_failure"]
 
-UNKNOWN = frozenset({"ResourceNotFoundException", "ValidationException"})
-"""What GetAsyncInvoke may say of a job it has forgotten. Its one parameter is the ARN, so nothing else is invalid."""
 LATE_SEC = 15.0
 """How long an output may lag behind the status Completed."""
 STUCK_SEC = 24 * 3600.0
 """How old a job in progress must be before force=True starts another: files last 4 h at most, jobs took a minute."""
 _SKEW_SEC = 300.0
 """How far our clock may be off from AWS's: beyond this, no signature is valid."""
-_TRANSIENT = re.compile(r"internal|time[d ]*\s*out|throttl|try again|unavailable|unexpected", re.IGNORECASE)
 
 
 class Invocations:
@@ -89,7 +85,7 @@ class Invocations:
         """The status of an invocation.
 
         Raises:
-            ServiceError: AWS refused; with a code of ``UNKNOWN`` it does not know the invocation.
+            ServiceError: AWS refused; with a code of ``UNKNOWN_JOB`` it does not know the invocation.
         """
         reply = self._limiter.call(
             lambda: require_member(self._aws.bedrock.get_async_invoke(invocationArn=arn), "status"),
@@ -138,7 +134,7 @@ class Invocations:
 
 def is_transient_failure(message: str) -> bool:
     """Whether a failed job's message says that a new attempt may succeed."""
-    return bool(_TRANSIENT.search(message))
+    return bool(TRANSIENT_FAILURE.search(message))
 
 
 def _folder(reply: Any) -> str:

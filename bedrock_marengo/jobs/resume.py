@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from bedrock_marengo.aws.retries import UNKNOWN_JOB
 from bedrock_marengo.contract.inputs import split_s3_uri
 from bedrock_marengo.contract.models import Kind, Model
 from bedrock_marengo.errors import ConfigurationError, InputError, JobError, OutputError, ServiceError
 from bedrock_marengo.jobs.fingerprint import RequestFile
-from bedrock_marengo.jobs.invocations import UNKNOWN
 from bedrock_marengo.jobs.job import OUTPUT_NAME, Job
 from bedrock_marengo.jobs.runner import JobRunner
 from bedrock_marengo.validation import short_repr
@@ -33,7 +33,10 @@ def resume_job(runner: JobRunner, model: Model, name: str) -> Job:
     folder = _folder(name) if name.startswith("s3://") else _folder_of_arn(runner, name)
     record = _request(runner, f"{folder}/")
     if record.model_id != model.model_id:
-        raise ConfigurationError(f"{name} is a job of {record.model_id}: use a client with model={record.model_id!r}.")
+        raise ConfigurationError(
+            f"{name} is a job of {record.model_id}: use a client with {{model}}.",
+            remedy={"model": record.model_id},
+        )
     if output is not None and output not in runner.outputs(f"{folder}/"):
         raise OutputError(f"{output} does not exist, or is marked unusable: a later attempt has the output.")
     kind: Kind = record.request["kind"]
@@ -56,7 +59,7 @@ def _folder_of_arn(runner: JobRunner, arn: str) -> str:
     try:
         return runner.get_invocation(arn).folder.rstrip("/").rsplit("/", 1)[0]
     except ServiceError as error:
-        if error.code not in UNKNOWN:
+        if error.code not in UNKNOWN_JOB:
             raise
         raise JobError(
             f"Bedrock does not know {arn}: it may have expired. The S3 URI of its output.json names the job, too.",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from botocore.exceptions import ClientError
 
 from bedrock_marengo.aws.cancellation import CancelToken
+from bedrock_marengo.aws.retries import UNKNOWN_JOB
 from bedrock_marengo.aws.session import Aws
 from bedrock_marengo.aws.start_rate import StartLimiter
 from bedrock_marengo.contract.inputs import split_s3_uri
@@ -18,7 +19,7 @@ from bedrock_marengo.contract.segments import SegmentEmbeddings
 from bedrock_marengo.errors import JobError, OutputError, ServiceError, http_status, warn_once
 from bedrock_marengo.jobs import invocations
 from bedrock_marengo.jobs.fingerprint import FORMAT, JobKey, RequestFile
-from bedrock_marengo.jobs.invocations import UNKNOWN, Invocations, is_transient_failure
+from bedrock_marengo.jobs.invocations import Invocations, is_transient_failure
 from bedrock_marengo.jobs.job import InvocationStatus, Job, invocation_id
 from bedrock_marengo.jobs.poller import JobPoller
 from bedrock_marengo.jobs.work_folder import WorkFolder, mark_unusable, read_segments
@@ -202,21 +203,22 @@ class JobRunner:
         try:
             return self._service.get(job.arn, job.source)
         except ServiceError as error:
-            if error.code not in UNKNOWN:
+            if error.code not in UNKNOWN_JOB:
                 raise
             raise JobError(
                 f"Bedrock no longer knows the job of {job.source} ({job.arn}), and there is no output under "
-                f"{job.prefix}. force=True starts, and pays for, it again.",
+                f"{job.prefix}. {{force}} starts, and pays for, it again.",
                 source=job.source,
                 arn=job.arn,
                 transient=True,
+                remedy={"force": True},
             ) from error
 
     def get_invocation(self, arn: str) -> InvocationStatus:
         """What Bedrock says about an invocation.
 
         Raises:
-            ServiceError: AWS refused; with a code of ``UNKNOWN`` it does not know the invocation.
+            ServiceError: AWS refused; with a code of ``UNKNOWN_JOB`` it does not know the invocation.
         """
         return self._service.get(arn, arn)
 
@@ -273,10 +275,11 @@ class JobRunner:
         if not ended:
             raise JobError(
                 f"The job of {job.source} is still running after {timeout_sec:g} s ({arn}). The next run joins it; "
-                f"once it is {invocations.STUCK_SEC / 3600:g} h old, force=True starts, and pays for, another.",
+                f"once it is {invocations.STUCK_SEC / 3600:g} h old, {{force}} starts, and pays for, another.",
                 source=job.source,
                 arn=arn,
                 running=True,
+                remedy={"force": True},
             )
         return None
 
@@ -372,7 +375,8 @@ class JobRunner:
 
 def _final(job: Job, what: str, way_out: str) -> JobError:
     return JobError(
-        f"The job of {job.source} {what} ({job.arn}). {way_out}=True starts, and pays for, it again.",
+        f"The job of {job.source} {what} ({job.arn}). {{{way_out}}} starts, and pays for, it again.",
         source=job.source,
         arn=job.arn,
+        remedy={way_out: True},
     )

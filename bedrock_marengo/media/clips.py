@@ -9,60 +9,50 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from bedrock_marengo.contract.inputs import Media
+from bedrock_marengo.contract.models import KINDS
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.media.containers import open_container
-
-if TYPE_CHECKING:
-    from av import Packet, VideoFrame
-    from av.container import InputContainer, OutputContainer
 from bedrock_marengo.media.frames import _HAIR_SEC, _check_times, _decoded, _go, _length_sec, _pixels, _tracks
 from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.validation import check_width
 
+if TYPE_CHECKING:
+    from av import Packet, VideoFrame
+    from av.container import InputContainer, OutputContainer
+
 __all__ = ["clip_of"]
 
-
 _TICKS = 90_000
-"""Of a clip's clock, a second: MPEG's own."""
-
-
+"""Ticks of a clip's clock per second: MPEG's own."""
 _SOUND_HZ = 48_000
-
-
+_SOUND_BITS = 64_000
 _PICTURE_SEC = 1 / 31
-"""A browser's thumbnail needs no more pictures a second than this."""
-
-
+"""A browser's thumbnail needs no more frames per second than this."""
 _LAG_SEC = 2
 """How far a container's tracks lag behind one another at most."""
-
-
-# A few hundred kilobytes for ten seconds of a thumbnail. One thread each, for several are made at once.
+# A few hundred kilobytes for ten seconds of a thumbnail. One thread each, because several are made at once.
 _VIDEO_OPTIONS = {"crf": "28", "preset": "veryfast", "bf": "0", "threads": "1"}
 
 
-_SOUND_BITS = 64_000
-
-
 def clip_of(objects: S3Objects, media: Media, start_sec: float, end_sec: float, *, width: int) -> bytes:
-    """A part of a video or audio file as a small MP4 (H.264, AAC) of its own, which begins where the part does.
+    """A part of a video or audio file as a small MP4 (H.264, AAC) that begins where the part does.
 
     Args:
         objects: S3.
-        media: a video or audio.
-        start_sec: seconds on the medium's own clock.
-        end_sec: as ``start_sec``.
-        width: pixels at most; the height follows.
+        media: a video or audio file.
+        start_sec: seconds from the file's start.
+        end_sec: seconds from the file's start.
+        width: maximum width in pixels; the height keeps the aspect ratio.
 
     Raises:
         ConfigurationError: PyAV is not installed.
-        InputError: An image, it can't be decoded, or there is nothing between these times.
-        ServiceError: AWS would not give the bytes.
+        InputError: An image, a file that can't be decoded, or nothing between these times.
+        ServiceError: AWS refused to return the bytes.
     """
     check_width(width)
     _check_times([start_sec, end_sec])
-    if media.kind == "image":
-        raise InputError(f"{media.name} is an image, which has no clip: take a frame.")
+    if not KINDS[media.kind].timed:
+        raise InputError(f"{media.name} is an {media.kind}, which has no clips: use frames().")
     if end_sec <= start_sec:
         raise InputError(f"A clip of {media.name} from {start_sec:g} to {end_sec:g} s is empty: end it later.")
     file = io.BytesIO()
@@ -71,14 +61,16 @@ def clip_of(objects: S3Objects, media: Media, start_sec: float, end_sec: float, 
 
         with av.open(file, "w", format="mp4") as film:
             if not _transcode(container, film, start_sec, end_sec, width):
-                raise InputError(f"{media.name} has nothing from {start_sec:g} to {end_sec:g} s.")
+                raise InputError(
+                    f"{media.name} has nothing from {start_sec:g} to {end_sec:g} s: give a range within the file."
+                )
     return file.getvalue()
 
 
 def _transcode(container: InputContainer, film: OutputContainer, start: float, end: float, width: int) -> bool:
-    """Write what lies between two times; False if nothing does."""
+    """Write what is between two times; False if nothing is."""
     outputs: dict[str, Any] = {}
-    # Written at the end: the file's head names all tracks, whose sizes only their first frames tell.
+    # Written at the end: the file's header names all tracks, whose sizes are known from their first frames.
     packets: dict[str, list[Packet[Any]]] = {"video": [], "audio": []}
     for stream, time, frame in _between(container, start, end):
         if stream.type == "video":
@@ -98,7 +90,7 @@ def _transcode(container: InputContainer, film: OutputContainer, start: float, e
 
 
 def _between(container: InputContainer, start: float, end: float) -> Iterator[tuple[Any, float, Any]]:
-    """What a player plays between two times, as it comes: frames, with the stream and the time of each."""
+    """What a player plays between two times, in the file's order: frames, with the stream and the time of each."""
     streams = _tracks(container)
     if not streams:
         return
@@ -122,13 +114,13 @@ def _between(container: InputContainer, start: float, end: float) -> Iterator[tu
             if time - latest >= _PICTURE_SEC:
                 yield stream, time, frame
                 latest = time
-    # The picture that stood when the part began, and no other came.
+    # The frame that was shown when the part began, if no other followed.
     if standing is not None and start < _length_sec(container):
         yield standing
 
 
 def _hold(pictures: Sequence[Packet[Any]], length_sec: float) -> None:
-    """Let each picture stand until the next one comes, the last to the end."""
+    """Show each frame until the next one, the last until the end."""
     ends = [picture.pts or 0 for picture in pictures[1:]] + [round(length_sec * _TICKS)]
     for picture, end in zip(pictures, ends, strict=False):
         picture.duration = max(1, end - (picture.pts or 0))
@@ -141,7 +133,7 @@ def _video_track(film: OutputContainer, pixels: Any) -> Any:
     track.height, track.width = pixels.shape[:2]
     track.pix_fmt = "yuv420p"
     track.codec_context.time_base = Fraction(1, _TICKS)
-    # What _video_frame's pixels are turned into; a browser would guess by the size.
+    # What _video_frame's pixels are converted to; a browser would guess from the size.
     track.codec_context.colorspace, track.codec_context.color_range = Colorspace.ITU601, ColorRange.MPEG
     return track
 

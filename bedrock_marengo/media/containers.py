@@ -1,4 +1,4 @@
-"""Media opened by PyAV, wherever they lie: of an object on S3 only what is read is fetched."""
+"""Media opened with PyAV, local or on S3: only what is read of an object is fetched."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bedrock_marengo.aws.retries import RetryLimiter
 from bedrock_marengo.contract.inputs import Media
+from bedrock_marengo.contract.models import KINDS
 from bedrock_marengo.errors import ConfigurationError, InputError, MarengoError
 from bedrock_marengo.s3.objects import S3Objects
 
@@ -25,9 +26,9 @@ BLOCK_BYTES = 256 * 1024
 _BLOCKS = 8
 _ATTEMPTS = 3
 DECODER = {"max_pixels": str(1 << 26)}
-"""For decoders: a picture of a few kilobytes may unfold to gigabytes. Twice 8K video; ours."""
-# A playlist that calls itself match.mp4 must not make FFmpeg open other files or addresses: only formats that hold
-# their own media, and no protocol beneath them.
+"""For decoders: a picture of a few kilobytes may decode to gigabytes. Twice 8K video; our own limit."""
+# A playlist named match.mp4 must not make FFmpeg open other files or addresses: only formats that contain their own
+# media, and no protocols.
 _FORMATS = (
     "aac,asf,avi,flac,flv,jpeg_pipe,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,mpegvideo,ogg,png_pipe,wav"
 )
@@ -36,27 +37,27 @@ _SAFE = {"format_whitelist": _FORMATS, "protocol_whitelist": "none", **DECODER}
 
 @contextmanager
 def open_container(objects: S3Objects, media: Media) -> Iterator[InputContainer]:
-    """A medium's container, open for reading: from S3 by ranged GETs of 256 KiB.
+    """A file's container, open for reading: from S3 by ranged GETs of 256 KiB.
 
     Raises:
         ConfigurationError: PyAV is not installed.
-        InputError: It can't be opened or decoded, here or at any read.
-        ServiceError: AWS would not give the bytes, here or at any read.
+        InputError: The file can't be opened or decoded, here or at a later read.
+        ServiceError: AWS refused to return the bytes, here or at a later read.
     """
     if not has_av():
         raise ConfigurationError(f"Reading {media.name} needs PyAV: pip install 'bedrock-marengo[media]'.")
     import av  # an extra, and 0.1 s
 
     try:
-        # A title that is no UTF-8 must not matter: from 19 it doesn't, and there is no such setting.
+        # A title that is not UTF-8 must not matter: PyAV 19 ignores it and has no such setting.
         lenient: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
         with _as_file(objects, media) as file, av.open(file, "r", options=_SAFE, **lenient) as container:
             yield container
     except MarengoError:
         raise
     except (av.FFmpegError, ArithmeticError, LookupError, OSError, ValueError) as error:
-        # What PyAV raises of damaged files, as far as thousands of them told.
-        raise InputError(f"{media.name} can't be decoded here: {error}") from error
+        # What PyAV raised for thousands of damaged files.
+        raise InputError(f"{media.name} can't be decoded: {error}. Check the file, or convert it.") from error
 
 
 @cache
@@ -66,14 +67,14 @@ def has_av() -> bool:
 
 
 def _as_file(objects: S3Objects, media: Media) -> Any:
-    if media.path is not None and media.kind != "image":
+    if media.path is not None and KINDS[media.kind].timed:
         return media.path.open("rb")
-    # An image that has a name would be opened by FFmpeg itself, as one of a numbered series.
+    # FFmpeg would open an image that has a name itself, as one of a numbered series.
     return io.BytesIO(media.read()) if media.uri is None else _Ranged(objects, media)
 
 
 class _Ranged(io.RawIOBase):
-    """An object on S3 as a file: what is read comes in blocks, the latest few of which are kept."""
+    """An object on S3 as a file that is read in blocks, of which the latest few are kept."""
 
     def __init__(self, objects: S3Objects, media: Media) -> None:
         self._objects = objects
@@ -118,10 +119,10 @@ class _Ranged(io.RawIOBase):
         return self._blocks[number]
 
     def _ask_size(self) -> int:
-        # By the first block, which is read anyway: the errors of a HEAD say nothing.
+        # From the first block, which is read anyway: a HEAD's errors have no message.
         self._blocks[0], size = self._get(0)
         return size
 
     def _get(self, number: int) -> tuple[bytes, int]:
-        """A block, and the size of the whole."""
+        """A block, and the size of the object."""
         return self._objects.get_range(self._uri, number * BLOCK_BYTES, BLOCK_BYTES, limiter=self._limiter)

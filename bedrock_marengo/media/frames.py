@@ -1,4 +1,4 @@
-"""Frames and clips of media, sampled with PyAV: pictures for people and for models that see."""
+"""Frames of videos and images, sampled with PyAV: for people, and for models that accept images."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bedrock_marengo.contract.inputs import Media
+from bedrock_marengo.contract.models import KINDS
 from bedrock_marengo.contract.segments import MAX_SEC
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.media.containers import DECODER, open_container
@@ -25,41 +26,41 @@ __all__ = ["frames_of"]
 _MICROSECONDS = 1_000_000
 """FFmpeg's unit of a container's times."""
 _MOST_HZ = 768_000
-"""No recorder samples faster; a damaged file may say so, and is costly to resample."""
+"""No recorder samples faster; a damaged file may claim it, and would be slow to resample."""
 _HAIR_SEC = 0.0005
-"""A time in milliseconds may fall just short of its frame's."""
+"""A time in milliseconds may be just before its frame's."""
 _LEADS_SEC = (0, 2, 10, 60, inf)
-"""How far before a time to begin decoding, where nearer did not do."""
+"""How far before a time to begin decoding, if a shorter lead was not enough."""
 
 
 def frames_of(objects: S3Objects, media: Media, at_sec: Sequence[float], *, width: int) -> list[bytes]:
-    """JPEGs of what is to be seen at some times, in the order asked; past the end it is the last frame.
+    """JPEGs of the frames at some times, in the order asked; after the end it is the last frame.
 
     Args:
         objects: S3.
-        media: a video, or an image, whose times do not matter.
-        at_sec: seconds on the medium's own clock.
-        width: pixels at most; the height follows.
+        media: a video, or an image, for which the times do not matter.
+        at_sec: seconds from the file's start.
+        width: maximum width in pixels; the height keeps the aspect ratio.
 
     Raises:
         ConfigurationError: PyAV is not installed.
-        InputError: Nothing to see in it, it can't be decoded, or a time or width that is none.
-        ServiceError: AWS would not give the bytes.
+        InputError: A file without pictures or that can't be decoded, or a time or width out of range.
+        ServiceError: AWS refused to return the bytes.
     """
     times = list(require_many(at_sec, "frames", "times"))
     check_width(width)
     _check_times(times)
-    if media.kind == "image":
+    if not KINDS[media.kind].timed:
         times = [0.0] * len(times)
     found: dict[float, bytes] = {}
     with open_container(objects, media) as container:
         picture = next((stream for stream in _tracks(container) if stream.type == "video"), None)
         if picture is None:
-            raise InputError(f"{media.name} has no picture to take a frame from.")
+            raise InputError(f"{media.name} has no video track to take a frame from: give a video or an image.")
         for time in sorted(set(times)):
             frame = _frame_at(container, picture, time)
             if frame is None:
-                raise InputError(f"{media.name} holds no frame that can be decoded.")
+                raise InputError(f"{media.name} has no frame that can be decoded. Check the file, or convert it.")
             found[time] = _jpeg(_pixels(frame, picture, width))
     return [found[time] for time in times]
 
@@ -67,14 +68,11 @@ def frames_of(objects: S3Objects, media: Media, at_sec: Sequence[float], *, widt
 def _check_times(times: Sequence[float]) -> None:
     for time in times:
         if not (is_number(time) and 0 <= time < MAX_SEC):
-            raise InputError(f"{short_repr(time)} is no time: give seconds from 0, below {MAX_SEC:g}.")
-
-
-# Where things are.
+            raise InputError(f"{short_repr(time)} is not a time: expected seconds from 0, below {MAX_SEC:g}.")
 
 
 def _tracks(container: InputContainer) -> list[Any]:
-    """The picture and the sound that a player plays, in this order, as far as there are any. A cover is no picture."""
+    """The video and audio streams that a player plays, in this order, if there are any. Cover art is not video."""
     from av.stream import Disposition
 
     known: list[Any] = [stream for stream in container.streams if stream.codec_context]
@@ -88,19 +86,19 @@ def _tracks(container: InputContainer) -> list[Any]:
 
 
 def _length_sec(container: InputContainer) -> float:
-    """How long it is, which for some formats is an estimate; for ever where nobody knows."""
+    """The length, which for some formats is an estimate; infinite if unknown."""
     return container.duration / _MICROSECONDS if container.duration else inf
 
 
 def _sec(ticks: int | None, stream: Any) -> float:
-    """A time of a stream from the start of its container, as a player counts."""
+    """A stream's time from the start of its container, as players count."""
     return float((ticks or 0) * stream.time_base) - (stream.container.start_time or 0) / _MICROSECONDS
 
 
 def _go(container: InputContainer, stream: Any, time: float) -> None:
-    """Go to where decoding gives what a player shows at a time: the last key frame before it.
+    """Seek to where decoding gives what a player shows at a time: the last key frame before it.
 
-    MPEG-TS has no list of its key frames, and is tried ever further back.
+    MPEG-TS has no index of its key frames, so longer leads are tried in turn.
     """
     for lead in _LEADS_SEC:
         start = max(0.0, time - lead)
@@ -117,26 +115,26 @@ def _seek(container: InputContainer, time: float) -> None:
     import av
 
     first = container.start_time or 0
-    # A start is sought from before it, for its first packets may be timed so.
+    # The start is sought from before it, because its first packets may have earlier times.
     for place in (first + int((time or -1) * _MICROSECONDS), first):
         try:
             container.seek(place)
         except av.FFmpegError:
-            # Past its end, or nothing that can be sought: what is left to try is its start, or where it is.
+            # After its end, or not seekable: what is left is its start, or the current position.
             continue
         return
 
 
 def _decoded(container: InputContainer, streams: Sequence[Any], until: float = inf) -> Iterator[tuple[Any, float, Any]]:
-    """Frames as they come, with the stream and the time of each, up to about a time.
+    """Frames in the file's order, with the stream and the time of each, up to about a time.
 
-    Damaged ones are left out, as players do.
+    Damaged frames are skipped, as players do.
     """
     import av
 
     for packet in container.demux(*streams):
         is_over = packet.dts is not None and _sec(packet.dts, packet.stream) > until
-        # What decoders still hold comes last.
+        # Frames that decoders still hold come last.
         for stream in streams if is_over else [packet.stream]:
             try:
                 frames = stream.decode(None if is_over else packet)
@@ -148,11 +146,8 @@ def _decoded(container: InputContainer, streams: Sequence[Any], until: float = i
             return
 
 
-# Pictures.
-
-
 def _frame_at(container: InputContainer, stream: Any, time: float) -> VideoFrame | None:
-    """The frame that a player shows at a time: the last that begins no later."""
+    """The frame that a player shows at a time: the last one that begins no later."""
     shown = None
     _go(container, stream, min(time, _length_sec(container)))
     for _, begins, frame in _decoded(container, [stream]):
@@ -174,7 +169,7 @@ def _pixels(frame: VideoFrame, stream: Any, width: int) -> Any:
 
 
 def _even(side: float) -> int:
-    """An even number of pixels, no more than given."""
+    """An even number of pixels, at most the given one."""
     return max(2, round(side) // 2 * 2)
 
 
@@ -187,6 +182,3 @@ def _jpeg(pixels: Any) -> bytes:
     codec.options = {"qmin": "4", "qmax": "4"}
     frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
     return b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)])
-
-
-# Clips.

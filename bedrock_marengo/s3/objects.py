@@ -274,8 +274,9 @@ class S3Objects:
             region, here = self._region_of(bucket), self._aws.region
             raise ConfigurationError(
                 f"Bucket {bucket!r} is in {region}, the model in {here}. Bedrock reads and writes only buckets in its "
-                f"own region: use region_name={region!r} if Marengo is available there, or have files copied with "
-                f"staging_s3_uri='s3://a-bucket-in-{here}/stage/'."
+                "own region: use {region_name} if Marengo is available there, or have files copied with "
+                "{staging_s3_uri}.",
+                remedy={"region_name": region, "staging_s3_uri": f"s3://a-bucket-in-{here}/stage/"},
             )
 
     def _region_of(self, bucket: str) -> str | None:

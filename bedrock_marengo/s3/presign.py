@@ -5,7 +5,7 @@ from __future__ import annotations
 from bedrock_marengo.contract.segments import Segment
 from bedrock_marengo.errors import ConfigurationError
 from bedrock_marengo.s3.objects import S3Objects
-from bedrock_marengo.validation import is_number, short_repr
+from bedrock_marengo.validation import is_number
 
 __all__ = ["WEEK_SEC", "check_lifetime", "fragment", "playable_url"]
 
@@ -39,4 +39,6 @@ def check_lifetime(expires_sec: float) -> None:
         ConfigurationError: Not 1 second to 7 days.
     """
     if not (is_number(expires_sec) and 1 <= expires_sec <= WEEK_SEC):
-        raise ConfigurationError(f"expires_sec={short_repr(expires_sec)}: expected 1 to {WEEK_SEC} seconds (7 days).")
+        raise ConfigurationError(
+            f"expected 1 to {WEEK_SEC} seconds (7 days).", setting="expires_sec", value=expires_sec
+        )

@@ -145,15 +145,15 @@ class SearchSettings:
         for name, choices in (("fusion", ("rrf", "scores")), ("scope", ("clip", "asset"))):
             value = getattr(self, name)
             if value not in choices:
-                raise InputError(f"{name}={short_repr(value)}: expected {' or '.join(map(repr, choices))}.")
+                raise InputError(f"expected {' or '.join(map(repr, choices))}.", setting=name, value=value)
         for name in ("k", "max_per_source", "asset_gate", "fetch_k"):
             value = getattr(self, name)
             if not (is_int(value) or (value is None and name != "k")):
-                raise InputError(f"{name}={short_repr(value)}: expected a whole number from 1.")
+                raise InputError("expected a whole number from 1.", setting=name, value=value)
         for name in ("merge_gap_sec", "start_sec", "end_sec", "asset_boost"):
             value = getattr(self, name)
             if value is not None and not (is_number(value) and 0 <= value < float("inf")):
-                raise InputError(f"{name}={short_repr(value)}: expected a number from 0.")
+                raise InputError("expected a number from 0.", setting=name, value=value)
         if self.end_sec is not None and self.end_sec <= (self.start_sec or 0):
             raise InputError(f"end_sec={self.end_sec}: expected a time after start_sec={self.start_sec or 0}.")
 

@@ -15,14 +15,13 @@ from bedrock_marengo.validation import short_repr
 
 __all__ = ["Transcript", "captions_of"]
 
-
 _TIME = r"(?:(\d+):)?(\d{1,2}):(\d{2})(?:[.,](\d{1,3}))?"
 _TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}")
 _TAGS = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")
 
 
 class Transcript:
-    """Captions as words with times: a cue's words are spread evenly over it, so that a cut gets each word once.
+    """Captions as words with times: a cue's words are spread evenly over it, so that each segment gets a word once.
 
     Examples:
         >>> Transcript.parse("1\\n00:00:00,000 --> 00:00:04,000\\nHe shoots, he scores!").words(0, 2)
@@ -31,20 +30,20 @@ class Transcript:
 
     def __init__(self, words: list[tuple[float, str]], captions: str = "") -> None:
         self.captions = captions
-        """What was parsed, as it was."""
+        """The text that was parsed, unchanged."""
         self._words = sorted(words, key=lambda word: word[0])
         self._times = [time for time, _ in self._words]
 
     @classmethod
     def parse(cls, captions: str) -> Transcript:
-        """Read SRT or WebVTT, told apart by nothing: both are blocks with ``start --> end``.
+        """Read SRT or WebVTT. Both are blocks with ``start --> end``, so the format need not be known.
 
         Raises:
-            InputError: No string, or no cue in it.
+            InputError: Not a string, or it contains no cues.
         """
         if not isinstance(captions, str):
             raise InputError(
-                f"Captions must be a string, not {short_repr(captions)}: SRT or WebVTT, or a pathlib.Path."
+                f"Captions must be a string (SRT or WebVTT) or a pathlib.Path, not {short_repr(captions)}."
             )
         words: list[tuple[float, str]] = []
         cues = 0
@@ -57,24 +56,29 @@ class Transcript:
             words += _spread(lines[at], " ".join(lines[at + 1 :]))
         if not cues:
             raise InputError(
-                "These captions hold no cue: SRT and WebVTT have lines like 00:00:01.000 --> 00:00:04.000."
+                f"The captions {short_repr(captions)} contain no cues: SRT and WebVTT have lines like "
+                "00:00:01.000 --> 00:00:04.000."
             )
         return cls(words, captions)
 
     @classmethod
     def of(cls, captions: Transcript | Path | str) -> Transcript:
-        """A transcript, a file with one, or the text of one: a string is never a path."""
+        """A transcript, a file with one, or the text of one. A string is never a path.
+
+        Raises:
+            InputError: The file can't be read, or it contains no cues.
+        """
         if isinstance(captions, Transcript):
             return captions
         if isinstance(captions, Path):
             try:
                 return cls.parse(captions.read_text("utf-8", "replace"))
             except OSError as error:
-                raise InputError(f"Captions in {str(captions)!r} can't be read: {error}") from None
+                raise InputError(f"The captions in {str(captions)!r} can't be read: {error}") from None
         return cls.parse(captions)
 
     def words(self, start_sec: float, end_sec: float) -> str:
-        """The words whose middle lies from ``start_sec`` up to, not including, ``end_sec``."""
+        """The words whose middle is from ``start_sec`` up to, not including, ``end_sec``."""
         low, high = bisect_left(self._times, start_sec), bisect_left(self._times, end_sec)
         return " ".join(word for _, word in self._words[low:high])
 

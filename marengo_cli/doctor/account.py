@@ -1,4 +1,4 @@
-"""Who calls, from where, by which clock, for which model."""
+"""Who calls, from which region, with which clock, for which model."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from botocore.exceptions import BotoCoreError, ClientError
 from bedrock_marengo import ConfigurationError
 from bedrock_marengo.errors import error_code, error_message
 from marengo_cli.doctor.context import Context
-from marengo_cli.doctor.findings import CLOCK, Answer, Finding, State, refused
+from marengo_cli.doctor.findings import SET_CLOCK, Answer, Finding, State, refused
+from marengo_cli.options import rendered
 
 __all__ = ["clock", "credentials", "identity", "model", "region"]
 
 BEARER = "AWS_BEARER_TOKEN_BEDROCK"
 WARN_SEC, FAIL_SEC = 60, 270
-"""AWS refuses what was signed 5 minutes off (S3: 15)."""
+"""AWS refuses requests signed 5 minutes off (S3: 15)."""
 
 # botocore's names of its providers.
 _KINDS = {
-    "assume-role": "a role taken on by a profile",
-    "assume-role-with-web-identity": "a role taken on with a web identity",
+    "assume-role": "a role assumed by a profile",
+    "assume-role-with-web-identity": "a role assumed with a web identity",
     "config-file": "an access key of the config file",
     "container-role": "the container's role",
     "custom-process": "a credential process",
@@ -40,7 +41,7 @@ def credentials(context: Context) -> Finding:
     """Which credentials boto3 finds, and of which kind."""
     if token := os.environ.get(BEARER):
         context.hide(token, "(a Bedrock API key)")
-        found = f"{BEARER} is set: a Bedrock API key can't reach S3, and its jobs fail by 'Invalid S3 credentials'."
+        found = f"{BEARER} is set: a Bedrock API key can't reach S3, and its jobs fail with 'Invalid S3 credentials'."
         return Finding(State.FAILED, found, f"Unset {BEARER}; use an access key, a role or a profile.")
     try:
         session = context.aws.session
@@ -69,8 +70,8 @@ def region(context: Context) -> Finding:
         name = context.aws.region
     except ConfigurationError as error:
         if error.__cause__ is not None:
-            return Finding(State.SKIPPED, "Needs the profile, which is not there.")
-        return Finding(State.FAILED, str(error), error=error)
+            return Finding(State.SKIPPED, "Needs the profile, which does not exist.")
+        return Finding(State.FAILED, rendered(error), error=error)
     if name in context.model.invoke_ids:
         return Finding(State.OK, f"{name} has Marengo {context.model.version}.")
     there = ", ".join(context.model.invoke_ids)
@@ -83,7 +84,7 @@ def model(context: Context) -> Finding:
     chosen = context.model
     ids = (
         f"Marengo {chosen.version}: InvokeModel gets {context.invoke_id}, StartAsyncInvoke {chosen.model_id}; "
-        f"{chosen.dimension} numbers a vector."
+        f"{chosen.dimension} numbers per vector."
     )
     end = chosen.end_of_life.get(context.aws.region) or chosen.end_of_life.get("*")
     if end is None:
@@ -97,14 +98,14 @@ def clock(context: Context) -> Finding:
     """How far this clock is from AWS's."""
     answer = context.caller if "date" in context.caller.headers else context.listed
     if "date" not in answer.headers:
-        return Finding(State.UNKNOWN, "Neither STS nor Bedrock told its time.")
+        return Finding(State.UNKNOWN, "Neither STS nor Bedrock reported the time.")
     behind_sec = _behind_sec(answer)
     side = "behind" if behind_sec > 0 else "ahead of"
-    found = f"This clock is {abs(behind_sec):.0f} s {side} AWS's, which refuses what was signed 300 s off."
+    found = f"This clock is {abs(behind_sec):.0f} s {side} AWS's, which refuses requests signed 300 s off."
     if abs(behind_sec) >= FAIL_SEC:
-        return Finding(State.FAILED, found, CLOCK)
+        return Finding(State.FAILED, found, SET_CLOCK)
     if abs(behind_sec) >= WARN_SEC:
-        return Finding(State.WARNING, found, CLOCK)
+        return Finding(State.WARNING, found, SET_CLOCK)
     return Finding(State.OK, "This clock is within a minute of AWS's.")
 
 
@@ -118,8 +119,8 @@ def identity(context: Context) -> Finding:
 
 
 def _behind_sec(answer: Answer) -> float:
-    told = parsedate_to_datetime(answer.headers["date"])
-    return (told.replace(tzinfo=told.tzinfo or UTC) - answer.at).total_seconds()
+    date = parsedate_to_datetime(answer.headers["date"])
+    return (date.replace(tzinfo=date.tzinfo or UTC) - answer.at).total_seconds()
 
 
 def _profiles() -> str:

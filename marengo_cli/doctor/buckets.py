@@ -1,4 +1,4 @@
-"""Whether the buckets are there, with the model, and may be listed, read and written."""
+"""Whether the buckets exist, in the model's region, and may be listed, read and written."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from bedrock_marengo.errors import error_code, http_status
 from bedrock_marengo.s3.listing import ARCHIVED
 from marengo_cli.doctor.context import Context, bucket_of
 from marengo_cli.doctor.findings import Finding, State, ask, refused, worst
+from marengo_cli.options import rendered
 
 __all__ = ["key", "listing", "output", "owner", "places", "reading"]
 
-_PROBE = b"marengo doctor wrote this to see whether it may. It can be deleted."
+_PROBE = b"marengo doctor wrote this to test its permissions. It can be deleted."
 _NO_BUCKET = Finding(
     State.SKIPPED,
     "No bucket was named.",
@@ -29,25 +30,27 @@ def places(context: Context) -> Finding:
         return _NO_BUCKET
     found = (_place(context, bucket) for bucket in context.buckets)
     where = (
-        "there; what is elsewhere goes through the stage" if context.staging_s3_uri else "there, in the model's region"
+        "there; files in other regions are copied to the staging prefix"
+        if context.staging_s3_uri
+        else "there, in the model's region"
     )
     return worst(found, f"{', '.join(context.buckets)}: {where}.")
 
 
 def owner(context: Context) -> Finding:
-    """Whether the buckets are the account's that Bedrock is told."""
+    """Whether the buckets belong to the account that requests name."""
     if not context.buckets:
         return _NO_BUCKET
     try:
         owners = {bucket: context.aws.owner(bucket) for bucket in context.buckets}
     except ConfigurationError as error:
-        return Finding(State.FAILED, str(error), error=error)
+        return Finding(State.FAILED, rendered(error), error=error)
     found = (_owned(context, uri, owners[bucket_of(uri)]) for uri in (*context.sources, *context.written))
     return worst(found, f"{'; '.join(f'{bucket}: account {account}' for bucket, account in owners.items())}.")
 
 
 def listing(context: Context) -> Finding:
-    """Whether sources can be listed, and what lies there."""
+    """Whether sources can be listed, and what is there."""
     if not context.sources:
         return Finding(State.SKIPPED, "No sources were named.", "Name some, such as s3://bucket/videos/.")
     findings = [_listed(context, source) for source in context.sources]
@@ -55,15 +58,15 @@ def listing(context: Context) -> Finding:
 
 
 def reading(context: Context) -> Finding:
-    """Whether the first medium of each source can be read: its first byte."""
+    """Whether the first media file of each source can be read: its first byte."""
     if not context.media:
-        return Finding(State.SKIPPED, "There is no medium to read.", "Name a source that holds one.")
+        return Finding(State.SKIPPED, "There is no media file to read.", "Name a source that has one.")
     found = [_read(context, uri) for uri in context.media.values()]
     return worst(found, f"{'; '.join(context.media.values())}: the first byte was read.")
 
 
 def output(context: Context) -> Finding:
-    """Whether the output prefix, and the stage, can be listed, written, read and cleaned up."""
+    """Whether the output prefix, and the staging prefix, can be listed, written, read and cleaned up."""
     if context.output is None:
         return Finding(State.SKIPPED, "No output prefix was named.", "Give --output-s3-uri s3://bucket/marengo/.")
     found = [_kept(context, uri) for uri in context.written]
@@ -73,7 +76,7 @@ def output(context: Context) -> Finding:
 def key(context: Context) -> Finding:
     """Whether outputs can be encrypted with the key, and read back."""
     if context.kms_key_id is None or context.output is None:
-        return Finding(State.OK, "None was named: outputs are encrypted as their bucket says.")
+        return Finding(State.OK, "None was named: outputs are encrypted as their bucket is configured.")
     region = context.kms_key_id.split(":")[3]
     if region != context.aws.region:
         return Finding(State.FAILED, f"The key is in {region}, the model in {context.aws.region}.", "Use a key there.")
@@ -85,9 +88,9 @@ def _place(context: Context, bucket: str) -> Finding:
     try:
         (context.objects.is_elsewhere if may_be_elsewhere else context.objects.check_bucket)(bucket)
     except MediaNotFoundError as error:
-        return Finding(State.FAILED, str(error), "Make it, or correct its name.", error=error)
+        return Finding(State.FAILED, str(error), "Create it, or correct its name.", error=error)
     except ConfigurationError as error:
-        return Finding(State.FAILED, str(error), error=error)
+        return Finding(State.FAILED, rendered(error), error=error)
     except ServiceError as error:
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         return refused(cause, f"HeadBucket {bucket}", "s3:ListBucket", f"arn:aws:s3:::{bucket}")
@@ -97,22 +100,22 @@ def _place(context: Context, bucket: str) -> Finding:
 def _owned(context: Context, uri: str, account: str) -> Finding:
     s3: Any = context.aws.s3
     bucket, prefix = split_s3_uri(uri)
-    # A listing, since the least policy allows ListBucket below the prefix alone, and a HEAD names none.
+    # A listing, because the least policy allows ListBucket below the prefix only, and a HEAD has no prefix.
     where = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": 1}
     error = ask(lambda: s3.list_objects_v2(**where, ExpectedBucketOwner=account)).error
     if error is None:
         return Finding(State.OK, bucket)
     if http_status(error) == 403 and ask(lambda: s3.list_objects_v2(**where)).error is None:
-        found = f"{bucket} is not account {account}'s."
+        found = f"{bucket} does not belong to account {account}."
         return Finding(State.FAILED, found, "Give the account that owns it: --bucket-owner.", error=error)
-    found = f"{bucket}: S3 did not tell whose it is ({error_code(error)})."
+    found = f"{bucket}: S3 did not report its owner ({error_code(error)})."
     return Finding(State.UNKNOWN, found, f"Allow s3:ListBucket on arn:aws:s3:::{bucket}.", error=error)
 
 
 def _listed(context: Context, source: str) -> Finding:
     bucket, prefix = split_s3_uri(source)
     many = not prefix or prefix.endswith("/")
-    # One page: a doctor does not wait for a million keys.
+    # One page: the doctor does not wait for a million keys.
     most = 1000 if many else 1
     answer = ask(lambda: context.aws.s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=most))
     if answer.error is not None:
@@ -124,9 +127,9 @@ def _listed(context: Context, source: str) -> Finding:
         return Finding(State.OK, source)
     if not many:
         fix = "Name an object, or a prefix that ends in '/'."
-        return Finding(State.FAILED, f"{source}: no medium lies there.", fix)
+        return Finding(State.FAILED, f"{source}: there is no media file.", fix)
     more = " on the first page" if answer.reply.get("IsTruncated") else ""
-    found = f"{source}: {len(items)} objects{more}, no medium among them."
+    found = f"{source}: {len(items)} objects{more}, no media files among them."
     return Finding(State.WARNING, found, "Correct the prefix, or put media there.")
 
 
@@ -159,7 +162,7 @@ def _written(context: Context, below: str, **encryption: str) -> Finding:
     put = ask(lambda: s3.put_object(**where, Body=_PROBE, **encryption))
     if put.error is not None and http_status(put.error) is not None:
         return refused(put.error, f"PutObject {uri}", "s3:PutObject", resource)
-    # A put without a reply may have been done: it is cleaned up all the same.
+    # A put without a response may have succeeded: it is cleaned up nevertheless.
     got = ask(lambda: s3.get_object(**where)["Body"].read())
     gone = ask(lambda: s3.delete_object(**where))
     for answer, operation in ((put, "PutObject"), (got, "GetObject")):
@@ -167,6 +170,6 @@ def _written(context: Context, below: str, **encryption: str) -> Finding:
             return refused(answer.error, f"{operation} {uri}", f"s3:{operation}", resource)
     if gone.error is not None:
         finding = refused(gone.error, f"DeleteObject {uri}", "s3:DeleteObject", resource)
-        fix = f"{finding.fix} marengo forget and --staging-s3-uri need it. {uri} is left there: delete it."
+        fix = f"{finding.fix} marengo forget and --staging-s3-uri need it. {uri} was left there: delete it."
         return replace(finding, state=State.WARNING, fix=fix)
     return Finding(State.OK, f"{below}: written, read and deleted{' with the key' if encryption else ''}.")

@@ -1,4 +1,4 @@
-"""What the doctor looks at, and what it has learnt on the way."""
+"""What the doctor examines, and what it has found so far."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from marengo_cli.doctor.policy import least_policy
 __all__ = ["CONFIG", "Context", "bucket_of"]
 
 CONFIG = Config(connect_timeout=5, read_timeout=15, retries={"total_max_attempts": 1})
-"""A doctor waits for nobody long, tells what happened, and pays for nothing twice."""
+"""Short timeouts and no retries: the doctor reports what happened, and pays for nothing twice."""
 _SECRET_LETTERS = 16
 """AWS's shortest: an access key's ID, from IAM's API reference."""
 
 
 @dataclass(eq=False, kw_only=True)
 class Context:
-    """One setting under examination.
+    """The settings under examination.
 
     Attributes:
-        aws: the very clients that the package would use.
+        aws: the same clients that the package would use.
         model: which Marengo.
-        invoke_model_id: the ID that InvokeModel gets, where the user names one.
-        sources: S3 URIs of objects and prefixes, perhaps none.
+        invoke_model_id: the ID that InvokeModel gets, if the user named one.
+        sources: S3 URIs of objects and prefixes, possibly none.
         output: the output prefix, ending in a slash.
         staging_s3_uri: the prefix that media of other regions are copied to, ending in a slash.
         kms_key_id: ARN of the key that outputs are encrypted with.
         invoke: whether one text may be paid for.
         today: this machine's date.
-        account: one's own; None where STS has not said.
-        subscribed: whether the account has accepted the model's terms; None where AWS has not said.
-        media: source -> the first medium there.
-        secrets: what must not be shown -> what is shown for it.
+        account: the caller's; None if STS has not reported it.
+        subscribed: whether the account has accepted the model's terms; None if AWS has not reported it.
+        media: source -> the first media file there.
+        secrets: what must not be shown -> what is shown instead.
     """
 
     aws: Aws
@@ -68,13 +68,13 @@ class Context:
 
     @cached_property
     def caller(self) -> Answer:
-        """What STS says of these credentials."""
+        """What STS reports about these credentials."""
         sts = self.aws.session.client("sts", region_name=self.aws.region, config=CONFIG)
         return ask(sts.get_caller_identity)
 
     @cached_property
     def listed(self) -> Answer:
-        """What Bedrock says when it is asked for one job."""
+        """What Bedrock answers to a listing of one job."""
         return ask(lambda: self.aws.bedrock.list_async_invokes(maxResults=1))
 
     @property
@@ -103,7 +103,7 @@ class Context:
         return list(dict.fromkeys(map(bucket_of, [*self.sources, *self.written])))
 
     def policy(self) -> dict[str, Any]:
-        """The least IAM policy for this setting, for any account where one's own is not known.
+        """The least IAM policy for these settings; for any account if the caller's is not known.
 
         Raises:
             ConfigurationError: No region, or one without Marengo.
@@ -119,7 +119,7 @@ class Context:
         )
 
     def hide(self, secret: str | None, shown: str) -> None:
-        """Show something else for a secret from now on; one so short is made up, for a stand-in, and may be a word."""
+        """Show something else instead of a secret; short ones are made up, for a stand-in, and may be words."""
         if secret and len(secret) >= _SECRET_LETTERS:
             self.secrets[secret] = shown
 

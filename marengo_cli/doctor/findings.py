@@ -1,9 +1,9 @@
-"""What a step found, and how AWS's refusals read."""
+"""What a step found, and what AWS's refusals mean."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -11,9 +11,23 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from bedrock_marengo.errors import ServiceError, error_code, error_message
+from bedrock_marengo.aws.retries import (
+    ARCHIVED,
+    BAD_CREDENTIALS,
+    BUSY,
+    CLOCK,
+    CODES,
+    DENIED,
+    NO_BUCKET,
+    QUOTA,
+    UNREACHABLE,
+    Meaning,
+    advice_for,
+)
+from bedrock_marengo.errors import MarengoError, error_code, error_message
+from marengo_cli.options import rendered
 
-__all__ = ["Answer", "Finding", "State", "ask", "refused", "worst"]
+__all__ = ["SET_CLOCK", "SUBSCRIBE", "Answer", "Finding", "State", "ask", "refused", "worst"]
 
 
 class State(StrEnum):
@@ -33,7 +47,7 @@ class Finding:
     Attributes:
         state: how it ended.
         found: what was seen.
-        fix: what to do; "" where the step's own advice says it, or nothing is to do.
+        fix: what to do; "" if the step's own advice applies, or there is nothing to do.
         step: the step's name, set by the runner.
         denied: whether IAM refused, so that the least policy helps.
         error: what AWS or botocore raised, for a traceback.
@@ -49,7 +63,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A reply or the error that came in its place, and when."""
+    """A response, or the error that came instead, and when."""
 
     reply: Any
     error: Exception | None
@@ -57,9 +71,9 @@ class Answer:
 
     @property
     def headers(self) -> dict[str, str]:
-        """HTTP headers of either; none where nobody answered."""
-        told = self.reply if self.error is None else getattr(self.error, "response", None)
-        headers: dict[str, str] = (told or {}).get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        """HTTP headers of either; none if there was no response."""
+        reply = self.reply if self.error is None else getattr(self.error, "response", None)
+        headers: dict[str, str] = (reply or {}).get("ResponseMetadata", {}).get("HTTPHeaders", {})
         return headers
 
 
@@ -72,28 +86,29 @@ def ask(call: Callable[[], Any]) -> Answer:
 
 
 def refused(error: Exception, what: str, action: str, resource: str) -> Finding:
-    """What an error means for who asked.
+    """What an error means for the caller.
 
     Args:
         error: botocore's.
-        what: what was asked of whom.
-        action: the IAM action it takes.
-        resource: the ARN it takes it on.
+        what: the operation, and what it was for.
+        action: the IAM action that it needs.
+        resource: the ARN that it needs the action on.
     """
     code, said = error_code(error), error_message(error)
     named = _NAMED.search(said)
     action, resource = (named[1], named[2].rstrip(".,")) if named else (action, resource)
     found = f"{what}: {code}: {said}"
-    fix = next((fix for codes, part, fix in _FAILURES if code in (codes or {code}) and part in said), None)
+    meaning = CODES.get(code)
+    fix = next((fix for of, part, fix in _FAILURES if of in (None, meaning) and part in said), None)
     if fix is None:
-        return Finding(State.UNKNOWN, found, next((fix for codes, fix in _PASSING if code in codes), ""), error=error)
-    denied = code in _DENIED and fix != SUBSCRIBE
-    fix = fix.format(action=action, resource=resource) or _advice(error)
+        return Finding(State.UNKNOWN, found, _PASSING.get(meaning.name, "") if meaning else "", error=error)
+    denied = meaning is DENIED and fix != SUBSCRIBE
+    fix = fix.format(action=action, resource=resource) or _advice(code, said)
     return Finding(State.FAILED, found, fix, denied=denied, error=error)
 
 
 def worst(findings: Iterable[Finding], fine: str) -> Finding:
-    """One finding of many: all that is in the worst state, or that all is fine."""
+    """One finding from many: all that are in the worst state, or that all is fine."""
     found = list(findings)
     state = max((finding.state for finding in found), key=list(State).index, default=State.OK)
     if state is State.OK:
@@ -108,87 +123,58 @@ def worst(findings: Iterable[Finding], fine: str) -> Finding:
     )
 
 
-def _advice(error: Exception) -> str:
-    """What the core tells people to do who meet this error in their own code."""
-    bare = f" for : {error_code(error)}: {error_message(error)}"
-    return str(ServiceError.of(error, "", "")).removeprefix(bare).removeprefix(" | ")
+def _advice(code: str, said: str) -> str:
+    """What the core advises, with its settings as options."""
+    advice, remedy = advice_for(code, said)
+    return rendered(MarengoError(advice, remedy=remedy))
 
 
 SUBSCRIBE = (
-    "Somebody who may aws-marketplace:Subscribe and aws-marketplace:ViewSubscriptions must use the model once: "
+    "Someone with aws-marketplace:Subscribe and aws-marketplace:ViewSubscriptions must use the model once: "
     "marengo doctor --invoke. Then wait two minutes and run this again."
 )
-CLOCK = "Let the system set its clock by NTP, and run this again."
-_OLD = "AWS gives this model to nobody new there: use --model 3.0, or another region."
+SET_CLOCK = "Synchronize the system's clock with NTP, and run this again."
+_OLD = "AWS no longer gives new customers access to this model: use --model 3.0, or another region."
+_FROM_CORE = ""
 
-_DENIED = frozenset({"AccessDeniedException", "AccessDenied", "AllAccessDisabled", "403", "Forbidden"})
-_EXPIRED = frozenset(
-    {
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "InvalidAccessKeyId",
-        "InvalidClientTokenId",
-        "InvalidSignatureException",
-        "InvalidToken",
-        "SignatureDoesNotMatch",
-        "UnrecognizedClientException",
-    }
-)
-_SKEWED = frozenset({"RequestExpired", "RequestTimeTooSkewed"})
-_BUSY = frozenset(
-    {
-        "InternalError",
-        "InternalFailure",
-        "InternalServerException",
-        "ModelNotReadyException",
-        "ServiceQuotaExceededException",
-        "ServiceUnavailable",
-        "ServiceUnavailableException",
-        "SlowDown",
-        "Throttling",
-        "ThrottlingException",
-    }
-)
-_SILENT = frozenset(
-    {"ConnectTimeoutError", "ConnectionClosedError", "EndpointConnectionError", "ReadTimeoutError", "SSLError"}
-)
 _NAMED = re.compile(r"not authorized to perform: (\S+) on resource: \"?([^\s\"]+)")
 
-# (codes, None for any; a part of the message; what to do, "" for what the core says). The first that fits wins. The
-# parts are from AWS's troubleshooting pages and from messages seen in public code.
-_FAILURES: tuple[tuple[frozenset[str] | None, str, str], ...] = (
-    (_DENIED, "aws-marketplace", SUBSCRIBE),
+# (what the code means, None for any; a part of the message; what to do, or what the core advises). The first that
+# matches wins. The parts are from AWS's troubleshooting pages and from messages seen in public code.
+_FAILURES: tuple[tuple[Meaning | None, str, str], ...] = (
+    (DENIED, "aws-marketplace", SUBSCRIBE),
     (None, "marked by provider as Legacy", _OLD),
     (None, "end of its life", _OLD),
     (
-        _DENIED,
+        DENIED,
         "service control policy",
-        "A service control policy of the organisation forbids it: ask who runs it to allow {action} on {resource}.",
+        "A service control policy of the organization forbids it: ask its administrator to allow {action} on "
+        "{resource}.",
     ),
     (
-        _DENIED,
+        DENIED,
         "explicit deny",
-        "A policy forbids {action} on {resource} outright, which no allowance overrides: take that statement away.",
+        "A policy explicitly denies {action} on {resource}, which no other policy can override: remove that statement.",
     ),
-    (_DENIED, "access to the model", f"Allow {{action}} on {{resource}}. If it is allowed: {SUBSCRIBE}"),
-    (_DENIED, "kms:", "Allow {action} on {resource}, in IAM and in the key's own policy."),
-    (_DENIED, "", "Allow {action} on {resource}."),
-    (_EXPIRED, "Signature expired", CLOCK),
-    (_EXPIRED, "not yet current", CLOCK),
-    (_EXPIRED, "", "The credentials have expired, or AWS does not know them: sign in again or renew them."),
-    (_SKEWED, "", CLOCK),
-    (None, "model identifier is invalid", "No such model there: check --model and --region."),
-    (None, "on-demand throughput", ""),
-    (None, "Invalid S3 credentials", ""),
-    (None, "bucketOwner", ""),
-    (frozenset({"NoSuchBucket"}), "", "Make the bucket, or correct its name."),
-    (frozenset({"InvalidObjectState"}), "", "It lies in an archive: restore it; Bedrock can't read it there."),
+    (DENIED, "access to the model", f"Allow {{action}} on {{resource}}. If it is allowed: {SUBSCRIBE}"),
+    (DENIED, "kms:", "Allow {action} on {resource}, in IAM and in the key's own policy."),
+    (DENIED, "", "Allow {action} on {resource}."),
+    (BAD_CREDENTIALS, "Signature expired", SET_CLOCK),
+    (BAD_CREDENTIALS, "not yet current", SET_CLOCK),
+    (BAD_CREDENTIALS, "", "The credentials have expired, or AWS does not know them: sign in again or renew them."),
+    (CLOCK, "", SET_CLOCK),
+    (None, "model identifier is invalid", "There is no such model in this region: check --model and --region."),
+    (None, "on-demand throughput", _FROM_CORE),
+    (None, "Invalid S3 credentials", _FROM_CORE),
+    (None, "bucketOwner", _FROM_CORE),
+    (NO_BUCKET, "", _FROM_CORE),
+    (ARCHIVED, "", _FROM_CORE),
 )
-# What says nothing about the setting.
-_PASSING: tuple[tuple[frozenset[str], str], ...] = (
-    (_BUSY, "AWS is busy or out of order: run this again in a minute."),
-    (
-        _SILENT,
-        "Nothing answers there: check --region, endpoints and the network (a private subnet needs VPC endpoints).",
-    ),
-)
+_BUSY = "AWS is busy or failing: run this again in a minute."
+# What does not show whether the setting is right.
+_PASSING: Mapping[str, str] = {
+    QUOTA.name: _BUSY,
+    BUSY.name: _BUSY,
+    UNREACHABLE.name: "There was no response: check --region, endpoints and the network (a private subnet needs VPC "
+    "endpoints).",
+}

@@ -14,7 +14,7 @@ __all__ = ["least_policy"]
 
 Statement = dict[str, Any]
 Place = tuple[str, str]
-"""A bucket, and what matches the keys in it."""
+"""A bucket, and a pattern for the keys in it."""
 
 
 def least_policy(
@@ -33,9 +33,9 @@ def least_policy(
         model: which Marengo.
         region: where it is used.
         invoke_id: what InvokeModel gets: the model's ID, a profile's, or an ARN.
-        account: one's own; None leaves it open by ``*``.
-        read: S3 URIs of objects and prefixes that hold media.
-        written: S3 URIs of the output prefix and the stage.
+        account: the caller's; None means any (``*``).
+        read: S3 URIs of objects and prefixes with media.
+        written: S3 URIs of the output prefix and the staging prefix.
         kms_key_id: ARN of the key or alias that outputs are encrypted with.
     """
     inputs, outputs = list(map(_place, read)), list(map(_place, written))
@@ -52,10 +52,10 @@ def least_policy(
 def _bedrock(model: Model, region: str, invoke_id: str, account: str) -> list[Statement]:
     jobs = f"arn:aws:bedrock:{region}:{account}:async-invoke/*"
     profile = _profile(model, region, invoke_id, account)
-    # A profile may send a call on to other regions of its geography: AWS's own policy for Marengo has * there.
+    # A profile may forward a call to other regions of its geography: AWS's own policy for Marengo has * there.
     models = f"arn:aws:bedrock:{'*' if profile else region}::foundation-model/{model.model_id}"
     return [
-        # StartAsyncInvoke has no action of its own: it takes this one, on the model and on the job to be.
+        # StartAsyncInvoke has no action of its own: it needs this one, on the model and on the job.
         _allow("UseMarengo", ["bedrock:InvokeModel"], [models, *([profile] if profile else []), jobs]),
         _allow("FollowJobs", ["bedrock:GetAsyncInvoke"], [jobs]),
         _allow("AskBedrock", ["bedrock:ListAsyncInvokes", "bedrock:GetFoundationModelAvailability"], ["*"]),
@@ -92,13 +92,13 @@ def _key(arn: str) -> Statement:
     keys, _, alias = arn.partition(":alias/")
     if not alias:
         return _allow("UseKey", actions, [arn])
-    # IAM knows no alias as a resource: it is a condition on the keys.
+    # In IAM an alias is not a resource but a condition on the keys.
     condition = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": [f"alias/{alias}"]}}
     return {**_allow("UseKey", actions, [f"{keys}:key/*"]), "Condition": condition}
 
 
 def _place(uri: str) -> Place:
-    """A prefix with all below it, or an object with the captions beside it."""
+    """A prefix with all below it, or an object with the captions next to it."""
     bucket, key = split_s3_uri(uri)
     if not key or key.endswith("/"):
         return bucket, f"{_literal(key)}*"

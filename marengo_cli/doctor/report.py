@@ -43,7 +43,7 @@ def context_of(
     """What is to be examined. Nothing is called.
 
     Raises:
-        ConfigurationError: A setting that does not fit.
+        ConfigurationError: A setting that is not valid.
         InputError: Not an S3 URI.
     """
     chosen, profile = find_model(model)
@@ -51,7 +51,7 @@ def context_of(
         split_s3_uri(uri)
     if kms_key_id and not KMS_KEY.fullmatch(kms_key_id):
         raise ConfigurationError(
-            f"--kms-key-id {kms_key_id}: give an ARN, arn:aws:kms:us-east-1:123456789012:key/... or :alias/..."
+            f"--kms-key-id {kms_key_id}: expected an ARN, arn:aws:kms:us-east-1:123456789012:key/... or :alias/..."
         )
     settings = AwsSettings(
         region_name=connection.region or None,
@@ -74,13 +74,13 @@ def context_of(
 
 
 def run(context: Context, *, yes: bool = False, as_json: bool = False, verbose: bool = False) -> int:
-    """Examine, and tell: 0 if nothing failed, 1 if something did, 2 if the call that costs was declined.
+    """Examine and report: 0 if nothing failed, 1 if something did, 2 if the call that costs was declined.
 
     Raises:
-        ConfigurationError: Nobody is there to ask.
+        ConfigurationError: There is no terminal to ask on.
     """
-    if context.invoke and not yes and not agreed(_question(context), "give --yes, or leave --invoke out."):
-        typer.echo("Nothing was asked.", err=True)
+    if context.invoke and not yes and not agreed(_question(context), "give --yes, or leave out --invoke."):
+        typer.echo("Nothing was called.", err=True)
         return 2
     findings = []
     try:
@@ -110,9 +110,9 @@ def print_policy(context: Context) -> None:
 
 def _question(context: Context) -> str:
     return (
-        f"--invoke embeds one text with Marengo {context.model.version}, for about {Prices().text:.5f} USD. If nobody "
+        f"--invoke embeds one text with Marengo {context.model.version}, for about {Prices().text:.5f} USD. If no one "
         "in this account has used the model yet, it also subscribes the account through AWS Marketplace, which accepts "
-        "the model's terms. Go on?"
+        "the model's terms. Continue?"
     )
 
 
@@ -130,16 +130,16 @@ def _show(finding: Finding) -> None:
 def _conclude(context: Context, findings: Sequence[Finding]) -> None:
     unsure = [finding.step for finding in findings if finding.state not in (State.FAILED, State.OK)]
     if failed := _failed(findings):
-        typer.echo(f"\nIt would not work: {', '.join(failed)}. Mend the first, and run this again.")
+        typer.echo(f"\nIt would not work: {', '.join(failed)}. Fix the first, and run this again.")
     elif unsure:
-        typer.echo(f"\nNothing failed; not all is known to be fine: {', '.join(unsure)}.")
+        typer.echo(f"\nNothing failed, but some steps are not certain: {', '.join(unsure)}.")
     else:
         typer.echo("\nAll is fine.")
     if any(finding.denied for finding in findings):
-        typer.echo("The least IAM policy for this setting (--policy prints it alone):\n")
+        typer.echo("The least IAM policy for these settings (--policy prints only it):\n")
         print_policy(context)
     else:
-        typer.echo("--policy prints the least IAM policy for this setting.")
+        typer.echo("--policy prints the least IAM policy for these settings.")
 
 
 def _report(context: Context, findings: Sequence[Finding]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from marengo_cli.doctor import account, bedrock, buckets
 from marengo_cli.doctor.context import Context
 from marengo_cli.doctor.findings import SUBSCRIBE, Finding, State
-from marengo_cli.options import spelled
+from marengo_cli.terminal import plain
 
 __all__ = ["STEPS", "Step", "examine"]
 
@@ -20,8 +20,8 @@ class Step:
     Attributes:
         name: of a word or two.
         look: finds the answer.
-        needs: the steps without whose answer it makes no sense.
-        fix: what to do where nothing more precise is known.
+        needs: the steps that must not fail before it.
+        fix: what to do if nothing more precise is known.
     """
 
     name: str
@@ -35,25 +35,27 @@ STEPS = (
         "credentials",
         account.credentials,
         (),
-        "Give --profile, set AWS_PROFILE or access keys, sign in by 'aws login' or 'aws sso login', or run in a role.",
+        "Give --profile, set AWS_PROFILE or access keys, sign in with 'aws login' or 'aws sso login', or use a role.",
     ),
     Step(
         "region",
         account.region,
         (),
-        "Give --region us-east-1, or another that has Marengo. The buckets must be there, too.",
+        "Give --region us-east-1, or another that has Marengo. The buckets must be there too.",
     ),
-    Step("model", account.model, ("region",), "Use --model 3.0; marengo migrate moves a store of 2.7."),
-    Step("clock", account.clock, ("credentials", "region"), "See whether NTP sets the system's clock."),
+    Step("model", account.model, ("region",), "Use --model 3.0; marengo migrate moves a store from 2.7."),
+    Step(
+        "clock", account.clock, ("credentials", "region"), "Check whether the system's clock is synchronized with NTP."
+    ),
     Step(
         "identity",
         account.identity,
         ("credentials", "region", "clock"),
-        "Where STS can't be reached, give --bucket-owner; else see what AWS says of the credentials.",
+        "If STS can't be reached, give --bucket-owner; otherwise see what AWS says.",
     ),
-    Step("access", bedrock.access, ("identity", "model"), f"Look at the model in Bedrock's console. {SUBSCRIBE}"),
-    Step("invoke", bedrock.invoke, ("access",), "See what AWS says; --invoke embeds one text, which tells for sure."),
-    Step("start", bedrock.start, ("access",), "See what AWS says; --invoke embeds one text, which tells more."),
+    Step("access", bedrock.access, ("identity", "model"), f"Look up the model in the Bedrock console. {SUBSCRIBE}"),
+    Step("invoke", bedrock.invoke, ("access",), "See what AWS says; --invoke embeds one text, which shows it."),
+    Step("start", bedrock.start, ("access",), "See what AWS says; --invoke embeds one text, which shows more."),
     Step("jobs", bedrock.jobs, ("identity",), "Allow bedrock:ListAsyncInvokes and bedrock:GetAsyncInvoke."),
     Step(
         "buckets",
@@ -75,7 +77,7 @@ STEPS = (
 
 
 def examine(context: Context) -> Iterator[Finding]:
-    """Go through all steps; each comes as it is found."""
+    """Run all steps; each finding is yielded when it is known."""
     states: dict[str, State] = {}
     for step in STEPS:
         finding = _look(step, states, context)
@@ -90,5 +92,5 @@ def _look(step: Step, states: dict[str, State], context: Context) -> Finding:
             return Finding(State.SKIPPED, f"Needs {name}, which {why}.", step=step.name)
     finding = step.look(context)
     fix = "" if finding.state is State.OK else finding.fix or step.fix
-    found, fix = (spelled(context.hidden(told)) for told in (finding.found, fix))
+    found, fix = (plain(context.hidden(text)) for text in (finding.found, fix))
     return replace(finding, step=step.name, found=found, fix=fix)

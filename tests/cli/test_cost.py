@@ -15,9 +15,9 @@ def test_of_so_many_hours_without_aws(marengo, monkeypatch, local):
     assert result.exit_code == 0, result.output
     rows = {line.split()[0]: line.split()[-1] for line in result.stdout.splitlines() if line[:1].isalpha()}
     assert (rows["video"], rows["audio"], rows["image"], rows["text"]) == ("2,520,000.00", "1.2600", "0.0100", "0.0700")
-    assert "in all" in result.stdout
-    assert "video 1,000,000 hours 0.0007 a second" in " ".join(result.stdout.split())
-    assert "seen in public code, not on AWS's price page" in result.stdout
+    assert "total  " in result.stdout
+    assert "video 1,000,000 hours 0.0007 per second" in " ".join(result.stdout.split())
+    assert "from public code, not from AWS's price page" in result.stdout
     said = json.loads(marengo("cost", *words, "--json").stdout)
     assert said["total_usd"] == pytest.approx(2_520_000 + 1.26 + 0.01 + 0.07)
     assert said["prices"]["video_sec"] == 0.0007
@@ -31,7 +31,7 @@ def test_of_media_that_are_there(local, marengo, bucket, client):
     result = marengo("cost", bucket, "--assume-duration-sec", "3600", "--texts", "10")
     assert result.exit_code == 0, result.output
     assert "to reuse    1 (done before)" in result.stdout
-    assert "2, taken for 3600 s each" in result.stdout
+    assert "2, assumed as 3600 s each" in result.stdout
     assert "5.0400" in result.stdout
     assert "5.0407" in result.stdout
     for call in ("InvokeModel", "StartAsyncInvoke", "s3:PutObject"):
@@ -41,13 +41,13 @@ def test_of_media_that_are_there(local, marengo, bucket, client):
 def test_a_sum_that_lacks_media_is_not_all(marengo, bucket, local):
     result = marengo("cost", bucket, f"s3://{local.bucket}/gone.mp4")
     assert result.exit_code == 1
-    assert "no length   3, in no sum" in result.stdout
+    assert "no length   3, not in the sums" in result.stdout
     assert "There is no object" in result.stdout
 
 
 def test_ones_own_prices(marengo):
     result = marengo("cost", "--video-hours", "1", "--texts", "2", "--price", "video_sec=0.001", "--price", "text=1")
-    assert "0.001 a second   3.6000" in result.stdout
+    assert "0.001 per second   3.6000" in result.stdout
     assert "5.6000" in result.stdout
     assert prices_of(["text=0"]).text == 0
     assert prices_of([]).image == 0.0001
@@ -64,7 +64,7 @@ def test_of_local_media_without_aws(marengo, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "Nothing to reckon"),
+        ([], "Nothing to calculate"),
         (["--video-hours", "-1"], "--video-hours"),
         (["--texts", "2.5"], "--texts"),
         (["--price", "smell=1", "--texts", "1"], "--price smell=1"),

@@ -231,7 +231,7 @@ FAULTS = {
     "STS out of reach, so whose buckets": (
         with_env(AWS_ENDPOINT_URL_STS="http://127.0.0.1:1"),
         {},
-        ("owner", "failed", "STS did not tell ours", "--bucket-owner"),
+        ("owner", "failed", "STS did not report ours", "--bucket-owner"),
     ),
     "no region": (without("AWS_DEFAULT_REGION"), {}, ("region", "failed", "No region", "--region us-east-1")),
     "a region without Marengo": (
@@ -244,17 +244,17 @@ FAULTS = {
     "nobody has subscribed": (
         knob(subscribed=False),
         {},
-        ("access", "failed", "nobody in this account has accepted its terms", "aws-marketplace:Subscribe"),
+        ("access", "failed", "no one in this account has accepted its terms", "aws-marketplace:Subscribe"),
     ),
     "a subscription under way": (
         knob(availability={"agreementAvailability": "PENDING"}),
         {},
-        ("access", "warning", "under way", "15 minutes"),
+        ("access", "warning", "in progress", "15 minutes"),
     ),
     "a model not authorised": (
         knob(availability={"authorizationStatus": "NOT_AUTHORIZED"}),
         {},
-        ("access", "failed", "not authorised", "service control policy"),
+        ("access", "failed", "not authorized", "service control policy"),
     ),
     "a model that is not there": (
         knob(availability={"regionAvailability": "NOT_AVAILABLE"}),
@@ -279,7 +279,7 @@ FAULTS = {
     "InvokeModel denied by the organisation": (
         denied("InvokeModel", "bedrock:InvokeModel", MODEL, SCP),
         {},
-        ("invoke", "failed", "service control policy", "ask who runs it"),
+        ("invoke", "failed", "service control policy", "ask its administrator"),
     ),
     "InvokeModel denied without a word": (
         fault("InvokeModel"),
@@ -320,7 +320,7 @@ FAULTS = {
     "an empty body is answered": (
         fault("InvokeModel", None, body=b"{}"),
         {},
-        ("invoke", "unknown", "took an empty body", "--invoke"),
+        ("invoke", "unknown", "accepted an empty body", "--invoke"),
     ),
     "an empty job is taken": (
         fault("StartAsyncInvoke", None, body=json.dumps({"invocationArn": JOBS.replace("*", "abc")}).encode()),
@@ -360,12 +360,12 @@ FAULTS = {
     "no such bucket": (
         knob(),
         {"output_s3_uri": "s3://no-such-bucket-of-ours/marengo/"},
-        ("buckets", "failed", "no bucket 'no-such-bucket-of-ours'", "Make it"),
+        ("buckets", "failed", "no bucket 'no-such-bucket-of-ours'", "Create it"),
     ),
     "a wrong owner": (
         knob(),
         {"bucket_owner": "111111111111"},
-        ("owner", "failed", "not account 111111111111's", "--bucket-owner"),
+        ("owner", "failed", "does not belong to account 111111111111", "--bucket-owner"),
     ),
     "no list": (
         fault("s3:ListObjectsV2", "AccessDenied"),
@@ -405,7 +405,7 @@ FAULTS = {
     "no delete": (
         fault("s3:DeleteObject", "AccessDenied"),
         {},
-        ("output", "warning", "DeleteObject", "is left there: delete it"),
+        ("output", "warning", "DeleteObject", "was left there: delete it"),
     ),
     "a write without a reply": (
         fault("s3:PutObject", None, drop="after"),
@@ -503,7 +503,7 @@ def test_an_empty_prefix_and_a_missing_object(local, examined):
 
 def test_a_bucket_of_others(local, examined):
     local.bucket_owners = {local.bucket: "222222222222"}
-    assert "not account 123456789012's" in examined()["owner"].found
+    assert "does not belong to account 123456789012" in examined()["owner"].found
     assert examined(bucket_owner="222222222222")["owner"].state == "ok"
 
 

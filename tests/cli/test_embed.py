@@ -57,8 +57,8 @@ def test_a_second_run_pays_nothing_and_force_pays_again(local, marengo, bucket):
 def test_a_dry_run_starts_nothing(local, marengo, bucket):
     result = marengo("embed", bucket, "--dry-run", *ASSUME)
     assert result.exit_code == 0, result.output
-    assert "3, taken for 12 s each" in result.stdout
-    assert "not on AWS's price page" in result.stdout
+    assert "3, assumed as 12 s each" in result.stdout
+    assert "not from AWS's price page" in result.stdout
     unknown = marengo("embed", bucket, "--dry-run", "--json")
     assert unknown.exit_code == 1
     assert json.loads(unknown.stdout)["plan"]["unknown"] == 3
@@ -174,8 +174,8 @@ class TestMoney:
         result = marengo("embed", bucket, "--max-cost-usd", "0.02", *ASSUME)
         assert result.exit_code == 1
         assert "embedded       2" in result.stdout
-        assert "left           1" in result.stdout
-        assert "1 media were left" in result.stderr
+        assert "not started    1" in result.stdout
+        assert "1 media were not started" in result.stderr
         assert "--max-cost-usd 0.02" in result.stderr
         assert marengo("embed", bucket, "--max-cost-usd", "0.02", *ASSUME).exit_code == 0
 
@@ -209,12 +209,12 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("words", "said"),
         [
-            (["nowhere.mp4"], "'nowhere.mp4': no such file or folder"),
+            (["nowhere.mp4"], "'nowhere.mp4': there is no such file or folder"),
             (["s3:/bucket/videos/"], "s3://bucket/prefix/"),
             (["s3://bucket/videos"], "end it with '/'"),
             (["s3:///videos/"], "is not an S3 URI"),
-            (["{bucket}", "--segmentation", "shots"], "--segmentation 'shots': give fixed:SECONDS"),
-            (["{bucket}", "--segmentation", "fixed:99"], "from 1 to 10"),
+            (["{bucket}", "--segmentation", "shots"], "--segmentation 'shots': expected fixed:SECONDS"),
+            (["{bucket}", "--segmentation", "fixed:99"], "1 to 10 seconds"),
             (["{bucket}", "--options", "smell"], "no option 'smell'"),
             (["{bucket}", "--scopes", "scene"], "no scope 'scene'"),
             (["{bucket}", "--options", "fused"], "--fused also"),
@@ -231,7 +231,7 @@ class TestMistakes:
             (["{bucket}", "--profile", "nobody"], "--profile nobody"),
             (["{bucket}", "--region", "mars-1"], "mars-1"),
             (["{bucket}", "--region", "eu-west-1"], "--region us-east-1"),
-            (["{bucket}", "--local"], "with --local all media are local"),
+            (["{bucket}", "--local"], "with --local all media must be local files"),
         ],
     )
     def test_one_is_a_line_and_2_and_costs_nothing(self, local, marengo, bucket, words, said):
@@ -285,7 +285,7 @@ def test_ctrl_c_is_one_line_and_the_next_run_finds_the_jobs(local, bucket, shell
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert out == ""
-    assert "Stopped. Jobs that were started go on." in err
+    assert "Stopped. Jobs that were started continue." in err
     assert "Traceback" not in err
 
     def end_when_asked():

@@ -22,7 +22,7 @@ def test_a_dry_run_tells_what_would_go(local, marengo, done):
     before = kept(local)
     result = marengo("forget", done, "--dry-run")
     assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines()[0].split() == ["made", "of", "outputs", "requests", "others", "size"]
+    assert result.stdout.splitlines()[0].split() == ["created", "for", "outputs", "requests", "others", "size"]
     assert "b.mp4" in result.stdout
     assert "Would remove 9 objects." in result.stdout
     assert kept(local) == before
@@ -36,7 +36,7 @@ def test_what_was_made_goes_and_the_media_stay(local, marengo, done):
     assert marengo("forget", done, "--yes").exit_code == 0
     assert kept(local) == []
     assert len(kept(local, "videos/")) == 3
-    assert "Nothing was made of these" in marengo("forget", done, "--yes").stdout
+    assert "Nothing was created for these" in marengo("forget", done, "--yes").stdout
 
 
 def test_a_medium_that_is_gone_is_forgotten_by_its_name(local, marengo, done):
@@ -68,7 +68,7 @@ def test_a_job_that_still_runs_is_told(local, marengo, client, bucket):
     local.job_duration_sec = float("inf")
     client.start(f"{bucket}a.mp4")
     result = marengo("forget", bucket, "--yes")
-    assert "1 jobs have no output yet: forget again" in result.stdout
+    assert "1 jobs have no output yet: run this again" in result.stdout
 
 
 def test_what_cannot_be_removed_is_told_and_the_rest_goes(local, marengo, done):

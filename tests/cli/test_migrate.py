@@ -73,7 +73,7 @@ def test_a_dry_run_lists_plans_and_pays_nothing(local, folder, run):
     assert "to start   3" in result.stdout
     # The media are no real ones: their lengths can't be read.
     assert "2 of unknown length" in result.stdout
-    assert "0.01 hours, 0.0102 USD in all" in result.stdout
+    assert "0.01 hours, 0.0102 USD in total" in result.stdout
     assert not paid(local)
     assert names(folder) == {"old"}
 
@@ -146,7 +146,7 @@ def test_one_that_fails_is_told_and_the_others_are_moved(local, folder, uris, ru
     result = run("--yes")
     assert result.exit_code == 1
     assert f"failed: {uris[1]}" in result.stderr
-    assert "Not all arrived" in result.stdout
+    assert "Not all segments arrived" in result.stdout
     assert set(inventory(opened(folder)).of(NEW)) == {uris[0], uris[2]}
     local.faults = []
     assert run("--yes").exit_code == 0
@@ -167,8 +167,8 @@ def test_counts_that_differ_are_told(folder, run, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"collection": "older"}, "which has: old"),
-        ({"into": "old"}, "a collection of its own"),
+        ({"collection": "older"}, "Expected one of old"),
+        ({"into": "old"}, "expected another collection"),
         ({"into": "?"}, "--into ?"),
         ({"chroma": "nowhere"}, "no Chroma store"),
         ({"output_s3_uri": "bucket/marengo"}, "bucket/marengo"),

@@ -201,7 +201,7 @@ class TestLocal:
         for words in (["a cat", bucket], ["--image", "s3://bucket/cat.jpg", photographs]):
             result = marengo("search", "--local", *words)
             assert result.exit_code == 2
-            assert "with --local all media are local" in result.stderr
+            assert "with --local all media must be local files" in result.stderr
 
 
 class TestPage:

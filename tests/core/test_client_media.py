@@ -275,7 +275,7 @@ def test_timeout_while_waiting_for_a_job(client, local, video, held):
         (lambda rows: b"<html>", "cut off"),
         (lambda rows: [], "no vectors"),
         (lambda rows: [{**rows[0], "embedding": [1.0]}], "1 dimensions"),
-        (lambda rows: [{**rows[0], "embedding": [float("nan")] * 512}], "not what Marengo sends"),
+        (lambda rows: [{**rows[0], "embedding": [float("nan")] * 512}], "not in Marengo's format"),
     ],
 )
 def test_an_output_that_can_not_be_used_names_its_place(client, local, video, mutate, said):
@@ -396,7 +396,7 @@ def test_invalid_settings_are_rejected_before_any_call(client, local, video, met
 
 
 @pytest.mark.parametrize("source", ["/etc/passwd", "file:///etc/passwd", "data:video/mp4;base64,AAAA", "", 5, None])
-def test_invalid_sources(client, local, source):
+def test_a_source_that_is_none(client, local, source):
     with pytest.raises(InputError, match="is no medium"):
         client.embed_media(source)
     assert len(local.calls) == 0
@@ -548,7 +548,7 @@ def test_the_error_for_an_unknown_segment_names_the_prefix(client, local, video)
     assert asked[0].body["bucket"] == local.bucket and asked[0].body["prefix"].startswith("marengo/")
     with pytest.raises(SegmentNotFoundError, match=r"has no segment .*it has 12 other segments"):
         client.segment_vectors([Segment(video, 0, 5, "visual", "clip", found.job)])
-    with pytest.raises(InputError, match="no segment's URI"):
+    with pytest.raises(InputError, match="is not a segment's URI"):
         client.segment_vectors(["a dog"])
     with pytest.raises(SegmentNotFoundError, match="set output_s3_uri="):
         MarengoClient(region_name="us-east-1").segment_vectors([found[0]])

@@ -54,11 +54,11 @@ def test_an_application_inference_profile(connect, local, video):
     client.embed_media(video)
     assert local.calls.of("InvokeModel")[0].model_id == PROFILE
     assert local.calls.of("StartAsyncInvoke")[0].model_id == BASE["3.0"]
-    with pytest.raises(ConfigurationError, match="hides its model: give the version and the profile apart"):
+    with pytest.raises(ConfigurationError, match=r"does not identify its model\. Set the version"):
         MarengoClient(PROFILE)
 
 
-def test_the_error_for_a_wrong_id_explains_it(connect, local):
+def test_a_wrong_id_is_explained(connect, local):
     with pytest.raises(ServiceError, match=r"on-demand throughput.*leave the ID to us"):
         connect("2.7", invoke_model_id=BASE["2.7"]).embed_text("a")
 
@@ -76,7 +76,7 @@ def test_a_region_without_marengo(connect, local, video):
 def test_no_region(monkeypatch, local):
     for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ConfigurationError, match="No region: give region_name="):
+    with pytest.raises(ConfigurationError, match="No region is set: give region_name="):
         MarengoClient().embed_text("a")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     assert MarengoClient().embed_text("a").shape == (512,)
@@ -169,6 +169,6 @@ def test_sts_is_unavailable(connect, local, video, monkeypatch):
     assert len(connect().embed_media(video))
 
 
-def test_a_wrong_owner_is_rejected_by_the_service(connect, local, video):
+def test_a_wrong_owner_is_the_services_to_refuse(connect, local, video):
     with pytest.raises(ServiceError, match=r"bucketOwner.*Give the account that owns the bucket"):
         connect(bucket_owner="111111111111").embed_media(video)

@@ -112,23 +112,20 @@ def test_a_text_that_looks_like_a_path_or_uri_is_a_text(client, local, text):
     [
         (lambda c: c.embed_text(""), "empty text"),
         (lambda c: c.embed_text(None), "not NoneType"),
-        (lambda c: c.embed_texts("a dog"), "takes many texts"),
+        (lambda c: c.embed_texts("a dog"), "takes a list of texts"),
         (lambda c: c.embed_texts(["a", "b", " "]), "Text 2 of 3: An empty text"),
         (lambda c: c.embed_texts(["a", None]), "Text 1 of 2: A text must be a string"),
         (lambda c: c.embed_texts(["a", ["b"]]), "Text 1 of 2: A text must be a string"),
-        (lambda c: c.embed_image("dog.png"), "is no medium"),
-        (lambda c: c.embed_image(Media("video", data=b"x")), "is video; here goes image"),
-        (
-            lambda c: c.embed_image(Media("image", data=b"x", size=5 * 1024**2 + 1)),
-            "takes image files of at most 5,242,880",
-        ),
+        (lambda c: c.embed_image("dog.png"), "is not a media file"),
+        (lambda c: c.embed_image(Media("video", data=b"x")), "is of kind 'video': expected 'image' here"),
+        (lambda c: c.embed_image(Media("image", data=b"x", size=5 * 1024**2 + 1)), "takes image of at most 5,242,880"),
         (lambda c: c.embed_text_image(None, Media("image", data=b"x")), "not NoneType"),
         (lambda c: c.embed_text_image("", Media("image", data=b"x")), "empty text"),
-        (lambda c: c.embed_text_image("a", None), "is no medium"),
+        (lambda c: c.embed_text_image("a", None), "is not a media file"),
         (lambda c: c.embed_multi_input(5, [Media("image", data=b"x")]), "not int"),
         (lambda c: c.embed_multi_input("a", "s3://b/a.png"), "mapping of name to image, or a list"),
         (lambda c: c.embed_multi_input("a", Media("image", data=b"x")), "mapping of name to image, or a list"),
-        (lambda c: c.embed_multi_input("<@b>", {"a": Media("image", data=b"x")}), "no image has that name"),
+        (lambda c: c.embed_multi_input("<@b>", {"a": Media("image", data=b"x")}), "there is no image of that name"),
         (lambda c: c.embed_multi_input(None, [Media("image", data=bytes(4_700_000))] * 4), "25,000,000"),
         (lambda c: c.embed_query(Query(text="")), "empty text"),
     ],
@@ -141,7 +138,7 @@ def test_invalid_input_is_rejected_before_any_call(client, local, call, said):
 
 def test_an_invalid_setting_is_rejected_at_construction():
     for settings, said in [
-        ({"model": "4.0"}, "No Marengo model is called '4.0'"),
+        ({"model": "4.0"}, "model='4.0': this is not a known Marengo model"),
         ({"truncate": "start"}, "give 'end' or 'error'"),
         ({"max_concurrency": 0}, "max_concurrency=0"),
         ({"aws_access_key_id": "AKIA"}, "Give both"),

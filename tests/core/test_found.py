@@ -92,7 +92,7 @@ class TestShapes:
 
     @pytest.mark.parametrize("nothing", [None, 7, "text", b"bytes", {"a": 1}, SimpleNamespace()])
     def test_what_holds_no_hits_is_refused(self, nothing):
-        with pytest.raises(InputError, match="takes many hits"):
+        with pytest.raises(InputError, match="takes a list of hits"):
             results_from(nothing)
 
 

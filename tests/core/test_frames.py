@@ -234,7 +234,7 @@ class TestClips:
         media = Media.from_bytes(with_cover(form), "audio")
         with av.open(io.BytesIO(client.clip(media, 0, 2))) as container:
             assert [stream.type for stream in container.streams] == ["audio"]
-        with pytest.raises(InputError, match="has no picture"):
+        with pytest.raises(InputError, match="has no video track"):
             client.frames(media, [0])
 
     def test_up_to_the_end_if_that_comes_first(self, client):
@@ -267,10 +267,10 @@ class TestClips:
         [
             (2, 2, "from 2 to 2 s is empty"),
             (2, 1, "from 2 to 1 s is empty"),
-            (-1, 2, "-1 is no time"),
-            (0, float("inf"), "inf is no time"),
-            (float("nan"), 1, "nan is no time"),
-            ("0", 1, "'0' is no time"),
+            (-1, 2, "-1 is not a time"),
+            (0, float("inf"), "inf is not a time"),
+            (float("nan"), 1, "nan is not a time"),
+            ("0", 1, "'0' is not a time"),
         ],
     )
     def test_times_that_make_no_clip_are_refused(self, client, local, start_sec, end_sec, said):
@@ -278,7 +278,7 @@ class TestClips:
             client.clip(f"s3://{local.bucket}/gone.mp4", start_sec, end_sec)
 
     def test_an_image_has_no_clip(self, client, png):
-        with pytest.raises(InputError, match="is an image, which has no clip"):
+        with pytest.raises(InputError, match="is an image, which has no clips"):
             client.clip(Media.from_bytes(png()), 0, 1)
 
 
@@ -292,16 +292,16 @@ class TestRefused:
 
     @pytest.mark.parametrize("times", [3.0, "3", None, ["3"], [None], [-0.1], [1e300], [True]])
     def test_times(self, client, times):
-        with pytest.raises(InputError, match=r"takes many times|is no time"):
+        with pytest.raises(InputError, match=r"takes a list of times|is not a time"):
             client.frames(video(), times)
 
     def test_sound_has_no_frames(self, client):
-        with pytest.raises(InputError, match="has no picture to take a frame from"):
+        with pytest.raises(InputError, match="has no video track to take a frame from"):
             client.frames(Media.from_bytes(film(video=None), "audio"), [0])
 
     def test_what_is_no_film(self, client):
         for data in (b"hello", b"\0" * 5000, b"<html></html>" * 100, film()[:600]):
-            with pytest.raises(InputError, match=r"bytes of video can't be decoded here"):
+            with pytest.raises(InputError, match=r"bytes of video can't be decoded"):
                 client.frames(Media.from_bytes(data, "video"), [0])
 
     def test_a_file_that_may_not_be_read(self, client, tmp_path):
@@ -449,9 +449,9 @@ class TestNothingElseIsOpened:
                 "bytes": lambda: Media.from_bytes(text.encode(), "video"),  # noqa: B023
                 "s3": lambda: Media.from_s3(local.put(text.encode(), "match.mp4")),  # noqa: B023
             }[where]()
-            with pytest.raises(InputError, match="can't be decoded here"):
+            with pytest.raises(InputError, match="can't be decoded"):
                 client.frames(media, [0])
-            with pytest.raises(InputError, match="can't be decoded here"):
+            with pytest.raises(InputError, match="can't be decoded"):
                 client.clip(media, 0, 1)
             assert duration_of(client._runtime.objects, media) is None, name
         assert server.asked == []

@@ -66,7 +66,7 @@ def test_checksum_unavailable(objects, local, video, monkeypatch):
     local.faults = [Fault("s3:HeadObject", error="AccessDenied")]
     with pytest.raises(ServiceError, match="HeadObject"):
         object_version(objects, source, "checksum")
-    with pytest.raises(ConfigurationError, match="give 'etag', 'checksum' or a callable"):
+    with pytest.raises(ConfigurationError, match="expected 'etag', 'checksum' or a callable"):
         _client(local, identity="md5")
 
 

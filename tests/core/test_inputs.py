@@ -34,7 +34,7 @@ def test_the_suffix_says_the_kind(name, kind, tmp_path):
 
 @pytest.mark.parametrize("name", ["a", "a.txt", ".mp4", "a.mp4.json", "mp4", "a.mp4?x=1", "a.mp4 "])
 def test_other_suffixes_need_the_kind(name, tmp_path):
-    with pytest.raises(InputError, match="says no kind of media: give kind="):
+    with pytest.raises(InputError, match="doesn't identify a media type: give kind="):
         Media.from_s3(f"s3://bucket/{name}")
     assert Media.from_s3(f"s3://bucket/{name}", kind="audio").kind == "audio"
 
@@ -67,19 +67,19 @@ def test_the_first_bytes_say_the_kind(head, kind):
         (lambda: Media.from_bytes(b"GIF89a"), "give kind="),
         (lambda: Media.from_bytes("text"), "takes bytes, not str"),
         (lambda: Media.from_bytes(None), "takes bytes, not NoneType"),
-        (lambda: Media.from_bytes(b"x", kind="film"), "'film' is no kind"),
-        (lambda: Media.from_s3("s3://bucket/a.mp4", kind="film"), "'film' is no kind"),
-        (lambda: Media.from_s3("s3://bucket/"), "names no object"),
-        (lambda: Media.from_s3("s3://bucket"), "names no object"),
-        (lambda: Media.from_s3("s3://bucket/folder/"), "names no object"),
+        (lambda: Media.from_bytes(b"x", kind="film"), "kind='film': expected 'video', 'audio' or 'image'"),
+        (lambda: Media.from_s3("s3://bucket/a.mp4", kind="film"), "kind='film': expected 'video', 'audio' or 'image'"),
+        (lambda: Media.from_s3("s3://bucket/"), "is not an object but a prefix"),
+        (lambda: Media.from_s3("s3://bucket"), "is not an object but a prefix"),
+        (lambda: Media.from_s3("s3://bucket/folder/"), "is not an object but a prefix"),
         (lambda: Media.from_s3("s3:///a.mp4"), "not an S3 URI"),
         (lambda: Media.from_s3("S3://bucket/a.mp4"), "not an S3 URI"),
         (lambda: Media.from_s3("https://bucket/a.mp4"), "not an S3 URI"),
         (lambda: Media.from_s3(None), "not an S3 URI"),
         (lambda: Media.from_s3("s3://bucket/\ud800.mp4"), "surrogate"),
-        (lambda: Media.from_path("/nowhere/a.mp4"), "No file"),
-        (lambda: Media.from_path("/"), "No file"),
-        (lambda: Media.from_path("a\0.mp4"), "No file"),
+        (lambda: Media.from_path("/nowhere/a.mp4"), "There is no file"),
+        (lambda: Media.from_path("/"), "is not a file but a folder"),
+        (lambda: Media.from_path("a\0.mp4"), "There is no file"),
         (lambda: Media("video"), "exactly one"),
         (lambda: Media("video", uri="s3://b/k", data=b"x"), "exactly one"),
     ],
@@ -115,7 +115,7 @@ def test_an_empty_file_is_refused(tmp_path):
 def test_a_plain_string_opens_nothing(value, monkeypatch):
     monkeypatch.setattr(pathlib.Path, "open", lambda *_: pytest.fail("opened"))
     monkeypatch.setattr(pathlib.Path, "is_file", lambda *_: pytest.fail("looked"))
-    with pytest.raises(InputError, match="is no medium"):
+    with pytest.raises(InputError, match="is not a media file"):
         Media.of(value)
 
 
@@ -125,7 +125,7 @@ def test_what_is_taken_where_media_are_taken(tmp_path):
     assert Media.of(path).path == path
     assert Media.of("s3://bucket/a.png").uri == "s3://bucket/a.png"
     assert Media.of(Media.of(path)) == Media.of(path)
-    with pytest.raises(InputError, match="is image; here goes video"):
+    with pytest.raises(InputError, match="is of kind 'image': expected 'video' here"):
         Media.of(Media.of(path), "video")
 
 
@@ -188,13 +188,18 @@ def test_segmentation():
 
 @pytest.mark.parametrize("seconds", [0, -1, True, "6", None, float("nan"), float("inf")])
 def test_a_length_is_a_number_of_seconds(seconds):
-    for make in (Segmentation.fixed, Segmentation.dynamic, lambda s: Segmentation("fixed", s)):
-        with pytest.raises(InputError, match="give a length in seconds"):
+    for make, setting, limit in (
+        (Segmentation.fixed, "duration_sec", "1 to 10"),
+        (Segmentation.dynamic, "min_duration_sec", "1 to 5"),
+        (lambda s: Segmentation("fixed", s), "seconds", "1 to 10"),
+    ):
+        with pytest.raises(InputError) as refused:
             make(seconds)
+        assert str(refused.value) == f"{setting}={seconds!r}: expected {limit} seconds (whole number)."
 
 
 def test_an_unknown_way_to_cut():
-    with pytest.raises(InputError, match="'scenes' is no way to cut media"):
+    with pytest.raises(InputError, match=r"method='scenes'\): use Segmentation\.fixed"):
         Segmentation("scenes", 6)
 
 

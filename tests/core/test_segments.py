@@ -111,7 +111,7 @@ def test_one_changed_letter_is_another_segment_or_just_text(segment, data):
 )
 def test_near_misses_are_just_text(text):
     assert Segment.find(text) is None
-    with pytest.raises(InputError, match="no segment's URI"):
+    with pytest.raises(InputError, match="is not a segment's URI"):
         Segment.parse(text)
 
 

@@ -56,7 +56,7 @@ def test_every_field_of_bedrock_embeddings_is_taken():
         ({"model_kwargs": {"inputType": "video"}}, "has no other parameters"),
         ({"bucket_owner": "me"}, "12 digits"),
         ({"output_s3_uri": "bucket"}, "not an S3 URI"),
-        ({"max_concurrency": 0}, "at least 1"),
+        ({"max_concurrency": 0}, "1 or more calls"),
         ({"unknown": 1}, "unknown"),
         ({"aws_access_key_id": "AKIA"}, "both"),
     ],
@@ -117,13 +117,13 @@ class TestImages:
         anywhere = MarengoEmbeddings(local_files=True, **local.client_options)
         below = MarengoEmbeddings(local_root=REEL, **local.client_options)
         assert anywhere.embed_image(str(CAT)) == below.embed_image("cat.jpg") == below.embed_image(str(CAT)) == vector
-        with pytest.raises(InputError, match="opens no file"):
+        with pytest.raises(InputError, match="does not open a file"):
             below.embed_image("../weights.npz")
 
     def test_a_link_does_not_lead_out_of_local_root(self, local, tmp_path):
         (tmp_path / "inside.jpg").symlink_to(CAT)
         embeddings = MarengoEmbeddings(local_root=tmp_path, **local.client_options)
-        with pytest.raises(InputError, match="opens no file"):
+        with pytest.raises(InputError, match="does not open a file"):
             embeddings.embed_image("inside.jpg")
 
 

@@ -184,7 +184,7 @@ class TestErrors:
         assert loaded == {sources[0], sources[2]}
 
     def test_several_are_told_together(self, load, sources):
-        with pytest.raises(MediaFailedError, match="2 media failed") as caught:
+        with pytest.raises(MediaFailedError, match="2 files failed") as caught:
             load([*sources, "s3://no/suffix"])
         assert {done.source for done in caught.value.failed} == {sources[1], "s3://no/suffix"}
 

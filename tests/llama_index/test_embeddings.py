@@ -176,14 +176,14 @@ class TestImages:
 
     @pytest.mark.parametrize("path", [str(CAT), "/etc/passwd", "file:///etc/passwd", "cat.jpg"])
     def test_a_string_opens_no_file(self, embed_model, path):
-        with pytest.raises(InputError, match="opens no file"):
+        with pytest.raises(InputError, match="does not open a file"):
             embed_model.get_image_embedding(path)
 
     def test_a_string_opens_a_file_where_that_is_allowed(self, local, vector):
         anywhere = MarengoEmbedding(local_files=True, **local.client_options)
         below = MarengoEmbedding(local_root=REEL, **local.client_options)
         assert anywhere.get_image_embedding(str(CAT)) == below.get_image_embedding("cat.jpg") == vector
-        with pytest.raises(InputError, match="opens no file"):
+        with pytest.raises(InputError, match="does not open a file"):
             below.get_image_embedding("../weights.npz")
 
     def test_2_7_has_no_combined_inputs(self, local):
@@ -232,10 +232,10 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("settings", "words"),
         [
-            ({"model_name": "titan"}, "No Marengo model is called 'titan'"),
+            ({"model_name": "titan"}, "model='titan': this is not a known Marengo model"),
             ({"bucket_owner": "me"}, "12 digits"),
             ({"output_s3_uri": "bucket"}, "not an S3 URI"),
-            ({"max_concurrency": 0}, "at least 1"),
+            ({"max_concurrency": 0}, "1 or more calls"),
             ({"model_id": "3.0"}, "model_id"),
             ({"aws_access_key_id": "AKIA"}, "both"),
         ],

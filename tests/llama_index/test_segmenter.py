@@ -220,5 +220,5 @@ class TestMany:
 
     def test_several_that_failed_are_named_together(self, local, embed_model, documents):
         local.faults.append(Fault("Job", error="Failed", message="broken"))
-        with pytest.raises(MediaFailedError, match="3 media failed"):
+        with pytest.raises(MediaFailedError, match="3 files failed"):
             MarengoSegmenter(embed_model=embed_model)(documents)

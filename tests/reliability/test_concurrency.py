@@ -269,7 +269,7 @@ class TestClosing:
             with pytest.raises(JobError, match="the next run joins its job") as left:
                 medium.result()
             assert left.value.running
-            with pytest.raises(ClosedError, match="was called off: the client was closed"):
+            with pytest.raises(ClosedError, match="was cancelled: the client was closed"):
                 texts.result()
             with pytest.raises(ClosedError):
                 run.result()

@@ -123,7 +123,7 @@ def test_a_service_that_is_away_for_a_moment(local, bucket):
 def test_a_service_that_stays_away_is_told_and_costs_nothing(connect, local, video, monkeypatch):
     monkeypatch.setattr("bedrock_marengo.aws.retries.backoff_sec", lambda _: 0.0)
     away = connect(endpoint_url="http://127.0.0.1:1")
-    with pytest.raises(ServiceError, match=r"StartAsyncInvoke for .*EndpointConnectionError.*Nothing answers there"):
+    with pytest.raises(ServiceError, match=r"StartAsyncInvoke for .*EndpointConnectionError.*There was no response"):
         away.embed_media(video)
     assert len(connect().embed_media(video)) == 12 and len(local.jobs) == 1
 
@@ -270,6 +270,6 @@ def test_starts_that_are_refused_for_ever_are_told_of(connect, local, video, mon
 
 def test_a_text_whose_reply_is_a_strangers_is_no_vector(client, local):
     local.faults = [Fault("InvokeModel", body=b"<html/>", times=1)]
-    with pytest.raises(OutputError, match="not what Marengo sends"):
+    with pytest.raises(OutputError, match="not in Marengo's format"):
         client.embed_text("a")
     assert np.isfinite(client.embed_text("a")).all()

@@ -29,7 +29,7 @@ def encode(rows):
 USELESS = [
     ("cut off in a row", lambda rows: encode(rows)[:70_000], "cut off"),
     ("cut off between rows", lambda rows: encode(rows[:3])[:-2], "cut off"),
-    ("a byte is lost", lambda rows: encode(rows).replace(b'"endSec"', b'"endSec'), "not what Marengo sends"),
+    ("a byte is lost", lambda rows: encode(rows).replace(b'"endSec"', b'"endSec'), "not in Marengo's format"),
     ("no bytes", lambda rows: b"", "cut off"),
     ("no rows", lambda rows: encode([]), "no vectors"),
     ("one row of another dimension", edit(4, lambda row: {"embedding": row["embedding"][:-1]}), "511 dimensions"),
@@ -38,11 +38,11 @@ USELESS = [
         lambda rows: encode([{**row, "embedding": row["embedding"] * 2} for row in rows]),
         "1024 dimensions",
     ),
-    ("NaN in one number", edit(7, put_in(float("nan"))), "not what Marengo sends"),
-    ("infinity in one number", edit(7, put_in(float("-inf"))), "not what Marengo sends"),
+    ("NaN in one number", edit(7, put_in(float("nan"))), "not in Marengo's format"),
+    ("infinity in one number", edit(7, put_in(float("-inf"))), "not in Marengo's format"),
     ("a number that float32 can't hold", edit(7, put_in(1e39)), "float32"),
-    ("null in one number", edit(11, put_in(None)), "not what Marengo sends"),
-    ("no vector in one row", edit(3, lambda row: {"embedding": None}), "not what Marengo sends"),
+    ("null in one number", edit(11, put_in(None)), "not in Marengo's format"),
+    ("no vector in one row", edit(3, lambda row: {"embedding": None}), "not in Marengo's format"),
     ("an end before its start", edit(2, lambda row: {"startSec": 12.0, "endSec": 6.0}), "ends before it starts"),
     ("a time below zero", edit(0, lambda row: {"startSec": -0.5}), "ends before it starts"),
     ("no times", edit(0, lambda row: {"endSec": None}), "no times"),
@@ -50,7 +50,7 @@ USELESS = [
     (
         "two vectors of one segment",
         lambda rows: encode([*rows, {**rows[0], "embedding": rows[5]["embedding"]}]),
-        "Rows 0 and 12 say two vectors for one segment: 0 to 6 s of 'visual'",
+        "Rows 0 and 12 of output.json have different vectors for one segment: 0 to 6 s of 'visual'",
     ),
 ]
 
@@ -194,6 +194,6 @@ def test_an_image_with_two_vectors_is_none(client, local, png):
         Fault("InvokeModel", body=encode([{"embedding": [0.1] * 512}, {"embedding": [0.2] * 512}]), times=1)
     ]
     uri = local.put(png(), "dog.png")
-    with pytest.raises(OutputError, match="two vectors for one segment"):
+    with pytest.raises(OutputError, match="different vectors for one segment"):
         client.embed_media(uri)
     assert len(client.embed_media(uri)) == 1

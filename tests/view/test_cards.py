@@ -130,7 +130,7 @@ class TestNotShown:
         assert "can't be decoded here" in notes[1]
         # A browser may play a format that PyAV can't decode, and a video without a frame.
         assert len(drawn.all("video")) == (2 if inline else 3)
-        assert any(note.startswith("No thumbnail: ") and "has no picture" in note for note in notes)
+        assert any(note.startswith("No thumbnail: ") and "has no video track" in note for note in notes)
 
     def test_access_denied(self, client, local, match, hit):
         local.faults = [Fault("s3:GetObject", error="AccessDenied")]
@@ -199,7 +199,7 @@ class TestRefused:
         with pytest.raises(InputError, match="16 to 4096 pixels"):
             show([], client, width=width)
 
-    def test_a_string_instead_of_a_list_of_prefixes(self, client, hit):
+    def test_one_prefix_in_place_of_many(self, client, hit):
         # Each character would be treated as a prefix.
         with pytest.raises(InputError, match="takes many S3 prefixes"):
             show([hit("s3://bucket/a.mp4")], client, allowed_prefixes="s3://bucket/")
