@@ -1,11 +1,5 @@
 """Many media: what is done costs nothing, quotas lose nothing, and whoever is killed is taken over from."""
 
-import json
-import signal
-import subprocess
-import sys
-import time
-
 import pytest
 
 from bedrock_marengo import InputError, JobError, MarengoWarning
@@ -56,11 +50,6 @@ class TestWhatIsDone:
         assert all_good(client.embed_many(bucket))
         local.put(b"new", "v/new.mp4")
         assert all_good(client.embed_many(bucket), 25) and len(local.jobs) == 25
-
-    def test_force_pays_again(self, client, local, bucket):
-        few = [f"{bucket}00.mp4", f"{bucket}01.mp4"]
-        assert all_good(client.embed_many(few), 2)
-        assert all_good(client.embed_many(few, force=True), 2) and len(local.jobs) == 4
 
     def test_a_bad_output_of_an_earlier_run_is_made_anew_when_it_is_asked_for(self, client, connect, local, bucket):
         assert all_good(client.embed_many(bucket))
@@ -128,34 +117,6 @@ class TestQuotas:
         assert starts._per_sec == 2.0
 
 
-class TestTakingOver:
-    RUN = """
-import json, sys
-from bedrock_marengo import MarengoClient
-for done in MarengoClient(**json.loads(sys.argv[1])).embed_many(sys.argv[2]):
-    assert done.error is None, done.error
-    print(done.uri, flush=True)
-"""
-
-    def test_whoever_is_killed_loses_nothing_and_nothing_is_paid_twice(self, local, bucket):
-        local.job_duration_sec = 0.3
-        command = [sys.executable, "-c", self.RUN, json.dumps(local.client_options), bucket]
-        killed = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        while not local.calls["StartAsyncInvoke"]:
-            time.sleep(0.02)
-        killed.send_signal(signal.SIGKILL)
-        killed.wait()
-        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        assert len(printed) == len(set(printed)) == 24 and len(local.jobs) == 24
-
-    def test_two_processes_share_jobs(self, local, bucket):
-        local.job_duration_sec = 0.3
-        command = [sys.executable, "-c", self.RUN, json.dumps(local.client_options), bucket]
-        both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-        printed = [process.communicate()[0].split() for process in both]
-        assert [len(set(uris)) for uris in printed] == [24, 24] and len(local.jobs) == 24
-
-
 class TestChanges:
     def test_a_source_that_changes_while_its_job_runs_is_embedded_again(self, client, local, video):
         changed = []
@@ -189,12 +150,6 @@ class TestChanges:
         with pytest.warns(MarengoWarning, match="refuses conditional writes"):
             assert len(client.embed_media(video)) == 12
         assert len(connect().embed_media(video)) == 12 and len(local.jobs) == 1
-
-
-def test_a_setting_that_fits_nothing_is_refused_at_once(client, local, bucket):
-    with pytest.raises(InputError, match="no option 'smell'"):
-        client.embed_many(bucket, options=["smell"])
-    assert len(local.calls) == 0
 
 
 def test_a_medium_that_the_settings_do_not_fit_stops_no_other(client, local):

@@ -83,16 +83,6 @@ def test_2_7_has_clips_of_its_own_tracks(connect, local, video):
     assert found[0].end_sec == 6.2 and found.vectors.shape[1] == 1024
 
 
-@pytest.mark.parametrize("key", ["a b#c?d%20e.mp4", "a//b/../c.mp4", "/a.mp4", "日本語/é🎬.mp4", "a+b&c='\"<>.mp4"])
-def test_any_key(connect, client, local, key):
-    uri = local.put(b"v", key)
-    found = client.embed_media(uri)
-    assert found.source == uri
-    assert np.array_equal(connect().segment_vectors([found[2].uri])[0], found.vectors[2])
-    assert [done.error for done in client.embed_many(f"s3://{local.bucket}/")] == [None]
-    assert starts(local) == 1
-
-
 def test_local_media_are_uploaded_once(client, connect, local, tmp_path):
     for name in ("a.mp4", "same bytes.mp4"):
         (tmp_path / name).write_bytes(b"local video")
@@ -137,25 +127,6 @@ def test_images_are_asked_once(client, connect, local, png):
     assert local.calls["InvokeModel"] == 2
 
 
-@pytest.mark.parametrize("same_client", [True, False])
-def test_two_at_once_start_one_job(connect, local, video, same_client):
-    local.job_duration_sec = 0.3
-    clients = [connect()] * 4 if same_client else [connect() for _ in range(4)]
-    ready, found = threading.Barrier(4), []
-
-    def run(client):
-        ready.wait()
-        found.append(client.embed_media(video))
-
-    threads = [threading.Thread(target=run, args=(client,)) for client in clients]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 4 and len({found[0].job, *(f.job for f in found)}) == 1
-    assert len(local.jobs) == 1
-
-
 def test_a_running_job_is_joined(client, connect, local, video, held):
     job = client.start(video)
     stages = []
@@ -188,23 +159,13 @@ def test_a_crash_between_start_and_note_gets_one_job(client, connect, local, vid
     assert found.job == job.id and len(local.jobs) == 1
 
 
-def test_a_lost_reply_to_a_start_is_not_paid_twice(client, local, video):
-    local.faults = [Fault(op="StartAsyncInvoke", when=1, drop="after")]
-    assert len(client.embed_media(video)) == 12
-    assert (starts(local), len(local.jobs)) == (2, 1)
-
-
 @pytest.mark.parametrize(
     "fault",
     [{"error": "ThrottlingException"}, {"error": "InternalServerException"}, {"drop": "before"}, {"drop": "mid-body"}],
 )
-@pytest.mark.parametrize(
-    "op", ["StartAsyncInvoke", "GetAsyncInvoke", "s3:GetObject", "s3:ListObjectsV2", "s3:PutObject"]
-)
-def test_what_passes_is_waited_out(client, local, video, op, fault):
-    if op.startswith("s3:") and "error" in fault:
-        fault = {"error": {"ThrottlingException": "SlowDown"}.get(fault["error"], "InternalError")}
-    local.faults = [Fault(op=op, times=1, **fault)]
+def test_what_passes_is_waited_out(client, local, video, fault):
+    # tests/reliability/test_faults.py has the other calls.
+    local.faults = [Fault(op="GetAsyncInvoke", times=1, **fault)]
     assert len(client.embed_media(video)) == 12
     assert len(local.jobs) == 1 and local.faults[0].hits == 1
 
@@ -265,43 +226,6 @@ def test_a_job_that_takes_too_long_for_the_caller(client, local, video, held):
 
 
 # Outputs that can't be used, or are late.
-
-
-@pytest.mark.parametrize(
-    ("mutate", "said"),
-    [
-        (lambda rows: json.dumps({"data": rows}).encode()[:5000], "cut off"),
-        (lambda rows: b"", "cut off"),
-        (lambda rows: b"<html>", "cut off"),
-        (lambda rows: [], "no vectors"),
-        (lambda rows: [{**rows[0], "embedding": [1.0]}], "1 dimensions"),
-        (lambda rows: [{**rows[0], "embedding": [float("nan")] * 512}], "not what Marengo sends"),
-    ],
-)
-def test_an_output_that_can_not_be_used_names_its_place(client, local, video, mutate, said):
-    local.mutate_output = mutate
-    with pytest.raises(OutputError, match=rf"s3://{local.bucket}/marengo/.*/output\.json: .*{said}"):
-        client.embed_media(video)
-    assert starts(local) == 3
-    # It is known to be of no use: the next run neither takes it nor pays a fourth time.
-    with pytest.raises(JobError, match=r"attempt 3 of 3.*force=True"):
-        client.embed_media(video)
-    local.mutate_output = None
-    assert len(client.embed_media(video, force=True)) == 12 and starts(local) == 4
-
-
-def test_an_output_that_can_not_be_used_once_is_made_anew(client, connect, local, video):
-    bad = iter([b"<html>"])
-    local.mutate_output = lambda rows: next(bad, rows)
-    assert len(client.embed_media(video)) == len(connect().embed_media(video)) == 12
-    assert starts(local) == 2 and len(keys(local, "void.json")) == 1
-
-
-def test_rows_in_disorder_are_the_same_segments(client, connect, local, video):
-    local.mutate_output = lambda rows: [{**row, "new": {"a": [None]}} for row in [*rows[::-1], *rows[:4]]]
-    assert len(client.embed_media(video)) == 12
-    starts = [segment.start_sec for segment in client.embed_media(video).select(option="visual", scope="clip")]
-    assert starts == [0.0, 6.0, 12.0]
 
 
 def test_an_output_may_appear_late(client, local, video):
@@ -380,24 +304,6 @@ def test_too_large(client, local, png):
     with pytest.raises(InputError, match="takes video of at most 6,442,450,944"):
         client.embed_media(large)
     assert local.calls["InvokeModel"] == starts(local) == 0
-
-
-@pytest.mark.parametrize("method", ["embed_media", "start"])
-@pytest.mark.parametrize(
-    "settings",
-    [{"options": ["sight"]}, {"scopes": ["shot"]}, {"segmentation": 6}, {"start_sec": 9, "end_sec": 3}, {"fused": 1}],
-)
-def test_wrong_settings_are_refused_before_any_call(client, local, video, method, settings):
-    with pytest.raises(InputError):
-        getattr(client, method)(video, **settings)
-    assert len(local.calls) == 0
-
-
-@pytest.mark.parametrize("source", ["/etc/passwd", "file:///etc/passwd", "data:video/mp4;base64,AAAA", "", 5, None])
-def test_a_source_that_is_none(client, local, source):
-    with pytest.raises(InputError, match="is no medium"):
-        client.embed_media(source)
-    assert len(local.calls) == 0
 
 
 # Many media.

@@ -211,15 +211,6 @@ def test_cuts_between_chunks_change_nothing(monkeypatch, data, piece_bytes):
     assert table(read(data[i : i + 1] for i in range(len(data)))) == expected
 
 
-@given(st.data())
-def test_any_chunks_and_any_pieces_give_the_same(data):
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(ODD)))))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(responses, "PIECE_BYTES", data.draw(st.integers(1, 300)))
-        parts = [ODD[a:b] for a, b in zip([0, *cuts], [*cuts, len(ODD)], strict=True)]
-        assert table(read(parts)) == table(read(ODD))
-
-
 @pytest.mark.parametrize("data", [ODD, BEFORE, PLAIN], ids=["odd", "keys before", "plain"])
 @pytest.mark.parametrize("piece_bytes", [1, 1 << 20])
 def test_cut_off_anywhere_is_an_output_error(monkeypatch, data, piece_bytes):

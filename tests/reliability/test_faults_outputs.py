@@ -126,6 +126,9 @@ def test_those_that_stay_of_no_use_are_told_with_their_place_and_not_paid_for_ev
         for uri, failed in done.items():
             assert re.search(again.format(said[uri.rpartition("/")[2]]), str(failed.error))
     assert len(local.jobs) == 3 * len(some) + 1
+    local.faults = []
+    assert all(same(client.embed_media(uri, force=True), wanted[uri]) for uri in done)
+    assert len(local.jobs) == 4 * len(some) + 1
 
 
 def test_rows_as_they_may_come_are_the_same_segments(client, connect, local, spoil, same):

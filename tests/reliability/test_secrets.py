@@ -289,6 +289,8 @@ def test_what_aws_refuses_tells_none(things, hides, local, image, tmp_path, oper
     for error in errors:
         assert hides(told(error))
         assert hides(pickle.dumps(error))
+        copied = pickle.loads(pickle.dumps(error))
+        assert (str(copied), vars(copied)) == (str(error), vars(error))
 
 
 @pytest.mark.parametrize(

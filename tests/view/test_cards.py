@@ -164,19 +164,6 @@ class TestWhatCantBeShown:
 
 
 class TestText:
-    def test_nothing_that_is_shown_is_markup(self, client, local, match, hit):
-        film = f"s3://{local.bucket}/{MARKUP}.mp4"
-        local.s3.copy_object(Bucket=local.bucket, Key=f"{MARKUP}.mp4", CopySource=match.removeprefix("s3://"))
-        hits = [hit(film, words=MARKUP), hit(film.replace("s3://", "s3://no-such-"), tracks={MARKUP: 0.1})]
-        drawn = Drawn(show(hits, client).html)
-        assert {tag for tag, _, _ in drawn.elements} == {
-            *("div", "style", "ol", "li", "video", "p", "span", "bdi"),
-        }
-        assert not [name for _, attributes, _ in drawn.elements for name in attributes if name.startswith("on")]
-        assert drawn.all("li", "hit")[0][0]["data-source"] == film
-        assert drawn.texts("p", "said") == [MARKUP]
-        assert drawn.all("bdi", "name")[0][0]["title"] == film
-
     def test_two_views_in_one_page_share_no_id(self, client, match, hit):
         view = show([hit(match)], client)
         Drawn(view.html + view.html)
