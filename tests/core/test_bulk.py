@@ -59,6 +59,7 @@ class TestWhatIsDone:
         assert len(local.jobs) == 25
 
 
+@pytest.mark.fault("Quotas on running jobs and on starts", expect="starts find the rate that holds; no file is dropped")
 class TestQuotas:
     def test_no_medium_is_given_up_for_a_quota(self, client, local, bucket):
         local.max_jobs, local.start_rate, local.job_duration_sec = 3, 20.0, 0.2
@@ -118,6 +119,7 @@ class TestQuotas:
 
 
 class TestChanges:
+    @pytest.mark.fault("The source is replaced while its job runs", expect="a job for the new bytes")
     def test_a_source_that_changes_while_its_job_runs_is_embedded_again(self, client, local, video):
         changed = []
 
@@ -132,6 +134,7 @@ class TestChanges:
         local.calls.reset()
         assert client.embed_media(video).job == found.job and local.calls["StartAsyncInvoke"] == 0
 
+    @pytest.mark.fault("The output is deleted later", expect="JobError; embedded again only with repay_expired=True")
     def test_an_output_that_expired_is_paid_again_only_when_told_so(self, client, connect, local, video):
         client.embed_media(video)
         for end in ("output.json", "manifest.json"):
@@ -141,6 +144,10 @@ class TestChanges:
         assert len(local.jobs) == 1
         assert len(connect().embed_media(video, repay_expired=True)) == 12 and len(local.jobs) == 2
 
+    @pytest.mark.fault(
+        "An S3-like store that refuses conditional writes",
+        expect="a warning; the token alone tells two processes apart",
+    )
     def test_a_store_that_refuses_conditional_writes(self, client, connect, local, video):
         def conditional(call):
             return call.body.get("key", "").endswith("request.json") and refusing

@@ -139,6 +139,7 @@ def test_a_running_job_is_joined(client, connect, local, video, held):
     assert stages[0] == "joined" and found.job == job.id and starts(local) == 1
 
 
+@pytest.mark.fault("A crash between the note and the start of a job", expect="one job")
 def test_a_crash_between_write_and_start_gets_one_job(client, connect, local, video):
     local.faults = [Fault(op="StartAsyncInvoke", error="ValidationException", message="the power went out")]
     with pytest.raises(ServiceError, match="the power went out"):
@@ -149,6 +150,7 @@ def test_a_crash_between_write_and_start_gets_one_job(client, connect, local, vi
     assert len(tokens) == len(local.jobs) == 1 and len(found) == 12
 
 
+@pytest.mark.fault("A crash between the start of a job and its note", expect="one job, found by its token")
 @pytest.mark.parametrize("settings", [{}, {"tags": {"team": "b"}}], ids=["same", "other tags"])
 def test_a_crash_between_start_and_note_gets_one_job(client, connect, local, video, held, settings):
     job = client.start(video)
@@ -159,6 +161,7 @@ def test_a_crash_between_start_and_note_gets_one_job(client, connect, local, vid
     assert found.job == job.id and len(local.jobs) == 1
 
 
+@pytest.mark.fault("A call that asks for a job fails or loses its connection", expect="retried")
 @pytest.mark.parametrize(
     "fault",
     [{"error": "ThrottlingException"}, {"error": "InternalServerException"}, {"drop": "before"}, {"drop": "mid-body"}],
@@ -179,6 +182,7 @@ def test_a_passing_failure_is_retried_as_a_new_attempt(client, local, video):
     assert [call.body["clientRequestToken"][-2:] for call in local.calls.of("StartAsyncInvoke")] == ["-1", "-2", "-3"]
 
 
+@pytest.mark.fault("A job that always fails with a transient message", expect="JobError after 3 attempts over all runs")
 def test_a_passing_failure_is_retried_at_most_3_times_over_all_runs(client, connect, local, video):
     local.faults = [Fault(op="Job", error="x", message=PASSING)]
     for run in (client, connect()):
@@ -187,6 +191,7 @@ def test_a_passing_failure_is_retried_at_most_3_times_over_all_runs(client, conn
     assert starts(local) == 3
 
 
+@pytest.mark.fault("A job that failed for good in an earlier run", expect="JobError; billed again only with force=True")
 def test_a_final_failure_is_not_paid_again_without_force(client, connect, local, video):
     local.faults = [Fault(op="Job", error="x", message=FINAL, times=1)]
     with pytest.raises(JobError, match=FINAL) as caught:
@@ -208,6 +213,7 @@ def test_force_pays_again_for_work_that_was_done(client, local, video):
     assert len(local.jobs) == 2 and len(keys(local, "output.json")) == 2
 
 
+@pytest.mark.fault("Bedrock no longer knows the job", expect="a new attempt")
 def test_a_job_that_bedrock_forgot(client, connect, local, video):
     local.faults = [Fault(op="Job", delay_sec=float("inf"), times=1)]
     job = client.start(video)
@@ -228,6 +234,7 @@ def test_a_job_that_takes_too_long_for_the_caller(client, local, video, held):
 # Outputs that can't be used, or are late.
 
 
+@pytest.mark.fault("An output that appears late", expect="the listing is repeated for 15 s")
 def test_an_output_may_appear_late(client, local, video):
     hidden = []
 
@@ -244,6 +251,7 @@ def test_an_output_may_appear_late(client, local, video):
     assert len(client.embed_media(video)) == 12 and hidden and starts(local) == 1
 
 
+@pytest.mark.fault("Completed, but never an output", expect="OutputError after 3 attempts")
 def test_an_output_that_never_appears(client, local, video, monkeypatch):
     monkeypatch.setattr(runner, "_LATE_SEC", 0.0)
     local.mutate_output = lambda rows: None
@@ -264,6 +272,10 @@ def test_a_missing_object(client, local, video):
     assert starts(local) == 0
 
 
+@pytest.mark.fault(
+    "Access denied, an expired token or a KMS error on a listing or a write",
+    expect="ServiceError before anything is billed",
+)
 @pytest.mark.parametrize("error", ["AccessDenied", "ExpiredToken", "KMS.DisabledException"])
 @pytest.mark.parametrize("op", ["s3:ListObjectsV2", "s3:PutObject"])
 def test_a_refusal_is_never_taken_for_absent(client, local, video, op, error):
@@ -273,6 +285,7 @@ def test_a_refusal_is_never_taken_for_absent(client, local, video, op, error):
     assert caught.value.code == error and starts(local) == 0
 
 
+@pytest.mark.fault("Access denied on an output of an earlier run", expect="ServiceError; no new job")
 def test_an_output_that_may_not_be_read_is_not_paid_again(client, connect, local, video):
     client.embed_media(video)
     local.faults = [Fault(op="s3:GetObject", error="AccessDenied")]

@@ -187,6 +187,7 @@ PASSING = [
 ]
 
 
+@pytest.mark.fault("A call for a text is throttled, fails or loses its connection", expect="retried")
 @pytest.mark.parametrize("fault", PASSING, ids=lambda fault: "-".join(map(str, fault.values())))
 def test_what_passes_is_retried(client, local, fault):
     local.faults = [Fault(op="InvokeModel", times=2, **fault)]
@@ -194,6 +195,7 @@ def test_what_passes_is_retried(client, local, fault):
     assert local.calls["InvokeModel"] == 3
 
 
+@pytest.mark.fault("A rate limit on InvokeModel", expect="all calls slow down together; none is lost")
 def test_a_rate_limit_slows_the_pool_and_loses_nothing(client, local):
     local.invoke_rate = 60.0
     assert client.embed_texts(map(str, range(100))).shape == (100, 512)
@@ -218,6 +220,7 @@ def test_what_does_not_pass_stops_at_once(connect, local, error, advice):
     assert local.calls["InvokeModel"] <= 8
 
 
+@pytest.mark.fault("A service that stays unavailable", expect="ServiceError after 8 calls")
 def test_a_failure_that_does_not_pass_in_time_is_told(connect, local, monkeypatch):
     monkeypatch.setattr("bedrock_marengo.aws.retries.backoff_sec", lambda _: 0.0)
     local.faults = [Fault(op="InvokeModel", error="ServiceUnavailableException")]

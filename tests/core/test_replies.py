@@ -297,6 +297,7 @@ print((after - before) * 1024 - found.vectors.nbytes)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
 @pytest.mark.parametrize("order", ["forwards", "backwards"])
 def test_memory_stays_near_the_vectors(order):

@@ -165,6 +165,7 @@ def test_langchains_index_replaces_a_changed_video(local, load, embeddings, uri)
 class TestElsewhere:
     """The vector is found again by the first line, by whoever asks."""
 
+    @pytest.mark.slow
     def test_in_another_process_a_compressor_filters_by_the_own_vectors(self, local, load, embeddings, uri, tmp_path):
         documents = load(uri)
         (tmp_path / "documents.pickle").write_bytes(pickle.dumps((documents, embeddings)))

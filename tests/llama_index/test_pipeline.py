@@ -106,6 +106,7 @@ class TestCache:
         assert run(cache, embed_model)[0].id_ != nodes[0].id_
 
 
+@pytest.mark.slow
 class TestProcesses:
     def test_two_workers(self, local, embed_model, read, segment, videos):
         pipeline = IngestionPipeline(transformations=[MarengoSegmenter(embed_model=embed_model), embed_model])

@@ -74,6 +74,7 @@ def left_since(before):
     return [name for name in names if name.startswith("marengo-local") and name != "marengo-local-s3"]
 
 
+@pytest.mark.slow
 def test_started_and_never_closed_it_ends_with_the_process():
     program = "import marengo_local; print(marengo_local.start(bucket='mine').output_s3_uri)"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
@@ -120,6 +121,7 @@ def test_the_command_line_tells_where_it_serves_and_ends_cleanly(tmp_path):
         assert server.stderr.read() == ""
 
 
+@pytest.mark.slow
 def test_the_command_line_prints_exports_to_paste():
     with command_line() as server:
         lines = [server.stdout.readline() for _ in range(7)]
@@ -133,6 +135,7 @@ def command_line(*options):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_the_fixture_gives_each_test_a_clean_stand_in(pytester, monkeypatch):
     pytester.makepyfile(
         """

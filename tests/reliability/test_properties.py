@@ -23,6 +23,8 @@ from bedrock_marengo.jobs.fingerprint import fingerprint, work_prefix
 from bedrock_marengo.s3.object_version import SourceIdentity
 from llama_index_marengo.embeddings import find_segment
 
+pytestmark = pytest.mark.promise("Any text, file name or S3 key works unchanged or is refused")
+
 JOB = "3fa9c1d27b041e55"
 MEGABYTE = 1_000_000
 KMS = "arn:aws:kms:us-east-1:123456789012"

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from playwright.sync_api import sync_playwright
 
 from bedrock_marengo import Segmentation
 from bedrock_marengo.search.results import results_from
@@ -82,6 +81,8 @@ def opened():
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("Chromium is not installed")
+
+    from playwright.sync_api import sync_playwright
 
     @contextmanager
     def opened(path, *, width=1200, scheme="light"):
