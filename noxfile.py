@@ -9,6 +9,7 @@ extra `local` tests the stand-in that it installs.
 """
 
 import json
+import logging
 import os
 
 import nox
@@ -52,6 +53,9 @@ def compat(session, extra, versions):
     """Install one extra and run its tests."""
     import marengo_local
 
+    # nox logs at DEBUG, and the stand-in's S3 would fill its output.
+    logging.getLogger("botocore").setLevel(logging.WARNING)
+    logging.getLogger("urllib3").setLevel(logging.WARNING)
     wanted = [".", "-r", "pyproject.toml", "pytest>=9"]
     if extra != "bare":
         wanted += ["--extra", extra]

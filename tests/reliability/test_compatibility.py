@@ -1,5 +1,6 @@
 """What noxfile.py tries: every extra, the lowest versions on the oldest Python, the newest on the newest."""
 
+import contextlib
 import runpy
 import tomllib
 from pathlib import Path
@@ -17,13 +18,13 @@ UNTRIED = {
 }
 
 
-@pytest.fixture
-def nox(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    return runpy.run_path("noxfile.py")
+@pytest.fixture(scope="module")
+def nox():
+    with contextlib.chdir(ROOT):
+        return runpy.run_path("noxfile.py")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def project():
     return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
