@@ -4,15 +4,18 @@ python tests/reliability/matrix.py    prints the fault matrix and the promises w
 """
 
 import ast
+import functools
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
 
+@functools.cache
 def marked(kind):
     """(test, class or file, what the mark says) of each mark of a kind."""
-    for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        yield from _marks(ast.parse(path.read_text("utf-8")).body, str(path.relative_to(ROOT)), kind)
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    trees = {str(path.relative_to(ROOT)): ast.parse(path.read_text("utf-8")) for path in files}
+    return [mark for place, tree in trees.items() for mark in _marks(tree.body, place, kind)]
 
 
 def _marks(body, place, kind):

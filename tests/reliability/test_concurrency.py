@@ -592,6 +592,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_pool_of_spawned_workers(local, tmp_path):
     script = tmp_path / "spawned.py"
     script.write_text(SPAWNED)

@@ -128,7 +128,15 @@ def corpus(load):
     return load()
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.__name__)
+# Those that run a server.
+SERVED = {chroma_server, milvus, pgvector, pgvectorstore}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(kind, marks=pytest.mark.slow if kind in SERVED else ()) for kind in KINDS],
+    ids=lambda kind: kind.__name__,
+)
 def kind(request):
     return request.param
 
@@ -272,6 +280,7 @@ def test_a_lancedb_that_would_empty_itself_is_refused(embeddings, corpus, tmp_pa
         add_segments(store, corpus)
 
 
+@pytest.mark.slow
 def test_a_pgvector_whose_database_has_the_segment_elsewhere_is_refused(embeddings, corpus, postgres):
     uri = postgres("shared").replace("postgresql://", "postgresql+psycopg://")
     first, second = (PGVector(embeddings, connection=uri, collection_name=name) for name in ("one", "two"))

@@ -85,7 +85,14 @@ def load(embed_model, uris, how):
 
 @pytest.fixture(
     scope="module",
-    params=[simple, chroma, chroma_l2, qdrant, lance, milvus, postgres],
+    params=[
+        simple,
+        chroma,
+        chroma_l2,
+        qdrant,
+        lance,
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in (milvus, postgres)),
+    ],
     ids=lambda kind: kind.__name__,
 )
 def make(request, embed_model, tmp_path_factory):
