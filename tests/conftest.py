@@ -34,8 +34,8 @@ os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.d
 
 
 def pytest_xdist_auto_num_workers():
-    """Two more than cores: tests wait for jobs, replies and processes a quarter of their time."""
-    return (os.cpu_count() or 1) + 2
+    """One more than cores: tests wait for jobs, replies and processes a quarter of their time."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -101,13 +101,6 @@ def test_a_reply_that_is_no_vector_is_an_output_error(body):
 # output.json
 
 
-@pytest.mark.parametrize("as_list", [False, True])
-def test_option_and_scope_may_be_lists(as_list):
-    as_sent = {"option": ["audio"], "scope": ["asset"]} if as_list else {"option": "audio", "scope": "asset"}
-    found = read(output(row(**as_sent)))
-    assert (found.option, found.scope) == (["audio"], ["asset"])
-
-
 def test_rows_come_back_in_order_each_once():
     rows = [
         row(start, start + 6, option, scope, [start, len(option), len(scope), 0])
@@ -138,11 +131,6 @@ def test_times_widened_from_float32_are_the_same_segment():
     wide = float(np.float32(6.2))
     found = read(output(row(0, wide), row(0, 6.2), row(wide, 12)))
     assert [(s.start_sec, s.end_sec) for s in found] == [(0.0, 6.2), (6.2, 12.0)]
-
-
-def test_a_track_may_be_missing():
-    found = read(output(row(option="visual"), row(6, 12, "visual"), row(6, 12, "audio")))
-    assert found.option == ["visual", "visual", "audio"]
 
 
 def test_an_asset_without_times_spans_its_clips():

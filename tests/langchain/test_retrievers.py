@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from bedrock_marengo import ConfigurationError, InputError
 from bedrock_marengo.search.weights import ANCHORS
-from langchain_marengo import MarengoEmbeddings, MarengoRetriever, Media, Query, Segment, Segmentation, add_segments
+from langchain_marengo import MarengoRetriever, Media, Query, Segment, Segmentation, add_segments
 
 CAT = Path(__file__).parents[2] / "marengo_local/marengo_local/reel/cat.jpg"
 TRACKS = ("visual", "audio", "transcription")
@@ -145,11 +145,6 @@ class TestAnyQuery:
     def test_a_string_of_a_query_handle(self, retriever, embeddings):
         assert retriever.invoke(embeddings.query_handle(Query(image=CAT))) == retriever.invoke(Query(image=CAT))
 
-    def test_a_pasted_segment_is_text(self, retriever, documents, local):
-        local.calls.reset()
-        retriever.invoke(documents[0].page_content)
-        assert local.calls["InvokeModel"] == 1
-
 
 class Odd(VectorStore):
     """A store of no known kind: searches by vector, without scores."""
@@ -253,11 +248,6 @@ class TestRefused:
         for stores in ({}, {"vectorstore": store, "vectorstores": {"visual": store}}):
             with pytest.raises(ValidationError, match="takes vectorstore="):
                 MarengoRetriever(embeddings=embeddings, **stores)
-
-    def test_vectors_of_two_models(self, store, local):
-        other = MarengoEmbeddings(**local.client_options | {"model_id": "2.7"})
-        with pytest.raises(ConfigurationError, match="two models never compare"):
-            MarengoRetriever(vectorstore=store, embeddings=other).invoke("a goal")
 
     def test_a_store_that_mixes_models_of_one_dimension(self, store, retriever):
         for row in list(store.store.values())[:3]:

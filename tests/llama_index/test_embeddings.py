@@ -9,7 +9,6 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from llama_index.core import Settings
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
@@ -47,21 +46,6 @@ class TestTexts:
         assert await embed_model.aget_text_embedding("a dog") == expected
         assert (await embed_model.aget_text_embedding_batch(["a dog", "a cat"]))[0] == expected
 
-    async def test_async_leaves_the_loop_free(self, local, embed_model):
-        local.latency_sec = 0.2
-        ticks = 0
-
-        async def tick():
-            nonlocal ticks
-            while True:
-                await asyncio.sleep(0.01)
-                ticks += 1
-
-        ticking = asyncio.create_task(tick())
-        await embed_model.aget_text_embedding("a dog")
-        ticking.cancel()
-        assert ticks >= 10
-
     def test_a_batch_goes_out_many_at_once(self, local):
         local.latency_sec = 0.1
         embed_model = MarengoEmbedding(max_concurrency=8, **local.client_options)
@@ -78,11 +62,6 @@ class TestTexts:
             )
 
         assert 2 < most_at_once(local, lambda: asyncio.run(everything())) <= 4
-
-    def test_it_can_be_the_global_model(self, embed_model, monkeypatch):
-        monkeypatch.setattr(Settings, "_embed_model", None)
-        Settings.embed_model = embed_model
-        assert Settings.embed_model is embed_model
 
 
 def most_at_once(local, call):

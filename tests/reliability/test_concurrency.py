@@ -431,6 +431,7 @@ def ask_in_pool(client, text):
     return text, client.embed_text(text)
 
 
+@pytest.mark.slow
 @forks
 class TestForks:
     def test_children_of_a_busy_parent(self, shared, expected, local):

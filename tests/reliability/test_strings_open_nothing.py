@@ -160,6 +160,7 @@ print(json.dumps(touched))
 """
 
 
+@pytest.mark.slow
 def test_no_way_in_opens_a_file_or_another_host(local, png, tmp_path):
     """Seen by the interpreter itself, in a process of its own: an audit hook can't be taken back."""
     secret = tmp_path / "secret.png"
