@@ -9,7 +9,7 @@ import pytest
 from langchain_core.documents import Document
 from llama_index.core.schema import NodeWithScore, TextNode
 
-from bedrock_marengo import ConfigurationError, InputError, MarengoClient
+from bedrock_marengo import InputError
 from marengo_local import Fault
 from marengo_view import View, show
 
@@ -176,29 +176,10 @@ class TestText:
 
 
 class TestRefused:
-    @pytest.mark.parametrize("expires_sec", [0, 7 * 24 * 3600 + 1, "3600", None])
-    def test_lifetimes_that_s3_has_not(self, client, hit, expires_sec):
-        with pytest.raises(ConfigurationError, match="S3 takes 1 second to"):
-            show([hit("s3://bucket/a.mp4")], client, expires_sec=expires_sec)
-
     @pytest.mark.parametrize("width", [0, 10_000, "320px;color:red", None])
     def test_widths(self, client, width):
         with pytest.raises(InputError, match="16 to 4096 pixels"):
             show([], client, width=width)
-
-    def test_one_prefix_in_place_of_many(self, client, hit):
-        # Each letter would be a prefix of everything.
-        with pytest.raises(InputError, match="takes many S3 prefixes"):
-            show([hit("s3://bucket/a.mp4")], client, allowed_prefixes="s3://bucket/")
-
-    @pytest.mark.parametrize("other", [None, "s3://bucket/", 7, MarengoClient])
-    def test_what_is_no_client(self, other):
-        with pytest.raises(InputError, match="is no client: give a MarengoClient"):
-            show([], other)
-
-    def test_one_hit_in_place_of_many(self, client, hit):
-        with pytest.raises(InputError, match="give a list, even of one"):
-            show(hit("s3://bucket/a.mp4"), client)
 
 
 def test_what_a_framework_found_is_shown_by_its_embeddings(local, match):
