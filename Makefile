@@ -2,6 +2,8 @@
 PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null)
 BIN := .venv/bin
+# All Pythons of pyenv, if it is there.
+NOX = PYENV_VERSION=$$(pyenv versions --bare 2>/dev/null | paste -sd: -) PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nox
 PROJECTS := pyproject.toml marengo_local/pyproject.toml
 
 ifdef UV
@@ -12,13 +14,17 @@ VENV = $(PYTHON) -m venv .venv
 INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check
 endif
 
-.PHONY: demo test lint docs notebooks compat audit bench clean
+.PHONY: demo test test-all lint docs notebooks compat audit bench clean
 
 demo: .venv/demo  ## real video, indexed and searched without AWS
 	$(BIN)/python -m marengo_cli.demo
 
-test: .venv/dev  ## the whole suite
+test: .venv/dev  ## all tests but the slow ones, in minutes
 	$(BIN)/python -m pytest
+
+test-all: .venv/dev  ## what `make test` leaves out: the slow tests, lowest and newest versions
+	$(BIN)/python -m pytest -m slow --dist load
+	$(NOX) -t quick
 
 lint: .venv/dev  ## style, types, and who may import whom
 	$(BIN)/ruff check
@@ -32,8 +38,8 @@ docs: .venv/dev  ## the documentation as a site, in build/docs
 notebooks: .venv/dev  ## run all notebooks and keep what they show
 	$(BIN)/python notebooks/execute.py
 
-compat: .venv/dev  ## lowest and newest versions, each extra alone, every Python that is here; QUICK=--quick for some
-	$(BIN)/python tests/compat/run.py $(QUICK)
+compat: .venv/dev  ## lowest and newest versions, each extra alone, on every Python that is here
+	$(NOX)
 
 audit: .venv/dev  ## known holes of what is installed, if pip-audit's service can be reached
 	$(INSTALL) pip-audit
@@ -43,7 +49,7 @@ bench: .venv/dev  ## figures as ratios of one run
 	for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean:
-	rm -rf .venv demo-store
+	rm -rf .venv .nox demo-store
 
 .venv/python: Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'

@@ -139,8 +139,8 @@ _CLIENT: Mapping[str, Rule] = {
     ),
     "tags": (
         _optional(_are_tags),
-        f"expected a mapping of at most {_TAGS} keys (1 to {_TAG_KEY} characters) to values (at most {_TAG_VALUE}), both "
-        "of letters, digits, spaces and . _ : / = + @ -",
+        f"expected a mapping of at most {_TAGS} keys (1 to {_TAG_KEY} characters) to values (at most {_TAG_VALUE}), "
+        "both of letters, digits, spaces and . _ : / = + @ -",
     ),
 }
 

@@ -8,7 +8,7 @@ import zlib
 from types import SimpleNamespace
 
 import pytest
-from botocore.loaders import JSONFileLoader
+from botocore import session as botocore_session
 from hypothesis import HealthCheck, settings
 
 from bedrock_marengo import errors
@@ -20,7 +20,7 @@ from bedrock_marengo import MarengoClient
 
 VIDEO_SEC = 18.0
 
-# For environments of their own: tests/compat/run.py.
+# For environments of their own: noxfile.py.
 collect_ignore = ["compat"]
 
 settings.register_profile(
@@ -34,17 +34,15 @@ os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.d
 
 
 def pytest_xdist_auto_num_workers():
-    """Two more than cores: tests wait for jobs, replies and processes a quarter of their time."""
-    return (os.cpu_count() or 1) + 2
+    """One more than cores: tests wait for jobs, replies and processes a quarter of their time."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _service_models_are_read_once():
-    """Each boto3 session parses botocore's service models anew: most of a short test's time."""
+    """Otherwise each boto3 session lists and parses botocore's service models: most of a short test's time."""
     with pytest.MonkeyPatch.context() as patch:
-        original = JSONFileLoader.load_file
-        load_file = functools.cache(lambda path: original(JSONFileLoader(), path))
-        patch.setattr(JSONFileLoader, "load_file", lambda _, path: load_file(path))
+        patch.setattr(botocore_session, "create_loader", functools.cache(botocore_session.create_loader))
         yield
 
 

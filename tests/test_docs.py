@@ -178,6 +178,7 @@ def site(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 class TestSite:
     def test_nothing_is_loaded_from_elsewhere(self, site):
         html = re.compile(r"""<(?:script|img|iframe|source|link)[^>]*\s(?:src|href)=["']?(?:https?:)?//""")

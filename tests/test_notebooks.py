@@ -128,6 +128,7 @@ PROMISES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_it_runs_and_shows_what_it_promises(name, tmp_path):
     committed = read(name)
@@ -155,6 +156,7 @@ def test_the_first_cell_alone_knows_the_stand_in(name):
     assert needed and needed <= stored(for_aws(settings))
 
 
+@pytest.mark.slow
 def test_a_notebook_runs_on_what_looks_like_aws(tmp_path, marengo_bedrock):
     """The lines for AWS as they stand: a region, a prefix, and credentials where boto3 finds them."""
     for name, path in reel.media().items():

@@ -29,6 +29,7 @@ def ended(process):
     return process.returncode, out, err
 
 
+@pytest.mark.slow
 def test_its_exports_make_other_commands_and_boto3_work(shell, marengo, tmp_path, monkeypatch):
     (tmp_path / "clips" / "deep").mkdir(parents=True)
     (tmp_path / "clips" / "a.mp4").write_bytes(b"video a")

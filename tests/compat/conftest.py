@@ -9,16 +9,14 @@ import zlib
 
 import boto3
 import pytest
-from botocore.loaders import JSONFileLoader
+from botocore import session as botocore_session
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _service_models_are_read_once():
-    """Each boto3 session parses botocore's service models anew: most of a short test's time."""
+    """Otherwise each boto3 session lists and parses botocore's service models: most of a short test's time."""
     with pytest.MonkeyPatch.context() as patch:
-        original = JSONFileLoader.load_file
-        load_file = functools.cache(lambda path: original(JSONFileLoader(), path))
-        patch.setattr(JSONFileLoader, "load_file", lambda _, path: load_file(path))
+        patch.setattr(botocore_session, "create_loader", functools.cache(botocore_session.create_loader))
         yield
 
 

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGES = {"view": "marengo_view", "cli": "marengo_cli.app"}
 
-pytestmark = pytest.mark.skipif("MARENGO_EXTRA" not in os.environ, reason="run.py says which extra it is")
+pytestmark = pytest.mark.skipif("MARENGO_EXTRA" not in os.environ, reason="noxfile.py says which extra it is")
 
 
 def test_it_imports():

@@ -83,16 +83,6 @@ def test_2_7_returns_clips_on_its_own_tracks(connect, local, video):
     assert found[0].end_sec == 6.2 and found.vectors.shape[1] == 1024
 
 
-@pytest.mark.parametrize("key", ["a b#c?d%20e.mp4", "a//b/../c.mp4", "/a.mp4", "日本語/é🎬.mp4", "a+b&c='\"<>.mp4"])
-def test_any_key(connect, client, local, key):
-    uri = local.put(b"v", key)
-    found = client.embed_media(uri)
-    assert found.source == uri
-    assert np.array_equal(connect().segment_vectors([found[2].uri])[0], found.vectors[2])
-    assert [done.error for done in client.embed_many(f"s3://{local.bucket}/")] == [None]
-    assert starts(local) == 1
-
-
 def test_local_media_are_uploaded_once(client, connect, local, tmp_path):
     for name in ("a.mp4", "same bytes.mp4"):
         (tmp_path / name).write_bytes(b"local video")
@@ -137,25 +127,6 @@ def test_equal_images_are_embedded_once(client, connect, local, png):
     assert local.calls["InvokeModel"] == 2
 
 
-@pytest.mark.parametrize("same_client", [True, False])
-def test_concurrent_calls_start_one_job(connect, local, video, same_client):
-    local.job_duration_sec = 0.3
-    clients = [connect()] * 4 if same_client else [connect() for _ in range(4)]
-    ready, found = threading.Barrier(4), []
-
-    def run(client):
-        ready.wait()
-        found.append(client.embed_media(video))
-
-    threads = [threading.Thread(target=run, args=(client,)) for client in clients]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 4 and len({found[0].job, *(f.job for f in found)}) == 1
-    assert len(local.jobs) == 1
-
-
 def test_a_running_job_is_joined(client, connect, local, video, held):
     job = client.start(video)
     stages = []
@@ -168,6 +139,7 @@ def test_a_running_job_is_joined(client, connect, local, video, held):
     assert stages[0] == "joined" and found.job == job.id and starts(local) == 1
 
 
+@pytest.mark.fault("A crash between the note and the start of a job", expect="one job")
 def test_a_crash_between_write_and_start_gets_one_job(client, connect, local, video):
     local.faults = [Fault(op="StartAsyncInvoke", error="ValidationException", message="the power went out")]
     with pytest.raises(ServiceError, match="the power went out"):
@@ -178,6 +150,7 @@ def test_a_crash_between_write_and_start_gets_one_job(client, connect, local, vi
     assert len(tokens) == len(local.jobs) == 1 and len(found) == 12
 
 
+@pytest.mark.fault("A crash between the start of a job and its note", expect="one job, found by its token")
 @pytest.mark.parametrize("settings", [{}, {"tags": {"team": "b"}}], ids=["same", "other tags"])
 def test_a_crash_between_start_and_note_gets_one_job(client, connect, local, video, held, settings):
     job = client.start(video)
@@ -188,23 +161,14 @@ def test_a_crash_between_start_and_note_gets_one_job(client, connect, local, vid
     assert found.job == job.id and len(local.jobs) == 1
 
 
-def test_a_lost_response_to_a_start_is_not_paid_twice(client, local, video):
-    local.faults = [Fault(op="StartAsyncInvoke", when=1, drop="after")]
-    assert len(client.embed_media(video)) == 12
-    assert (starts(local), len(local.jobs)) == (2, 1)
-
-
+@pytest.mark.fault("A call that asks for a job fails or loses its connection", expect="retried")
 @pytest.mark.parametrize(
     "fault",
     [{"error": "ThrottlingException"}, {"error": "InternalServerException"}, {"drop": "before"}, {"drop": "mid-body"}],
 )
-@pytest.mark.parametrize(
-    "op", ["StartAsyncInvoke", "GetAsyncInvoke", "s3:GetObject", "s3:ListObjectsV2", "s3:PutObject"]
-)
-def test_what_passes_is_waited_out(client, local, video, op, fault):
-    if op.startswith("s3:") and "error" in fault:
-        fault = {"error": {"ThrottlingException": "SlowDown"}.get(fault["error"], "InternalError")}
-    local.faults = [Fault(op=op, times=1, **fault)]
+def test_what_passes_is_waited_out(client, local, video, fault):
+    # tests/reliability/test_faults.py has the other calls.
+    local.faults = [Fault(op="GetAsyncInvoke", times=1, **fault)]
     assert len(client.embed_media(video)) == 12
     assert len(local.jobs) == 1 and local.faults[0].hits == 1
 
@@ -218,6 +182,7 @@ def test_a_transient_failure_is_retried_as_a_new_attempt(client, local, video):
     assert [call.body["clientRequestToken"][-2:] for call in local.calls.of("StartAsyncInvoke")] == ["-1", "-2", "-3"]
 
 
+@pytest.mark.fault("A job that always fails with a transient message", expect="JobError after 3 attempts over all runs")
 def test_a_passing_failure_is_retried_at_most_3_times_over_all_runs(client, connect, local, video):
     local.faults = [Fault(op="Job", error="x", message=PASSING)]
     for run in (client, connect()):
@@ -226,6 +191,7 @@ def test_a_passing_failure_is_retried_at_most_3_times_over_all_runs(client, conn
     assert starts(local) == 3
 
 
+@pytest.mark.fault("A job that failed for good in an earlier run", expect="JobError; billed again only with force=True")
 def test_a_final_failure_is_not_paid_again_without_force(client, connect, local, video):
     local.faults = [Fault(op="Job", error="x", message=FINAL, times=1)]
     with pytest.raises(JobError, match=FINAL) as caught:
@@ -247,6 +213,7 @@ def test_force_embeds_finished_files_again(client, local, video):
     assert len(local.jobs) == 2 and len(keys(local, "output.json")) == 2
 
 
+@pytest.mark.fault("Bedrock no longer knows the job", expect="a new attempt")
 def test_a_job_that_bedrock_forgot(client, connect, local, video):
     local.faults = [Fault(op="Job", delay_sec=float("inf"), times=1)]
     job = client.start(video)
@@ -267,43 +234,7 @@ def test_timeout_while_waiting_for_a_job(client, local, video, held):
 # Unusable or late output.
 
 
-@pytest.mark.parametrize(
-    ("mutate", "said"),
-    [
-        (lambda rows: json.dumps({"data": rows}).encode()[:5000], "cut off"),
-        (lambda rows: b"", "cut off"),
-        (lambda rows: b"<html>", "cut off"),
-        (lambda rows: [], "no vectors"),
-        (lambda rows: [{**rows[0], "embedding": [1.0]}], "1 dimensions"),
-        (lambda rows: [{**rows[0], "embedding": [float("nan")] * 512}], "not in Marengo's format"),
-    ],
-)
-def test_an_output_that_can_not_be_used_names_its_place(client, local, video, mutate, said):
-    local.mutate_output = mutate
-    with pytest.raises(OutputError, match=rf"s3://{local.bucket}/marengo/.*/output\.json: .*{said}"):
-        client.embed_media(video)
-    assert starts(local) == 3
-    # It is marked as unusable: the next run neither reads it nor pays a fourth time.
-    with pytest.raises(JobError, match=r"attempt 3 of 3.*force=True"):
-        client.embed_media(video)
-    local.mutate_output = None
-    assert len(client.embed_media(video, force=True)) == 12 and starts(local) == 4
-
-
-def test_an_unusable_output_is_replaced_once(client, connect, local, video):
-    bad = iter([b"<html>"])
-    local.mutate_output = lambda rows: next(bad, rows)
-    assert len(client.embed_media(video)) == len(connect().embed_media(video)) == 12
-    assert starts(local) == 2 and len(keys(local, "void.json")) == 1
-
-
-def test_unordered_rows_give_the_same_segments(client, connect, local, video):
-    local.mutate_output = lambda rows: [{**row, "new": {"a": [None]}} for row in [*rows[::-1], *rows[:4]]]
-    assert len(client.embed_media(video)) == 12
-    starts = [segment.start_sec for segment in client.embed_media(video).select(option="visual", scope="clip")]
-    assert starts == [0.0, 6.0, 12.0]
-
-
+@pytest.mark.fault("An output that appears late", expect="the listing is repeated for 15 s")
 def test_an_output_may_appear_late(client, local, video):
     hidden = []
 
@@ -320,6 +251,7 @@ def test_an_output_may_appear_late(client, local, video):
     assert len(client.embed_media(video)) == 12 and hidden and starts(local) == 1
 
 
+@pytest.mark.fault("Completed, but never an output", expect="OutputError after 3 attempts")
 def test_an_output_that_never_appears(client, local, video, monkeypatch):
     monkeypatch.setattr(invocations, "LATE_SEC", 0.0)
     local.mutate_output = lambda rows: None
@@ -340,6 +272,10 @@ def test_a_missing_object(client, local, video):
     assert starts(local) == 0
 
 
+@pytest.mark.fault(
+    "Access denied, an expired token or a KMS error on a listing or a write",
+    expect="ServiceError before anything is billed",
+)
 @pytest.mark.parametrize("error", ["AccessDenied", "ExpiredToken", "KMS.DisabledException"])
 @pytest.mark.parametrize("op", ["s3:ListObjectsV2", "s3:PutObject"])
 def test_a_refusal_is_never_taken_for_absent(client, local, video, op, error):
@@ -349,6 +285,7 @@ def test_a_refusal_is_never_taken_for_absent(client, local, video, op, error):
     assert caught.value.code == error and starts(local) == 0
 
 
+@pytest.mark.fault("Access denied on an output of an earlier run", expect="ServiceError; no new job")
 def test_an_output_that_access_is_denied_to_is_not_paid_again(client, connect, local, video):
     client.embed_media(video)
     local.faults = [Fault(op="s3:GetObject", error="AccessDenied")]
@@ -384,25 +321,7 @@ def test_files_that_are_too_large(client, local, png):
     assert local.calls["InvokeModel"] == starts(local) == 0
 
 
-@pytest.mark.parametrize("method", ["embed_media", "start"])
-@pytest.mark.parametrize(
-    "settings",
-    [{"options": ["sight"]}, {"scopes": ["shot"]}, {"segmentation": 6}, {"start_sec": 9, "end_sec": 3}, {"fused": 1}],
-)
-def test_invalid_settings_are_rejected_before_any_call(client, local, video, method, settings):
-    with pytest.raises(InputError):
-        getattr(client, method)(video, **settings)
-    assert len(local.calls) == 0
-
-
-@pytest.mark.parametrize("source", ["/etc/passwd", "file:///etc/passwd", "data:video/mp4;base64,AAAA", "", 5, None])
-def test_a_source_that_is_none(client, local, source):
-    with pytest.raises(InputError, match="is no medium"):
-        client.embed_media(source)
-    assert len(local.calls) == 0
-
-
-# Many files.
+# Many media.
 
 
 def test_embed_many_yields_results_as_they_finish(client, local, tmp_path):

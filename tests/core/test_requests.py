@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bedrock_marengo import InputError, Media, Segmentation
+from bedrock_marengo import InputError, Segmentation
 from bedrock_marengo.contract import payloads
 from bedrock_marengo.contract.models import MODELS
 from bedrock_marengo.contract.payloads import MediaRequest
@@ -218,24 +218,6 @@ def test_refused_media_requests(version, kind, asked, said):
         MediaRequest(model=KINDS[version], kind=kind, **asked)
 
 
-@pytest.mark.parametrize("version", ["3.0", "2.7"])
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ("", "empty text"),
-        (" \t\n", "empty text"),
-        (None, "not NoneType"),
-        (5, "not int"),
-        (b"a dog", "not bytes"),
-        (["a dog"], "not list"),
-    ],
-)
-def test_refused_texts(version, words, said):
-    for make in (payloads.text, lambda m, w: payloads.text_image(THREE, w, PNG)):
-        with pytest.raises(InputError, match=said):
-            make(KINDS[version], words)
-
-
 @pytest.mark.parametrize(
     ("model", "words", "images", "said"),
     [
@@ -258,11 +240,6 @@ def test_refused_texts(version, words, said):
 def test_refused_multi_inputs(model, words, images, said):
     with pytest.raises(InputError, match=said):
         payloads.multi_input(model, words, images)
-
-
-def test_2_7_has_no_text_image():
-    with pytest.raises(InputError, match=r"has no text_image: use model='3.0'"):
-        payloads.text_image(TWO, "a dog", PNG)
 
 
 def test_a_body_over_the_limit():
@@ -346,7 +323,3 @@ def test_a_checked_request_does_not_change(name):
     request = MediaRequest(model=THREE, kind="video")
     with pytest.raises(AttributeError):
         setattr(request, name, None)
-
-
-def test_the_stand_in_takes_an_inline_image(client, png):
-    assert client.embed_image(Media.from_bytes(png())).shape == (512,)

@@ -69,6 +69,7 @@ def outputs(local, count=1):
     raise AssertionError(f"there are not {count} outputs")
 
 
+@pytest.mark.slow
 def test_the_recipe(local, functions, connect, tmp_path):
     video = local.put(b"a video", "videos/a match+.mp4")
     # S3 may report an object twice.

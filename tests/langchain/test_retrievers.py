@@ -164,11 +164,6 @@ class TestAnyQuery:
     def test_a_string_of_a_query_handle(self, retriever, embeddings):
         assert retriever.invoke(embeddings.query_handle(Query(image=CAT))) == retriever.invoke(Query(image=CAT))
 
-    def test_a_pasted_segment_is_text(self, retriever, documents, local):
-        local.calls.reset()
-        retriever.invoke(documents[0].page_content)
-        assert local.calls["InvokeModel"] == 1
-
 
 class Odd(VectorStore):
     """A store of an unknown class: searches by vector, without scores."""
@@ -272,11 +267,6 @@ class TestRefused:
         for stores in ({}, {"vectorstore": store, "vectorstores": {"visual": store}}):
             with pytest.raises(ValidationError, match="takes vectorstore="):
                 MarengoRetriever(embeddings=embeddings, **stores)
-
-    def test_vectors_of_two_models(self, store, local):
-        other = MarengoEmbeddings(**local.client_options | {"model_id": "2.7"})
-        with pytest.raises(ConfigurationError, match="two models never compare"):
-            MarengoRetriever(vectorstore=store, embeddings=other).invoke("a goal")
 
     def test_a_store_that_mixes_models_of_one_dimension(self, store, retriever):
         for row in list(store.store.values())[:3]:

@@ -22,7 +22,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_qdrant import QdrantVectorStore
 from qdrant_client import QdrantClient, models
 
-from bedrock_marengo import ConfigurationError, InputError, SegmentNotFoundError
+from bedrock_marengo import ConfigurationError, InputError
 from langchain_marengo import MarengoEmbeddings, MarengoLoader, Query, Segment, aadd_segments, add_segments
 
 CAT = Path(__file__).parents[2] / "marengo_local/marengo_local/reel/cat.jpg"
@@ -130,16 +130,6 @@ class TestEachStore:
         add_segments(store, loader.lazy_load(), chunk_size=4)
         assert same(kind.rows(store), own_rows(embeddings, uri))
 
-    def test_a_replaced_video_leaves_only_new_segments(self, local, kind, load, embeddings, uri):
-        store = kind.make(embeddings)
-        other = load(local.put(b"another", "other.mp4"))
-        add_segments(store, [*load(uri), *other])
-        local.put(b"the second cut of the match", "match.mp4")
-        new = load(uri)
-        add_segments(store, new, replace=True)
-        assert kind.rows(store).keys() == {document.id for document in [*new, *other]}
-        assert same({d.id: kind.rows(store)[d.id] for d in new}, own_rows(embeddings, uri))
-
     def test_a_search_finds_a_segment_by_its_own_vector(self, kind, load, embeddings, uri):
         documents, store = load(uri), kind.make(embeddings)
         add_segments(store, documents)
@@ -175,6 +165,7 @@ def test_langchains_index_replaces_a_changed_video(local, load, embeddings, uri)
 class TestElsewhere:
     """The vector is found again by the first line, by whoever asks."""
 
+    @pytest.mark.slow
     def test_in_another_process_a_compressor_filters_by_the_own_vectors(self, local, load, embeddings, uri, tmp_path):
         documents = load(uri)
         (tmp_path / "documents.pickle").write_bytes(pickle.dumps((documents, embeddings)))
@@ -216,13 +207,6 @@ class TestElsewhere:
 
 
 class TestRefused:
-    def test_a_segment_whose_job_is_not_ours(self, embeddings):
-        foreign = "s3://elsewhere/match.mp4#t=0,6&track=visual&job=0123456789abcdef"
-        store = InMemoryVectorStore(embeddings)
-        with pytest.raises(SegmentNotFoundError, match=r"has no output\.json"):
-            store.add_documents([Document(page_content=foreign)])
-        assert store.store == {}
-
     def test_a_store_with_other_embeddings(self, load, uri):
         with pytest.raises(ConfigurationError, match="embeds with FakeEmbeddings"):
             add_segments(InMemoryVectorStore(FakeEmbeddings(size=512)), load(uri))

@@ -9,6 +9,8 @@ from llama_index.core.storage.docstore import SimpleDocumentStore
 
 from llama_index_marengo import MarengoSegmenter, Segmentation, SegmentDocumentStore
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def long(local, read):

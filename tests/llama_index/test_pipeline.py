@@ -106,6 +106,7 @@ class TestCache:
         assert run(cache, embed_model)[0].id_ != nodes[0].id_
 
 
+@pytest.mark.slow
 class TestProcesses:
     def test_two_workers(self, local, embed_model, read, segment, videos):
         pipeline = IngestionPipeline(transformations=[MarengoSegmenter(embed_model=embed_model), embed_model])
@@ -124,16 +125,6 @@ class TestProcesses:
 
 
 class TestIndexes:
-    def test_from_documents_as_in_the_readme(self, local, embed_model, read, match):
-        index = VectorStoreIndex.from_documents(
-            read(match), embed_model=embed_model, transformations=[MarengoSegmenter(embed_model=embed_model)]
-        )
-        local.calls.reset()
-        hits = index.as_retriever(similarity_top_k=3).retrieve("a goal from a corner")
-        assert len(hits) == 3
-        assert hits[0].node.metadata["source"] == match
-        assert local.calls["InvokeModel"] == 1
-
     def test_a_changed_medium_is_refreshed_and_a_deleted_one_removed(self, local, embed_model, read, match):
         segmenter = MarengoSegmenter(embed_model=embed_model)
         index = VectorStoreIndex.from_documents(read(match), embed_model=embed_model, transformations=[segmenter])

@@ -5,26 +5,26 @@ import re
 from pathlib import Path
 
 import pytest
+from llama_index.core import VectorStoreIndex
+from llama_index.core.storage.docstore import SimpleDocumentStore
+from llama_index.core.vector_stores import SimpleVectorStore
 
-ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
-pytest.importorskip("llama_index.ingestion.ray", reason="the extra `ray` is not installed")
-
-from llama_index.core import VectorStoreIndex  # noqa: E402
-from llama_index.core.storage.docstore import SimpleDocumentStore  # noqa: E402
-from llama_index.core.vector_stores import SimpleVectorStore  # noqa: E402
-from llama_index.ingestion.ray import RayIngestionPipeline  # noqa: E402
+pytestmark = pytest.mark.slow
 
 DOCS = Path(__file__).parents[2] / "docs/ray.md"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _end_of_ray():
-    yield
+@pytest.fixture(scope="module")
+def ray():
+    """Imported here: every worker collects this file, and only one runs it."""
+    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    pytest.importorskip("llama_index.ingestion.ray", reason="the extra `ray` is not installed")
+    yield ray
     ray.shutdown()
 
 
 @pytest.fixture
-def cluster(local):
+def cluster(local, ray):
     """A local Ray, whose workers inherit the environment and in it the fixture's endpoints and credentials."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if not ray.is_initialized():
@@ -68,6 +68,8 @@ def test_segments_come_back_with_their_vectors_and_a_second_run_pays_nothing(
 
 
 def test_a_docstore_works_before_the_pipeline_and_not_in_it(local, read, cluster, videos):
+    from llama_index.ingestion.ray import RayIngestionPipeline
+
     # No transformations: Ray alone is at fault. Ours runs above.
     docstore, pipeline = SimpleDocumentStore(), RayIngestionPipeline(transformations=[])
     for document in pipeline.run(documents=read(videos)):

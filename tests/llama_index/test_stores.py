@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from llama_index.core import StorageContext, VectorStoreIndex, load_index_from_storage
 from llama_index.core.schema import QueryBundle
-from llama_index.core.vector_stores import MetadataFilters, SimpleVectorStore
+from llama_index.core.vector_stores import SimpleVectorStore
 from llama_index.vector_stores.chroma import ChromaVectorStore
 from llama_index.vector_stores.lancedb import LanceDBVectorStore
 from llama_index.vector_stores.qdrant import QdrantVectorStore
@@ -74,30 +74,3 @@ def check(index, nodes, name):
 
 def unit(vector):
     return np.asarray(vector) / np.linalg.norm(vector)
-
-
-@pytest.mark.parametrize("name", VECTORS)
-def test_a_filter_on_the_track(embed_model, segment, match, tmp_path, name):
-    store = open_store(name, tmp_path)
-    context = StorageContext.from_defaults(vector_store=store)
-    index = VectorStoreIndex(segment(match), storage_context=context, embed_model=embed_model)
-    only = MetadataFilters.from_dicts([{"key": "embedding_option", "value": "audio"}])
-    hits = index.as_retriever(similarity_top_k=6, filters=only).retrieve("a goal from a corner")
-    assert [hit.node.metadata["embedding_option"] for hit in hits] == ["audio", "audio"]
-    close(store)
-
-
-@pytest.mark.parametrize("name", VECTORS)
-def test_adding_twice_and_taking_a_source_out(request, embed_model, segment, match, tmp_path, name):
-    if name == "lancedb":
-        # llama-index-vector-stores-lancedb 0.6.0 appends, and quotes the id to delete as if it were a column.
-        request.node.add_marker(pytest.mark.xfail(strict=True, raises=(AssertionError, ValueError)))
-    store, nodes = open_store(name, tmp_path), segment(match)
-    store.add(nodes)
-    context = StorageContext.from_defaults(vector_store=store)
-    index = VectorStoreIndex(nodes, storage_context=context, embed_model=embed_model)
-    question = QueryBundle("", embedding=nodes[0].embedding)
-    assert len(index.as_retriever(similarity_top_k=20).retrieve(question)) == 6
-    index.delete_ref_doc(match, delete_from_docstore=True)
-    assert index.as_retriever().retrieve(question) == []
-    close(store)

@@ -39,6 +39,7 @@ def test_the_film_is_as_planned(path):
         assert film.duration / av.time_base == pytest.approx(reel.scenes()[-1].end_sec, abs=0.1)
 
 
+@pytest.mark.slow
 def test_the_film_in_memory_is_the_film():
     with av.open(io.BytesIO(reel.film())) as film:
         assert film.duration / av.time_base == pytest.approx(reel.scenes()[-1].end_sec, abs=0.1)
@@ -76,6 +77,7 @@ def test_every_segment_has_every_option(rows):
     assert [(row.start_sec, row.option) for row in rows] == [(s, option) for s in starts for option in OPTIONS]
 
 
+@pytest.mark.slow
 def test_indexing_again_gives_the_same_bits(model, path, rows):
     again = model.media("video", path, options=OPTIONS)
     assert [row.vector.tobytes() for row in again] == [row.vector.tobytes() for row in rows]

@@ -5,6 +5,8 @@ from typer.testing import CliRunner
 
 from marengo_cli.app import app
 
+pytestmark = pytest.mark.promise("Bad input is refused before any call that costs")
+
 VIDEO = "{video}"
 OUT = ["--output-s3-uri", "{out}"]
 

@@ -43,6 +43,8 @@ from llama_index_marengo import MarengoEmbedding, MarengoLinks, MarengoReader, M
 from llama_index_marengo import MarengoRetriever as IndexRetriever
 from marengo_view import page, segment_map, show, timeline
 
+pytestmark = pytest.mark.promise("Bad input is refused before any call that costs")
+
 NAN, INF = float("nan"), float("inf")
 GIB = 1024**3
 JOB = "3fa9c1d27b041e55"

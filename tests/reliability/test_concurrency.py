@@ -27,6 +27,8 @@ from langchain_marengo import MarengoEmbeddings
 from llama_index_marengo import MarengoEmbedding
 from marengo_local import Fault
 
+pytestmark = pytest.mark.promise("One client serves any number of threads, tasks and processes")
+
 TEXTS = [f"text {i}" for i in range(64)]
 PASSING = [
     Fault("InvokeModel", 0.03, error="ThrottlingException"),
@@ -150,6 +152,7 @@ class TestThreads:
             assert len({id(client) for client in pool.map(lambda _: embeddings.core, range(64))}) == 1
 
 
+@pytest.mark.promise("Closing or cancelling leaves nothing behind")
 class TestAsyncio:
     async def test_hundreds_of_tasks_get_their_own_vectors(self, shared, expected, local):
         local.faults = list(PASSING)
@@ -223,6 +226,7 @@ class TestAsyncio:
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+@pytest.mark.promise("Closing or cancelling leaves nothing behind")
 class TestLeaving:
     """Whoever leaves a run waits for no backoff, however long."""
 
@@ -255,6 +259,7 @@ class TestLeaving:
         assert time.monotonic() - began < 20
 
 
+@pytest.mark.promise("Closing or cancelling leaves nothing behind")
 class TestClosing:
     def test_what_waits_is_called_off_and_what_was_paid_is_found(self, client, video, few, held, local):
         with ThreadPoolExecutor(4) as pool:
@@ -427,6 +432,7 @@ def ask_in_pool(client, text):
     return text, client.embed_text(text)
 
 
+@pytest.mark.slow
 @forks
 class TestForks:
     def test_children_of_a_busy_parent(self, shared, expected, local):
@@ -590,6 +596,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_pool_of_spawned_workers(local, tmp_path):
     script = tmp_path / "spawned.py"
     script.write_text(SPAWNED)

@@ -15,6 +15,8 @@ from bedrock_marengo import MarengoClient, MarengoWarning, OutputError, ServiceE
 from bedrock_marengo.aws import start_rate
 from marengo_local import Fault
 
+pytestmark = pytest.mark.promise("Nothing is lost")
+
 CONTROL = ("StartAsyncInvoke", "GetAsyncInvoke", "ListAsyncInvokes")
 S3 = ("s3:ListObjectsV2", "s3:GetObject", "s3:PutObject")
 
@@ -65,6 +67,10 @@ def run(local, two, truths, same, keys):
     return run
 
 
+@pytest.mark.fault(
+    "Throttling; 5xx, 408 or 424; a connection dropped before, in or after a reply; a proxy's page",
+    expect="retried until it passes; the same result, one job",
+)
 @pytest.mark.parametrize("name", PASSING)
 def test_what_passes_is_waited_out_and_gives_what_a_clean_run_gives(client, local, run, name):
     local.faults = PASSING[name]()
@@ -74,12 +80,14 @@ def test_what_passes_is_waited_out_and_gives_what_a_clean_run_gives(client, loca
     assert {fault.op for fault in local.faults if fault.hits} >= {"StartAsyncInvoke", *S3}
 
 
+@pytest.mark.fault("A proxy's page instead of a listing", expect="never read as an empty listing; the call is retried")
 def test_a_proxys_page_proves_nothing_absent(client, local, bucket):
     local.faults = [Fault("s3:ListObjectsV2", body=b"<html/>", times=1)]
     # Taken for a listing it would have said that there is nothing to embed.
     assert len(list(client.embed_many(bucket))) == 8
 
 
+@pytest.mark.fault("A proxy keeps answering for the service", expect="ServiceError; the next run finds the job")
 def test_a_stranger_who_goes_on_answering_is_an_error_and_costs_nothing_twice(connect, local, video, monkeypatch):
     monkeypatch.setattr("bedrock_marengo.aws.retries.backoff_sec", lambda _: 0.0)
     local.faults = [Fault("StartAsyncInvoke", body=b"<html/>")]
@@ -90,6 +98,7 @@ def test_a_stranger_who_goes_on_answering_is_an_error_and_costs_nothing_twice(co
     assert len(connect().embed_media(video)) == 12 and len(local.jobs) == 1
 
 
+@pytest.mark.fault("An unforeseen error while jobs are polled", expect="each waiting file polls its own job")
 def test_a_follower_that_meets_what_nobody_foresaw_lets_nobody_wait_for_ever(connect, local, bucket, monkeypatch):
     client = connect()
     asked = []
@@ -104,6 +113,7 @@ def test_a_follower_that_meets_what_nobody_foresaw_lets_nobody_wait_for_ever(con
     assert asked
 
 
+@pytest.mark.fault("Connection refused for a moment", expect="retried; nothing to see")
 def test_a_service_that_is_away_for_a_moment(local, bucket):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -120,6 +130,7 @@ def test_a_service_that_is_away_for_a_moment(local, bucket):
             assert len(found[0]) == 12 and len(late.jobs) == 1
 
 
+@pytest.mark.fault("Connection refused for longer", expect="ServiceError that says what to check; nothing is billed")
 def test_a_service_that_stays_away_is_told_and_costs_nothing(connect, local, video, monkeypatch):
     monkeypatch.setattr("bedrock_marengo.aws.retries.backoff_sec", lambda _: 0.0)
     away = connect(endpoint_url="http://127.0.0.1:1")
@@ -128,6 +139,7 @@ def test_a_service_that_stays_away_is_told_and_costs_nothing(connect, local, vid
     assert len(connect().embed_media(video)) == 12 and len(local.jobs) == 1
 
 
+@pytest.mark.fault("A slow body", expect="read to its end")
 @pytest.mark.parametrize("op", ["InvokeModel", "s3:GetObject"])
 def test_a_slow_body_is_read_to_its_end(client, local, video, truth, same, op):
     wanted = truth(video)
@@ -136,6 +148,7 @@ def test_a_slow_body_is_read_to_its_end(client, local, video, truth, same, op):
     assert local.faults[0].hits and len(local.jobs) == 1
 
 
+@pytest.mark.fault("A reply that stands still", expect="the call is repeated after read_timeout; one job")
 @pytest.mark.parametrize("op", ["InvokeModel", "StartAsyncInvoke", "s3:GetObject"])
 def test_a_body_that_never_comes_is_asked_for_again(connect, local, video, truth, same, op):
     wanted = truth(video)
@@ -146,6 +159,10 @@ def test_a_body_that_never_comes_is_asked_for_again(connect, local, video, truth
     assert local.faults[0].hits == 1 and len(local.jobs) == 1
 
 
+@pytest.mark.fault(
+    "Credentials that expire in the middle of a run",
+    expect="ServiceError for each file left; a run with new ones pays nothing again",
+)
 class TestCredentialsThatExpire:
     """In the middle of a run, wherever it stands: each medium says so, and a run with new ones pays nothing again."""
 
@@ -194,6 +211,10 @@ def expired(ops):
     return [Fault(op, error="ExpiredToken" if op.startswith("s3:") else "ExpiredTokenException") for op in ops]
 
 
+@pytest.mark.fault(
+    "Access denied on the output, or where results are kept",
+    expect="ServiceError that names the operation and place; the job and what was read are kept",
+)
 class TestAccessDenied:
     def test_to_the_output_once_it_is_written(self, connect, local, video, truth, same):
         wanted = truth(video)
@@ -251,6 +272,9 @@ def reads_output(call):
     return call.body["key"].endswith("/output.json")
 
 
+@pytest.mark.fault(
+    "Starts refused indefinitely (a quota of 0)", expect="a warning after a minute; the start is retried until it works"
+)
 def test_starts_that_are_refused_for_ever_are_told_of(connect, local, video, monkeypatch):
     monkeypatch.setattr(start_rate, "PATIENCE_SEC", 0.3)
     local.max_jobs = 0
@@ -268,6 +292,7 @@ def test_starts_that_are_refused_for_ever_are_told_of(connect, local, video, mon
     assert len(told) == 1 and len(local.jobs) == 1
 
 
+@pytest.mark.fault("A proxy's page instead of a text's vector", expect="OutputError")
 def test_a_text_whose_reply_is_a_strangers_is_no_vector(client, local):
     local.faults = [Fault("InvokeModel", body=b"<html/>", times=1)]
     with pytest.raises(OutputError, match="not in Marengo's format"):

@@ -12,6 +12,8 @@ import pytest
 from bedrock_marengo import InputError, JobError, Media, OutputError
 from marengo_local import Fault
 
+pytestmark = pytest.mark.promise("Nothing is billed twice")
+
 PASSING = "An internal error occurred. Please try again."
 FINAL = "The video could not be decoded."
 
@@ -21,6 +23,7 @@ def of(name):
 
 
 class TestFailed:
+    @pytest.mark.fault("A job failed with a transient message", expect="a new attempt, at most 3 over all runs")
     def test_one_that_passes_is_tried_anew_and_gives_what_a_clean_run_gives(self, connect, local, bucket, truths, same):
         uris = [f"{bucket}{i}.mp4" for i in range(3)]
         wanted = truths(uris)
@@ -29,6 +32,9 @@ class TestFailed:
         assert all(same(done[uri], wanted[uri]) for uri in uris)
         assert len(local.jobs) == 4 and sum(job.status == "Failed" for job in local.jobs) == 1
 
+    @pytest.mark.fault(
+        "A job failed for good", expect="JobError with Bedrock's message and the ARN; billed again only with force=True"
+    )
     def test_one_that_is_final_is_told_and_the_others_go_on(self, connect, local, bucket):
         local.faults = [Fault("Job", error="Failed", message=FINAL, when=of("3.mp4"))]
         for again in ("", "failed before, attempt 1 of 3: "):
@@ -40,6 +46,7 @@ class TestFailed:
         assert len(local.jobs) == 8
 
 
+@pytest.mark.fault("A stuck job", expect="it holds up no other file; timeout_sec ends the wait; the next run joins it")
 class TestStuck:
     @pytest.fixture
     def stuck(self, local):
@@ -76,6 +83,7 @@ class TestStuck:
         assert same(connect().embed_media(uri, force=True), wanted) and len(local.jobs) == 2
 
 
+@pytest.mark.fault("Several clients or files want the same result, also after a failure", expect="one job for all")
 class TestManyAtOnce:
     @pytest.fixture
     def at_once(self, connect, video):
@@ -137,6 +145,7 @@ class TestManyAtOnce:
         assert len(local.jobs) == 1
 
 
+@pytest.mark.fault("The same file under another output prefix", expect="one job for each prefix")
 class TestAnotherOutputPrefix:
     def test_is_another_place_whatever_runs_elsewhere(self, connect, local, video, keys):
         connect().embed_media(video)
@@ -155,6 +164,9 @@ class TestAnotherOutputPrefix:
         assert len(local.jobs) == 2
 
 
+@pytest.mark.fault(
+    "The reply to a write of request.json is lost", expect="one job, found again by its token or its output"
+)
 class TestLostInBetween:
     def test_a_request_file_whose_reply_is_lost(self, connect, local, video, truth, same, keys):
         wanted = truth(video)
@@ -181,6 +193,10 @@ class TestLostInBetween:
         assert len(local.jobs) == 1
 
 
+@pytest.mark.fault(
+    "The source is replaced, archived or removed in the middle of its job",
+    expect="vectors of the new bytes, or an error; the old output is never used for the new bytes",
+)
 class TestAReplacedSource:
     """Whatever Bedrock read, no vector comes back under bytes that it may not be of."""
 

@@ -17,7 +17,10 @@ from langchain_marengo import MarengoEmbeddings, MarengoLoader, add_segments
 from llama_index_marengo import MarengoEmbedding, MarengoReader, MarengoSegmenter
 from marengo_local import Fault
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of Unix")
+pytestmark = [
+    pytest.mark.promise("Nothing is lost"),
+    pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of Unix"),
+]
 
 MANY = """
 for done in client.embed_many(argv[0]):
@@ -43,6 +46,7 @@ print(json.dumps([done.uri for done in client.embed_many(argv[0]) if done.error 
 """
 
 
+@pytest.mark.fault("Ctrl-C", expect="KeyboardInterrupt at once; jobs keep running and the next run joins them")
 class TestCtrlC:
     def test_it_comes_back_at_once_and_the_same_client_goes_on_without_paying_again(
         self, local, bucket, child, held, wait_for
@@ -81,6 +85,9 @@ class TestCtrlC:
         assert local.calls["s3:PutObject"] < 8 * 6 and len(local.jobs) == 0
 
 
+@pytest.mark.fault(
+    "SIGTERM or kill -9 in any step", expect="the next run finds jobs, outputs and uploads; nothing is billed twice"
+)
 class TestEnded:
     @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "kill -9"])
     def test_while_its_jobs_run(self, local, bucket, child, held, connect, truths, same, how, wait_for):
@@ -148,6 +155,7 @@ class TestTwoProcesses:
         assert all(out for out, _ in told), told
         return {out.strip() for out, _ in told}
 
+    @pytest.mark.fault("Two processes start the same file", expect="one job, the same vectors")
     def test_start_one_job_of_one_medium(self, local, video, child, truth):
         wanted = truth(video)
         local.job_duration_sec = 0.3
@@ -155,6 +163,7 @@ class TestTwoProcesses:
         expected = hashlib.sha256(repr(rows).encode()).hexdigest()
         assert self.embed_at_once(child, video) == {expected} and len(local.jobs) == 1
 
+    @pytest.mark.fault("Two processes embed the same image", expect="one vector; each may be billed once")
     def test_may_each_pay_for_one_image_and_agree_on_its_vector(self, local, png, child, connect):
         uri = local.put(png(), "dog.png")
         local.latency_sec = 0.3
@@ -196,7 +205,12 @@ def kept_as_wanted(texts, vectors, wanted):
     )
 
 
+@pytest.mark.fault(
+    "The disk is full while a store writes",
+    expect="the store's own error; the next run fills the store and pays nothing",
+)
 class TestADiskThatIsFull:
+    @pytest.mark.slow
     def test_while_a_langchain_store_writes(self, local, bucket, child, wanted, tmp_path):
         _, err = child(CHROMA, bucket, tmp_path).communicate(timeout=60)
         assert "chromadb.errors" in err and len(local.jobs)

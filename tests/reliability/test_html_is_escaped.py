@@ -13,6 +13,8 @@ from bedrock_marengo.search.results import SearchResult
 pytest.importorskip("jinja2")
 from marengo_view import page, segment_map, show, timeline
 
+pytestmark = pytest.mark.promise("HTML is escaped")
+
 JOB = "3fa9c1d27b041e55"
 ATTACKS = [
     "</title></style></script><script>alert(1)</script>",

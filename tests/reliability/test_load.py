@@ -5,13 +5,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from bedrock_marengo import SegmentEmbeddings
 from bedrock_marengo.embedding.vector_cache import VectorCache
 
+pytestmark = pytest.mark.promise("Memory, threads and open files stay flat")
+
 SOAK = Path(__file__).parents[2] / "benchmarks" / "soak.py"
 
 
+@pytest.mark.slow
 def test_with_every_fault_on_each_medium_comes_once_and_is_paid_for_once():
     ran = subprocess.run(
         [sys.executable, SOAK, "--minutes", "0.03", "--timeout", "20"], capture_output=True, text=True, timeout=300

@@ -26,6 +26,8 @@ from llama_index_marengo import MarengoEmbedding, MarengoLinks, MarengoReader, M
 from llama_index_marengo import MarengoRetriever as IndexRetriever
 from marengo_local import Fault
 
+pytestmark = pytest.mark.promise("No secret gets out")
+
 SECRET = "s3cr3t/of+this+test"
 TOKEN = "t0k3n/of+this+test"
 MARK = b"<what nobody but Marengo may see>"
@@ -289,6 +291,8 @@ def test_what_aws_refuses_tells_none(things, hides, local, image, tmp_path, oper
     for error in errors:
         assert hides(told(error))
         assert hides(pickle.dumps(error))
+        copied = pickle.loads(pickle.dumps(error))
+        assert (str(copied), vars(copied)) == (str(error), vars(error))
 
 
 @pytest.mark.parametrize(

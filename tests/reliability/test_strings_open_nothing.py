@@ -20,6 +20,8 @@ from langchain_marengo import MarengoEmbeddings, MarengoLoader, MarengoRetriever
 from llama_index_marengo import MarengoEmbedding, MarengoLinks, MarengoReader, MarengoSegmenter
 from llama_index_marengo import MarengoRetriever as IndexRetriever
 
+pytestmark = pytest.mark.promise("No string opens a file, and no planted segment reads or deletes anything")
+
 JOB = "3fa9c1d27b041e55"
 SEGMENT = f"s3://other/secret.mp4#t=0,6&track=visual&job={JOB}"
 STRINGS = [
@@ -158,6 +160,7 @@ print(json.dumps(touched))
 """
 
 
+@pytest.mark.slow
 def test_no_way_in_opens_a_file_or_another_host(local, png, tmp_path):
     """Seen by the interpreter itself, in a process of its own: an audit hook can't be taken back."""
     secret = tmp_path / "secret.png"

@@ -18,9 +18,10 @@ from sqlalchemy.engine import make_url
 from bedrock_marengo import ConfigurationError
 from llama_index_marengo import MarengoEmbedding, MarengoReader, MarengoRetriever, MarengoSegmenter
 
+from .searches import QUERIES, Searches, places
+
 # Exact: more candidates than there are vectors.
 EXACT = {"hnsw": {"space": "cosine", "ef_search": 1000, "ef_construction": 1000}}
-QUERIES = ("a goal from a corner", "the crowd sings", "rain on a roof")
 
 
 def simple(place):
@@ -85,7 +86,14 @@ def load(embed_model, uris, how):
 
 @pytest.fixture(
     scope="module",
-    params=[simple, chroma, chroma_l2, qdrant, lance, milvus, postgres],
+    params=[
+        simple,
+        chroma,
+        chroma_l2,
+        qdrant,
+        lance,
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in (milvus, postgres)),
+    ],
     ids=lambda kind: kind.__name__,
 )
 def make(request, embed_model, tmp_path_factory):
@@ -107,75 +115,24 @@ def index(make, load):
     return make(load())
 
 
-@pytest.fixture
-def ask(index):
-    def ask(query, k=10, **settings):
-        return MarengoRetriever(index=index, similarity_top_k=k, **settings).retrieve(query)
-
-    return ask
-
-
-def places(found):
-    """Nodes or moments -> (source, start)."""
-    at = [
-        hit.metadata if hasattr(hit, "metadata") else {"source": hit.source, "start_sec": hit.start_sec}
-        for hit in found
-    ]
-    return [(place["source"], place["start_sec"]) for place in at]
-
-
 def sources_of(index):
     found = MarengoRetriever(index=index, similarity_top_k=100).retrieve(QUERIES[0])
     assert len(found) == len(set(places(found)))
     return {hit.metadata["source"]: places(found).count((hit.metadata["source"], 0.0)) for hit in found}
 
 
-class TestSearch:
-    @pytest.mark.parametrize("query", QUERIES[:2])
-    def test_one_track_ranks_and_scores_as_arithmetic_says(self, ask, truth, query):
-        how = {"weights": {"audio": 1.0}, "fusion": "scores", "k": 30}
-        found, right = ask(query, **how), truth(query, **how)
-        assert len(found) == len(right) == 30
-        scores = dict(zip(places(right), (moment.score for moment in right), strict=True))
-        for hit, moment in zip(found, right, strict=True):
-            # Hits within 1e-4 of each other may swap.
-            assert scores[places([hit])[0]] == pytest.approx(moment.score, abs=1e-4)
-            assert hit.score == pytest.approx(scores[places([hit])[0]], abs=1e-4)
+class TestSearch(Searches):
+    @pytest.fixture
+    def ask(self, index):
+        def ask(query, k=10, filter=None, **settings):  # noqa: A002
+            found = MarengoRetriever(index=index, similarity_top_k=k, filters=filter, **settings).retrieve(query)
+            return [{**hit.metadata, "score": hit.score} for hit in found]
 
-    @pytest.mark.parametrize("query", QUERIES[:2])
-    @pytest.mark.parametrize("fusion", ["rrf", "scores"])
-    def test_fused_tracks_rank_the_same(self, ask, truth, query, fusion):
-        found, right = ask(query, fusion=fusion), truth(query, fusion=fusion, k=10)
-        assert places(found) == places(right)
-        for hit, moment in zip(found, right, strict=True):
-            assert hit.score == pytest.approx(moment.score, abs=1e-4)
-            assert {track: hit["rank"] for track, hit in hit.metadata["tracks"].items()} == {
-                track: best.rank for track, best in moment.tracks.items()
-            }
+        return ask
 
-    @pytest.mark.parametrize("limits", [{"start_sec": 30}, {"end_sec": 12.0}, {"start_sec": 13, "end_sec": 17.5}])
-    def test_a_time_range(self, ask, truth, limits):
-        found = ask(QUERIES[0], **limits)
-        assert places(found) == places(truth(QUERIES[0], k=10, **limits))
-        assert found
-
-    def test_sources(self, ask, truth, uris):
-        first, second, third = uris
-        for sources in ([first], [second], [third], [first, third]):
-            assert places(ask(QUERIES[1], sources=sources)) == places(truth(QUERIES[1], k=10, sources=sources))
-
-    def test_a_prefix_of_sources(self, ask, truth, local):
-        limits = {"sources": [f"s3://{local.bucket}/games/"], "k": 20}
-        found = ask(QUERIES[1], **limits)
-        assert places(found) == places(truth(QUERIES[1], **limits))
-        assert len(found) == 20
-
-    @pytest.mark.parametrize("tenant, count", [("acme", 20), ("globex", 10), ("nobody", 0)])
-    def test_a_tenants_own_filter(self, ask, tenant, count):
-        user_filters = MetadataFilters(filters=[MetadataFilter(key="tenant", value=tenant)])
-        found = ask(QUERIES[2], filters=user_filters, k=30)
-        assert len(found) == count
-        assert {hit.metadata["tenant"] for hit in found} <= {tenant}
+    @pytest.fixture
+    def of_tenant(self):
+        return lambda tenant: MetadataFilters(filters=[MetadataFilter(key="tenant", value=tenant)])
 
     async def test_async(self, index, truth):
         retriever = MarengoRetriever(index=index)

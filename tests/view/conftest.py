@@ -1,7 +1,6 @@
-"""Videos on a clean stand-in, search results in them, and a browser to display them."""
+"""Videos on a clean stand-in, and search results in them."""
 
 import os
-import shutil
 from functools import cache
 
 import pytest
@@ -10,7 +9,6 @@ from bedrock_marengo import Segment
 from bedrock_marengo.search.results import SearchResult
 
 from ..films import film
-from .browser import chromium
 
 # Set before scikit-learn is imported: with several workers, its spinning threads make it ten times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -52,12 +50,3 @@ def _hit(source, start_sec=6.0, end_sec=12.0, *, words="", score=0.03, **fields)
     segment = Segment(source, start_sec, end_sec, "visual", "clip", "3fa9c1d27b041e55")
     fields = {"media_type": "video", "tracks": {"visual": 0.123, "audio": None}, **fields}
     return SearchResult(segment=segment, start_sec=start_sec, end_sec=end_sec, words=words, score=score, **fields)
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory):
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("Chromium is not installed")
-    with chromium(program, tmp_path_factory.mktemp("chromium")) as browser:
-        yield browser

@@ -1,6 +1,10 @@
 """What is drawn, in Chromium: it plays from the right moment, by mouse and by keys, in light and dark."""
 
+import os
 import re
+import shutil
+import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -52,6 +56,48 @@ CONTRAST = """(() => {
 })()"""
 
 
+class Tab:
+    """A page, and what it said and requested meanwhile."""
+
+    def __init__(self, page):
+        self.page, self.complaints, self.requests = page, [], []
+        page.on("console", lambda message: self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", lambda request: self.requests.append(request.url))
+        self.run, self.press, self.click = page.evaluate, page.keyboard.press, page.click
+
+    def until(self, script, seconds=60.0):
+        """Wait for an expression to be true. The pages' policy forbids what ``wait_for_function`` does."""
+        end = time.monotonic() + seconds
+        while not self.run(script):
+            assert time.monotonic() < end, f"not within {seconds} s: {script}"
+            time.sleep(0.02)
+
+
+# Of the module, not the session: Playwright keeps an event loop running, which asyncio's tests would meet.
+@pytest.fixture(scope="module")
+def opened():
+    """Opens a file in a tab of the system's Chromium."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("Chromium is not installed")
+
+    from playwright.sync_api import sync_playwright
+
+    @contextmanager
+    def opened(path, *, width=1200, scheme="light"):
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        tab = Tab(page)
+        page.goto(path.as_uri())
+        yield tab
+        page.close()
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--disable-gpu"])
+        yield opened
+        browser.close()
+
+
 @pytest.fixture(scope="module")
 def made():
     """What was made once: a page holds all that it shows."""
@@ -83,8 +129,8 @@ def shown_by(tab, video):
 
 
 class TestThePage:
-    def test_the_video_of_the_right_second_plays_from_there(self, browser, written):
-        with browser.open(written) as tab:
+    def test_the_video_of_the_right_second_plays_from_there(self, opened, written):
+        with opened(written) as tab:
             video = player(6.0)
             tab.until(f"{video}.readyState >= 2")
             assert tab.run(f"[{video}.currentTime, {video}.duration]") == [0, pytest.approx(3.0, abs=0.05)]
@@ -100,7 +146,7 @@ class TestThePage:
             tab.until(f"{player(2.0)}.readyState >= 2")
             assert tab.run(f"{player(2.0)}.duration") == pytest.approx(4.0, abs=0.05)
 
-    def test_by_keys(self, browser, written):
+    def test_by_keys(self, opened, written):
         def at():
             return tab.run("document.activeElement.id")
 
@@ -110,7 +156,7 @@ class TestThePage:
                 "hit.querySelector('video, audio')?.paused === false).map((hit) => hit.id)"
             )
 
-        with browser.open(written) as tab:
+        with opened(written) as tab:
             tab.press("p")
             assert (at(), playing()) == ("", [])
             for key, place in (("j", 1), ("j", 2), ("k", 1), ("k", 1), ("5", 5), ("j", 5), ("7", 5)):
@@ -132,10 +178,10 @@ class TestThePage:
             tab.press("3")
             tab.until(f"{player(9.0)}.currentTime > 0.1")
             assert playing() == ["hit-3"]
-            assert tab.complaints() == []
+            assert tab.complaints == []
 
-    def test_the_focus_is_seen_and_keys_go_on_from_it(self, browser, written):
-        with browser.open(written) as tab:
+    def test_the_focus_is_seen_and_keys_go_on_from_it(self, opened, written):
+        with opened(written) as tab:
             tab.press("j")
             assert tab.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
             assert float(tab.run("getComputedStyle(document.activeElement).outlineWidth").removesuffix("px")) >= 2
@@ -148,8 +194,8 @@ class TestThePage:
             tab.press("j")
             assert tab.run("document.activeElement.id") == "hit-3"
 
-    def test_a_bar_of_the_timeline_plays_its_hit_each_time(self, browser, written):
-        with browser.open(written) as tab:
+    def test_a_bar_of_the_timeline_plays_its_hit_each_time(self, opened, written):
+        with opened(written) as tab:
             for _ in range(2):
                 tab.click('a[href="#hit-3"] rect')
                 tab.until(f"{player(9.0)}.currentTime > 0.1")
@@ -158,26 +204,26 @@ class TestThePage:
                 tab.until(f"{player(9.0)}.paused")
                 tab.run(f"{player(9.0)}.currentTime = 0")
 
-    def test_it_asks_for_nothing_and_nothing_is_complained_of(self, browser, written):
-        with browser.open(written) as tab:
+    def test_it_asks_for_nothing_and_nothing_is_complained_of(self, opened, written):
+        with opened(written) as tab:
             tab.until(f"{player(6.0)}.readyState >= 2")
             tab.press("1")
             tab.until(f"{player(6.0)}.currentTime > 0.1")
-            assert tab.complaints() == []
-            asked = [url for url in tab.requests() if not url.startswith("data:")]
+            assert tab.complaints == []
+            asked = [url for url in tab.requests if not url.startswith("data:")]
             assert asked == [written.as_uri()]
 
-    def test_its_policy_lets_nothing_else_run_or_load(self, browser, written):
+    def test_its_policy_lets_nothing_else_run_or_load(self, opened, written):
         html = written.read_text("utf-8")
         planted = '<script>window.ran = 1</script><img src="http://127.0.0.1:9/x" onerror="window.ran = 2">'
         written.write_text(html.replace("<h1", f"{planted}<h1"), "utf-8")
-        with browser.open(written) as tab:
+        with opened(written) as tab:
             assert tab.run("window.ran") is None
-            assert len([said for said in tab.complaints() if "Content Security Policy" in str(said)]) >= 2
+            assert len([said for said in tab.complaints if "Content Security Policy" in said]) >= 2
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])
-    def test_text_can_be_read(self, browser, written, scheme):
-        with browser.open(written, scheme=scheme) as tab:
+    def test_text_can_be_read(self, opened, written, scheme):
+        with opened(written, scheme=scheme) as tab:
             told = tab.run(CONTRAST)
             ground = tab.run("getComputedStyle(document.body).backgroundColor")
         assert len(told) > 30
@@ -185,17 +231,17 @@ class TestThePage:
         assert (ground == "rgb(255, 255, 255)") is (scheme == "light")
 
     @pytest.mark.parametrize("width", [320, 400, 1600])
-    def test_it_fits_any_screen(self, browser, written, width):
-        with browser.open(written, width=width) as tab:
+    def test_it_fits_any_screen(self, opened, written, width):
+        with opened(written, width=width) as tab:
             assert tab.run("document.documentElement.scrollWidth") <= width
             sizes = tab.run(
                 "[...document.querySelectorAll('svg text')].map((text) => text.getBoundingClientRect().height)"
             )
             assert min(sizes) > 10
 
-    def test_what_shows_something_has_a_name(self, browser, written):
-        with browser.open(written) as tab:
-            nodes = tab.call("Accessibility.getFullAXTree")["nodes"]
+    def test_what_shows_something_has_a_name(self, opened, written):
+        with opened(written) as tab:
+            nodes = tab.page.context.new_cdp_session(tab.page).send("Accessibility.getFullAXTree")["nodes"]
         named = {
             role: [node.get("name", {}).get("value", "") for node in nodes if node.get("role", {}).get("value") == role]
             for role in ("Video", "Audio", "link", "image", "heading")
@@ -208,10 +254,10 @@ class TestThePage:
 
 
 class TestInANotebook:
-    def test_a_linked_video_begins_at_its_moment(self, browser, client, match, hit, tmp_path):
+    def test_a_linked_video_begins_at_its_moment(self, opened, client, match, hit, tmp_path):
         path = tmp_path / "cell.html"
         path.write_text(show([hit(match, 6.0, 9.0), hit(match, 2.5, 3.0)], client).html, "utf-8")
-        with browser.open(path) as tab:
+        with opened(path) as tab:
             for start_sec in (6.0, 2.5):
                 video = player(start_sec)
                 tab.until(f"{video}.readyState >= 2")
@@ -222,12 +268,12 @@ class TestInANotebook:
             # Chromium looks four times a second, more seldom when the machine is busy.
             assert 3.0 <= tab.run(f"{player(2.5)}.currentTime") < 6.0
 
-    def test_the_colours_of_a_clip_are_the_sources(self, browser, client, local, hit, tmp_path):
+    def test_the_colours_of_a_clip_are_the_sources(self, opened, client, local, hit, tmp_path):
         picture = np.full((96, 160, 3), (200, 60, 40), np.uint8)
         uri = local.put(film(seconds=2.0, audio=None, pictures=lambda number: picture), "red.mp4")
         path = tmp_path / "cell.html"
         path.write_text(show([hit(uri, 0.0, 2.0)], client, inline=True).html, "utf-8")
-        with browser.open(path) as tab:
+        with opened(path) as tab:
             tab.until(f"{player(0.0)}.readyState >= 2")
             left, right = tab.run(f"{PIXELS}({player(0.0)})")
         assert left == right == pytest.approx([200, 60, 40, 255], abs=6)
@@ -235,7 +281,7 @@ class TestInANotebook:
     @pytest.mark.parametrize(("ground", "text"), [("#ffffff", "#1f2328"), ("#111111", "#e0e0e0")])
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     def test_text_can_be_read_whatever_the_notebooks_colours(
-        self, browser, client, match, hit, tmp_path, ground, text, scheme
+        self, opened, client, match, hit, tmp_path, ground, text, scheme
     ):
         # A notebook's theme is not the system's.
         segments = client.embed_media(match, scopes=["clip"])
@@ -243,24 +289,24 @@ class TestInANotebook:
         views += [segment_map(segments, method=lambda vectors: vectors[:, :2]), show([], client)]
         path = tmp_path / "cell.html"
         path.write_text(f'<body style="background: {ground}; color: {text}">{"".join(v.html for v in views)}', "utf-8")
-        with browser.open(path, scheme=scheme) as tab:
+        with opened(path, scheme=scheme) as tab:
             told = [said for said in tab.run(CONTRAST) if said[2] != "\u25cf"]
         assert len(told) > 15
         assert [said for said in told if said[0] < 4.5] == []
 
-    def test_a_bar_opens_the_film_in_a_tab_of_its_own(self, browser, client, match, tmp_path):
+    def test_a_bar_opens_the_film_in_a_tab_of_its_own(self, opened, client, match, tmp_path):
         segments = client.embed_media(match, scopes=["clip"])
         path = tmp_path / "cell.html"
         path.write_text(timeline("a goal", segments, client).html, "utf-8")
-        with browser.open(path) as tab:
+        with opened(path) as tab:
             assert tab.run("[...document.querySelectorAll('a')].every((a) => a.getAttribute('target') === '_blank')")
-            assert tab.complaints() == []
+            assert tab.complaints == []
 
-    def test_hits_of_embedded_media(self, browser, client, match, tmp_path):
+    def test_hits_of_embedded_media(self, opened, client, match, tmp_path):
         path = tmp_path / "cell.html"
         found = results_from(client.embed_media(match, scopes=["clip"], options=["visual"]))
         path.write_text(show(found, client, inline=True).html, "utf-8")
-        with browser.open(path) as tab:
+        with opened(path) as tab:
             for one in found:
                 tab.until(f"{player(one.start_sec)}.readyState >= 2")
                 assert shown_by(tab, player(one.start_sec)) == one.start_sec * FPS

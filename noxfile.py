@@ -1,0 +1,72 @@
+"""Each extra alone in an environment of its own: lowest and newest allowed versions, every Python that is here.
+
+    nox                 all
+    nox -t quick        the oldest Python with the lowest versions, the newest Python with the newest: what CI runs
+    nox -k langchain    one extra
+
+An environment has pytest and `bedrock-marengo[extra]` alone. The stand-in serves from outside, where nox runs; only the
+extra `local` tests the stand-in that it installs.
+"""
+
+import json
+import logging
+import os
+
+import nox
+
+nox.options.default_venv_backend = "uv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False
+nox.options.parallel = os.cpu_count()
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+OLDEST, *OTHERS = nox.project.python_versions(PROJECT)
+
+# Extra -> (tests, the packages that no other extra may install).
+EXTRAS = {
+    "bare": ("test_core.py", ""),
+    "langchain": ("test_core.py test_langchain.py", "langchain_core"),
+    "llama-index": ("test_core.py test_llama_index.py", "llama_index"),
+    "local": ("test_core.py test_local.py", "marengo_local moto av"),
+    "fast": ("test_core.py", "simdjson"),
+    "media": ("test_core.py test_media.py", "av"),
+    "view": ("test_imports.py", "av sklearn"),
+    "cli": ("test_imports.py", "typer"),
+}
+STRANGERS = {name for _, own in EXTRAS.values() for name in own.split()} | {"ray"}
+# For these the lowest versions on the oldest Python are enough.
+ONCE = {"bare", "fast", "view", "cli"}
+
+
+def environments():
+    for extra in EXTRAS:
+        # numpy 1.26 and msgspec 0.19 are older than Python 3.13: the lowest versions go with the oldest Python.
+        yield nox.param(OLDEST, extra, "lowest", id=f"{extra}-{OLDEST}-lowest", tags=["quick"])
+        for python in [] if extra in ONCE else [OLDEST, *OTHERS]:
+            tags = ["quick"] if python == OTHERS[-1] else []
+            yield nox.param(python, extra, "newest", id=f"{extra}-{python}-newest", tags=tags)
+
+
+@nox.session(allow_parallel=True)
+@nox.parametrize("python,extra,versions", environments())
+def compat(session, extra, versions):
+    """Install one extra and run its tests."""
+    import marengo_local
+
+    # nox logs at DEBUG, and the stand-in's S3 would fill its output.
+    logging.getLogger("botocore").setLevel(logging.WARNING)
+    logging.getLogger("urllib3").setLevel(logging.WARNING)
+    wanted = [".", "-r", "pyproject.toml", "pytest>=9"]
+    if extra != "bare":
+        wanted += ["--extra", extra]
+    if extra == "local":
+        wanted += ["./marengo_local", "-r", "marengo_local/pyproject.toml"]
+    session.install("--resolution", "lowest-direct" if versions == "lowest" else "highest", *wanted)
+    tests, own = EXTRAS[extra]
+    settings = {"PYTHONPATH": None, "MARENGO_EXTRA": extra, "MARENGO_STRANGERS": " ".join(STRANGERS - {*own.split()})}
+    session.chdir("tests/compat")
+    with marengo_local.serve(synthetic_sec=12.0) as local:
+        if extra != "local":
+            settings |= {"MARENGO_COMPAT": json.dumps(local.client_options), **local.env}
+        # Not `python -m pytest`, which would put the source tree before what is installed.
+        session.run("pytest", "test_strangers.py", *tests.split(), env=settings)
