@@ -211,7 +211,7 @@ class TestMistakes:
         [
             (["nowhere.mp4"], "'nowhere.mp4': there is no such file or folder"),
             (["s3:/bucket/videos/"], "s3://bucket/prefix/"),
-            (["s3://bucket/videos"], "end it with '/'"),
+            (["s3://bucket/videos"], "end it with a slash"),
             (["s3:///videos/"], "is not an S3 URI"),
             (["{bucket}", "--segmentation", "shots"], "--segmentation 'shots': expected fixed:SECONDS"),
             (["{bucket}", "--segmentation", "fixed:99"], "1 to 10 seconds"),
@@ -226,7 +226,7 @@ class TestMistakes:
             (["{bucket}", "--price", "video=1"], "video_sec"),
             (["{bucket}", "--price", "video_sec=much"], "NAME=NUMBER"),
             (["{bucket}", "--output-s3-uri", "bucket/marengo"], "bucket/marengo"),
-            (["{bucket}", "--output-s3-uri", ""], "give --output-s3-uri s3://bucket/marengo/"),
+            (["{bucket}", "--output-s3-uri", ""], "set --output-s3-uri s3://bucket/marengo/"),
             (["{bucket}", "--bucket-owner", "me"], "--bucket-owner me"),
             (["{bucket}", "--profile", "nobody"], "--profile nobody"),
             (["{bucket}", "--region", "mars-1"], "mars-1"),

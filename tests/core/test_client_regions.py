@@ -59,7 +59,7 @@ def test_an_application_inference_profile(connect, local, video):
 
 
 def test_a_wrong_id_is_explained(connect, local):
-    with pytest.raises(ServiceError, match=r"on-demand throughput.*leave the ID to us"):
+    with pytest.raises(ServiceError, match=r"on-demand throughput.*leave the choice to us"):
         connect("2.7", invoke_model_id=BASE["2.7"]).embed_text("a")
 
 
@@ -170,5 +170,5 @@ def test_sts_is_unavailable(connect, local, video, monkeypatch):
 
 
 def test_a_wrong_owner_is_the_services_to_refuse(connect, local, video):
-    with pytest.raises(ServiceError, match=r"bucketOwner.*Give the account that owns the bucket"):
+    with pytest.raises(ServiceError, match=r"bucketOwner.*Set the account that owns the bucket"):
         connect(bucket_owner="111111111111").embed_media(video)

@@ -164,8 +164,8 @@ class TestParts:
             parts = moment_parts(client, moments)
         assert [type(part) for part in parts] == [str, str, str, bytes]
         said = sorted(str(one.message) for one in warned)
-        assert re.search(r"No picture of s3://.*/broken\.mp4: .* can't be decoded", said[0])
-        assert re.search(r"No picture of s3://.*/gone\.mp4: .*NoSuchKey", said[1])
+        assert re.search(r"There are no frames of s3://.*/broken\.mp4: .* can't be decoded", said[0])
+        assert re.search(r"There are no frames of s3://.*/gone\.mp4: .*NoSuchKey", said[1])
 
     def test_access_denied_is_warned_of(self, client, local, match):
         local.faults = [Fault("s3:GetObject", error="AccessDenied")]
@@ -191,7 +191,7 @@ class TestParts:
             ({"frames_per_moment": "2"}, "frames_per_moment='2'"),
             ({"frames_per_moment": True}, "frames_per_moment=True"),
             ({"width": 5}, "width=5: expected 16 to 4096 pixels"),
-            ({"max_chars": 5}, "max_chars=5: there is no room"),
+            ({"max_chars": 5}, "max_chars=5 is too small"),
             ({"allowed_prefixes": "s3://bucket/"}, "takes a list of S3 prefixes"),
         ],
     )

@@ -64,7 +64,7 @@ def test_uploads(client, local, others, tmp_path, by_uri):
 
 
 def test_a_local_file_that_no_longer_exists(client, tmp_path):
-    with pytest.raises(InputError, match="No file at"):
+    with pytest.raises(InputError, match="There is no file at"):
         client.forget(tmp_path / "a.mp4")
     with pytest.raises(InputError):
         client.forget("a string")

@@ -145,7 +145,7 @@ def test_a_string_never_opens_a_file(client, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="not an S3 URI"):
         Manifest("list.csv")
-    with pytest.raises(InputError, match="is no manifest"):
+    with pytest.raises(InputError, match="is not a manifest"):
         Manifest("s3://bucket/list.txt")
     for source in ("list.csv", "s3://bucket/list.csv"):
         with pytest.raises(InputError):

@@ -255,7 +255,7 @@ class TestAccessDenied:
     def test_to_mark_an_output_as_useless_says_both(self, connect, local, video):
         local.mutate_output = lambda rows: b"<html>"
         local.faults = [Fault("s3:PutObject", error="AccessDenied", when=lambda c: c.body["key"].endswith("void.json"))]
-        with pytest.raises(ServiceError, match=r"output\.json: .*cut off.*Nor could it be marked.*AccessDenied"):
+        with pytest.raises(ServiceError, match=r"output\.json: .*cut off.*could not be marked.*AccessDenied"):
             connect().embed_media(video)
         # Another attempt would be met by the same refusal.
         assert len(local.jobs) == 1

@@ -62,13 +62,13 @@ class TestStuck:
         assert "3.mp4" not in seen
         errors = {done.uri[-5:]: done.error for done in client.embed_many(bucket, timeout_sec=0.2)}
         (name,) = [name for name, error in errors.items() if error]
-        assert name == "3.mp4" and errors[name].running and "still runs after 0.2 s" in str(errors[name])
+        assert name == "3.mp4" and errors[name].running and "still running after 0.2 s" in str(errors[name])
         assert len(errors) == len(local.jobs) == 8
 
     def test_the_next_run_joins_it_and_pays_nothing(self, connect, local, bucket, stuck):
         uri = f"{bucket}3.mp4"
         for _ in range(2):
-            with pytest.raises(JobError, match=r"still runs.*force=True starts, and pays for, another"):
+            with pytest.raises(JobError, match=r"still running.*force=True starts, and pays for, another"):
                 connect().embed_media(uri, timeout_sec=0.1, force=True)
         assert len(local.jobs) == 1
 
@@ -78,7 +78,7 @@ class TestStuck:
         job = connect().start(uri)
         local.faults = []
         local.jobs[job.arn].submit_time -= timedelta(hours=25)
-        with pytest.raises(JobError, match="still runs"):
+        with pytest.raises(JobError, match="still running"):
             connect().embed_media(uri, timeout_sec=0.1)
         assert same(connect().embed_media(uri, force=True), wanted) and len(local.jobs) == 2
 
@@ -221,7 +221,9 @@ class TestAReplacedSource:
             "its output": lambda: other.job(f"s3://{local.bucket}/{keys('output.json')[0]}"),
         }
         local.put(b"the second cut", "match.mp4")
-        with pytest.raises(OutputError, match=r"match\.mp4 is no longer what its job was started for.*Embed it anew"):
+        with pytest.raises(
+            OutputError, match=r"match\.mp4 is no longer the file that its job was started for.*Embed it again"
+        ):
             other.collect(names[by]())
         local.put(b"a video", "match.mp4")
         assert same(other.collect(names[by]()), old)
@@ -253,7 +255,7 @@ class TestAReplacedSource:
 
     def test_that_changes_for_ever_is_told(self, client, local, video):
         local.job_duration_sec = lambda job: local.put(str(job.number).encode(), "match.mp4") and 0.0
-        with pytest.raises(JobError, match=r"replaced each of 4 times it was embedded: embed it when it has settled"):
+        with pytest.raises(JobError, match=r"replaced each of the 4 times it was embedded\. Embed it when it is final"):
             client.embed_media(video)
         assert len(local.jobs) == 4
 
@@ -266,7 +268,7 @@ class TestAReplacedSource:
             return False
 
         local.faults = [Fault("s3:PutObject", when=writes)]
-        with pytest.raises(InputError, match=r"camera\.mp4 was written to while it was uploaded"):
+        with pytest.raises(InputError, match=r"camera\.mp4 changed during the upload"):
             client.embed_media(path)
         assert keys(".mp4") == [] and len(local.jobs) == 0
         local.faults = []
