@@ -357,7 +357,7 @@ def _source_of(word: str, any_key: bool) -> SourceLike:
     _, key = split_s3_uri(word)
     if not (any_key or not key or key.endswith("/") or kind_of_name(key)):
         raise InputError(
-            f"The suffix of {word!r} is not that of a media file. To take all files under a prefix, end it with a slash."
+            f"The suffix of {word!r} is not a media file's. To take all files under a prefix, end it with a slash."
         )
     return word
 

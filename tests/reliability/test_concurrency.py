@@ -271,7 +271,7 @@ class TestClosing:
             began = time.monotonic()
             client.close()
             assert time.monotonic() - began < 30
-            with pytest.raises(JobError, match="the next run joins its job") as left:
+            with pytest.raises(JobError, match="its job continues, and the next run joins it") as left:
                 medium.result()
             assert left.value.running
             with pytest.raises(ClosedError, match="was cancelled: the client was closed"):
@@ -608,4 +608,9 @@ def test_a_pool_of_spawned_workers(local, tmp_path):
 
 def test_a_copy_from_a_pickle_has_locks_of_its_own(shared):
     copies = [pickle.loads(pickle.dumps(model)) for model in shared.values()]
-    assert all(copy._lock is not model._lock for copy, model in zip(copies, shared.values(), strict=True))
+    clients = [
+        (getattr(copy, "core", copy), getattr(model, "core", model))
+        for copy, model in zip(copies, shared.values(), strict=True)
+    ]
+    assert all(copy._making is not model._making and copy._runtime is not model._runtime for copy, model in clients)
+    assert all(copy._lock is not model._lock for copy, model in list(zip(copies, shared.values(), strict=True))[1:])

@@ -25,15 +25,15 @@ def test_with_every_fault_on_each_medium_comes_once_and_is_paid_for_once():
 
 
 def test_the_cache_of_vectors_keeps_to_its_bound_and_forgets_to_the_last_byte():
-    recall = VectorCache(lambda segment: None, cache_bytes=100_000)
+    cache = VectorCache(cache_bytes=100_000)
     for number in range(1_000):
-        recall.remember(job(number))
-        recall.remember(job(number))  # of two threads that read it at once
-        assert recall._size == sum(table.size for table in recall._tables.values()) <= 100_000
-    assert 10 < len(recall._tables) < 50
+        cache.remember(job(number))
+        cache.remember(job(number))  # of two threads that read it at once
+        assert cache._size == sum(table.size for table in cache._tables.values()) <= 100_000
+    assert 10 < len(cache._tables) < 50
     for number in range(1_000):
-        recall.forget(f"s3://bucket/{number}.mp4")
-    assert recall._size == 0
+        cache.forget(f"s3://bucket/{number}.mp4")
+    assert cache._size == 0
 
 
 def job(number):
