@@ -1,6 +1,7 @@
 """Who may call AWS, and how large a file or a function may be: read from the syntax trees."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,22 @@ def lines_of_code(path, function):
         return 0
     lines = path.read_text("utf-8").splitlines()[body[0].lineno - 1 : function.end_lineno]
     return sum(bool(line.strip()) and not line.strip().startswith("#") for line in lines)
+
+
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+
+
+def test_contributing_names_every_file_of_the_core():
+    core = ROOT / "bedrock_marengo"
+    files = {path.relative_to(core).as_posix() for path in core.rglob("*.py") if path.name != "__init__.py"}
+    table = CONTRIBUTING.partition("### The core, file by file")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `([\w/]+\.py)` \|", table, re.M)) == files
+
+
+@pytest.mark.parametrize(
+    ("names", "path"),
+    re.findall(r"`(\w+)`(?:[^|`]*)(?:in|\() ?`([\w/]+\.py)`", CONTRIBUTING.partition("change what")[2]),
+)
+def test_where_to_change_what_names_what_is_there(names, path):
+    file = ROOT / path if (ROOT / path).exists() else ROOT / "bedrock_marengo" / path
+    assert names in file.read_text("utf-8")
