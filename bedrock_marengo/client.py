@@ -131,11 +131,11 @@ class MarengoClient(VectorCalls, FileCalls):
             )
         if query.text is not None:
             return self.embed_text(query.text)
-        kind: Literal["audio", "video"] = "video" if query.video is not None else "audio"
-        media = query.video if query.video is not None else query.audio
-        assert media is not None  # noqa: S101  Query has one of them
+        kind = query.job_kind
+        assert kind is not None  # noqa: S101  all other queries are handled above
+        media = Media.of(getattr(query, kind), kind)
         option, scope = self.model.options[kind][0], self.model.scopes[-1]
-        mean = self.embed_media(Media.of(media, kind), options=[option], scopes=[scope]).vectors.mean(axis=0)
+        mean = self.embed_media(media, options=[option], scopes=[scope]).vectors.mean(axis=0)
         return np.asarray(mean / np.linalg.norm(mean), np.float32)
 
     # Segments of files: asynchronous jobs.

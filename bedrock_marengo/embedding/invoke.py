@@ -15,7 +15,7 @@ from bedrock_marengo.aws.retries import RetryLimiter
 from bedrock_marengo.aws.session import Aws
 from bedrock_marengo.contract import payloads
 from bedrock_marengo.contract.inputs import Media, split_s3_uri
-from bedrock_marengo.contract.models import Model
+from bedrock_marengo.contract.models import KINDS, Model
 from bedrock_marengo.contract.responses import read_vector
 from bedrock_marengo.contract.tokens import estimate_tokens, most_tokens
 from bedrock_marengo.embedding.pricing import Usage
@@ -184,7 +184,7 @@ def check_size(model: Model, media: Media) -> None:
     Raises:
         InputError: It is too large.
     """
-    limit = model.image_bytes if media.kind == "image" else model.media_bytes
+    limit: int = getattr(model, KINDS[media.kind].size_limit)
     if media.size is not None and media.size > limit:
         raise InputError(
             f"{media.name} is {media.size:,} bytes; Marengo {model.version} takes {media.kind} files of at most "

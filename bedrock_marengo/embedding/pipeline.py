@@ -12,7 +12,7 @@ import numpy.typing as npt
 from bedrock_marengo.aws.retries import RetryLimiter
 from bedrock_marengo.contract import payloads
 from bedrock_marengo.contract.inputs import Media, split_s3_uri
-from bedrock_marengo.contract.models import Model
+from bedrock_marengo.contract.models import KINDS, Model
 from bedrock_marengo.contract.payloads import MediaRequest
 from bedrock_marengo.contract.responses import read_output
 from bedrock_marengo.contract.segments import Segment, SegmentEmbeddings
@@ -157,7 +157,8 @@ class MediaEmbedder:
             source = self.locate(media, run)
             run.validate(source.uri)
             key = key or self._key(request, source)
-            found = self._embed_image(media, key, run) if request.kind == "image" else self._run_job(media, key, run)
+            embed = self._embed_image if KINDS[request.kind].synchronous else self._run_job
+            found = embed(media, key, run)
         except MarengoError:
             run.on_progress(Progress("failed", media.name, media.uri))
             raise
@@ -339,7 +340,7 @@ class MediaEmbedder:
     def _invoke_image(self, job: Job, key: JobKey, run: RunOptions) -> tuple[bytes, SegmentEmbeddings]:
         run.costs.before_start(key)
         uri = run.costs.copy_of(job.source, job.fingerprint) or job.source
-        body = payloads.encode(key.request.body(self._invoker.location(Media("image", uri=uri))))
+        body = payloads.encode(key.request.body(self._invoker.location(Media(job.kind, uri=uri))))
 
         def call() -> tuple[bytes, SegmentEmbeddings]:
             reply = self._invoker.reply(body)

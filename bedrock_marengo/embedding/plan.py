@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from bedrock_marengo.aws.parallel import in_order
 from bedrock_marengo.contract.inputs import Media, MediaLike, split_s3_uri
-from bedrock_marengo.contract.models import Kind
+from bedrock_marengo.contract.models import KINDS, Kind
 from bedrock_marengo.contract.payloads import MediaRequest
 from bedrock_marengo.embedding.invoke import check_size
 from bedrock_marengo.embedding.pricing import GB, Prices
@@ -95,7 +95,7 @@ class Plan:
     @property
     def days(self) -> float:
         """How long the jobs take at the present quota."""
-        jobs = self.started.get("video", 0) + self.started.get("audio", 0)
+        jobs = sum(self.started.get(kind, 0) for kind, rules in KINDS.items() if not rules.synchronous)
         return jobs * self.mean_job_sec / self.jobs_at_once / 86400
 
     def __str__(self) -> str:
@@ -201,7 +201,7 @@ class Planner:
             return look
         look.copied = media.uri is not None and self.objects.is_elsewhere(split_s3_uri(media.uri)[0])
         look.sec = requested_sec(request, duration_of(self.objects, media, self.durations, probe=self.probe))
-        look.unknown = media.kind != "image" and look.sec is None
+        look.unknown = KINDS[media.kind].timed and look.sec is None
         if look.unknown:
             look.sec = self.assume_duration_sec
         look.rows = _rows(request, look.sec)
@@ -278,12 +278,13 @@ _COUNTED = {"begun": "joined", "done": "reused", "refused": "refused"}
 
 def _rows(request: MediaRequest, sec: float | None) -> int:
     """About how many vectors a medium gives."""
-    if request.kind == "image":
+    rules = KINDS[request.kind]
+    if not rules.timed:
         return 1
     if sec is None:
         return 0
     cut = request.segmentation
-    mean = SHOT_SEC if request.kind == "video" else AUDIO_SEC
+    mean = SHOT_SEC if rules.cut == "dynamic" else AUDIO_SEC
     if cut is not None:
         mean = cut.seconds if cut.method == "fixed" else max(cut.seconds, SHOT_SEC)
     scopes = request.scopes or request.model.scopes

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 
 from bedrock_marengo.aws.fork_safety import ForkSafeLock
 from bedrock_marengo.contract.inputs import Media
-from bedrock_marengo.contract.models import Kind
+from bedrock_marengo.contract.models import KINDS, Kind
 from bedrock_marengo.errors import BudgetError, ConfigurationError
 from bedrock_marengo.validation import is_number, short_repr
 
@@ -44,12 +44,12 @@ class Prices:
                 raise ConfigurationError(f"Prices({price.name}={short_repr(value)}): give US dollars, 0 or more.")
 
     def media(self, kind: Kind, duration_sec: float | None) -> float | None:
-        """One medium's job; None where it depends on a length that nobody knows."""
-        if kind == "image":
-            return self.image
-        if duration_sec is None:
-            return None
-        return duration_sec * (self.video_sec if kind == "video" else self.audio_sec)
+        """One file's price; None if it depends on a length that is unknown."""
+        rules = KINDS[kind]
+        price: float = getattr(self, rules.price)
+        if not rules.timed:
+            return price
+        return None if duration_sec is None else duration_sec * price
 
     def copied(self, size: int) -> float:
         """A copy of so many bytes from another region."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from bedrock_marengo.contract.inputs import Media, Query
+from bedrock_marengo.contract.models import UNTIMED_TRACKS
 from bedrock_marengo.contract.segments import Segment
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.validation import is_int, is_number, require_many, short_repr
@@ -34,7 +35,7 @@ RRF_K = 60
 """The constant of reciprocal rank fusion: Cormack et al. 2009, and TwelveLabs' guidance."""
 
 
-_ALONE = ("fused", "image")
+_ALONE = ("fused", *UNTIMED_TRACKS)
 """Tracks whose one vector stands for the whole moment."""
 
 

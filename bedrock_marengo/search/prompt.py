@@ -10,6 +10,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 from warnings import warn
 
+from bedrock_marengo.contract.models import KINDS
 from bedrock_marengo.errors import InputError, MarengoWarning, ServiceError
 from bedrock_marengo.search.citations import span
 from bedrock_marengo.search.results import SearchResult, check_allowed_prefixes, is_allowed, names_of
@@ -153,7 +154,10 @@ def _cut(text: str, most: int) -> str:
 
 
 def _most(hit: SearchResult, frames_per_moment: int) -> int:
-    return {"audio": 0, "image": min(1, frames_per_moment)}.get(hit.media_type, frames_per_moment)
+    rules = KINDS[hit.media_type]
+    if not rules.frames:
+        return 0
+    return frames_per_moment if rules.timed else min(1, frames_per_moment)
 
 
 def _deal(most: Sequence[int], budget: int) -> list[int]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bedrock_marengo.contract.inputs import MediaLike
+from bedrock_marengo.contract.models import KINDS
 from bedrock_marengo.contract.segments import Segment, SegmentEmbeddings, checked_metadata
 from bedrock_marengo.errors import ConfigurationError, MarengoError, MarengoWarning, MediaFailedError
 from bedrock_marengo.validation import short_repr
@@ -146,7 +147,7 @@ def _transcript(
     client: MarengoClient, segments: SegmentEmbeddings, source: MediaLike, given: Transcripts
 ) -> Transcript | None:
     uri = segments.source
-    if segments.media_type == "image" or given is False:
+    if not KINDS[segments.media_type].captions or given is False:
         return None
     if given is True:
         return client.captions_of(uri if isinstance(source, str) else source)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from bedrock_marengo.contract.models import UNTIMED_TRACKS
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.validation import is_number, short_repr
 
@@ -98,7 +99,7 @@ ANCHORS: Mapping[str, str] = {
 def tracks_of(model: Model) -> tuple[str, ...]:
     """The tracks that segments of a model can have, those of images included."""
     options = dict.fromkeys(option for kind in model.options.values() for option in kind)
-    return (*options, *(["fused"] if model.fused else []), "image")
+    return (*options, *(["fused"] if model.fused else []), *UNTIMED_TRACKS)
 
 
 def weights_of(weights: str | Mapping[str, float], tracks: Sequence[str]) -> dict[str, float]:
