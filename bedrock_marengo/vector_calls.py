@@ -99,7 +99,7 @@ class VectorCalls(ClientBase):
         """Up to 10 images as one vector, referenced in a text by ``<@name>`` if there is one. Marengo 3.0.
 
         Args:
-            text: such as "<@a> beside <@b>"; None for the images alone.
+            text: such as "<@a> next to <@b>"; None for the images alone.
             images: name -> image, or a plain list if the text names none.
 
         Returns:

@@ -61,13 +61,13 @@ class RunOptions:
     """How one run embeds its files.
 
     Attributes:
-        costs: pays for its starts.
-        force: pay again for what is done or failed for good.
-        repay_expired: pay again for what was done and whose output is missing.
+        costs: charges its starts.
+        force: pay again for jobs that are done or have failed permanently.
+        repay_expired: pay again for jobs that were done and whose output is missing.
         timeout_sec: how long to wait for each job.
         on_progress: called with each file's progress.
-        validate: called with each file's S3 URI before anything is started for it; what it raises is that file's.
-        only_done: read what is done; upload, start and wait for nothing.
+        validate: called with each file's S3 URI before anything is started for it; what it raises is that file's error.
+        only_done: read finished jobs only; upload, start and wait for nothing.
     """
 
     costs: JobCosts
@@ -88,7 +88,7 @@ class MediaEmbedder:
         model: what embeds.
         invoker: embeds images.
         runner: starts and finds jobs.
-        cache: keeps what was read.
+        cache: keeps the vectors that were read.
         output_s3_uri: the prefix of jobs and uploads.
         identity: what identifies a version of a file.
     """
@@ -117,7 +117,7 @@ class MediaEmbedder:
     # Which job.
 
     def key(self, media: Media, request: MediaRequest) -> JobKey | None:
-        """The key of a listed file's job, without a call; None if only a call can tell its version."""
+        """The key of a listed file's job, without a call; None if its version needs one."""
         if media.uri is None or media.size is None or media.etag is None or self._identity == "checksum":
             return None
         return self._key(request, locate(self._objects, media, self._identity))
@@ -229,7 +229,7 @@ class MediaEmbedder:
             try:
                 job = self._start_held(key, run, force, unusable)
             except JobError as error:
-                # That the attempts are used up says less than why the last one failed.
+                # Why the last attempt failed says more than that the attempts are used up.
                 raise last or error from error
             stage: Stage = "reused" if job.output_uri else "joined" if job.joined else "started"
             run.on_progress(Progress(stage, media.name, media.uri))
@@ -242,7 +242,7 @@ class MediaEmbedder:
                 if isinstance(error, JobError) and not error.transient:
                     raise
                 unusable, last = invocation_id(job.output_uri or job.arn), error
-                # It may be unusable because the file was replaced: another attempt is for what it is now.
+                # It may be unusable because the file was replaced: another attempt is for the file as it is now.
                 key = self._key(key.request, self._now(key.source))
                 continue
             now = key.source if job.output_uri else self._now(key.source)
@@ -308,7 +308,7 @@ class MediaEmbedder:
 
         Raises:
             InputError: It was replaced by what Bedrock can't read.
-            ServiceError: AWS would not list.
+            ServiceError: AWS refused to list.
         """
         media = Media("video", uri=source.uri)
         try:

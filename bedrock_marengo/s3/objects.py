@@ -191,7 +191,7 @@ class S3Objects:
     def put_if_match(self, uri: str, body: bytes, etag: str) -> str | None:
         """Write an object if its ETag is still ``etag``; the new ETag, None if another writer was first.
 
-        An object that was deleted meanwhile is written anew.
+        An object that was deleted meanwhile is written again.
         """
         return self._put_if(uri, body, etag)
 

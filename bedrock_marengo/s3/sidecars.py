@@ -41,8 +41,8 @@ def by_rank(name: str) -> tuple[int, bool, str]:
 
 def _local(path: Path) -> tuple[str, bytes] | None:
     stem = re.sub(r"([*?\[])", r"[\1]", path.stem)
-    beside = sorted(path.parent.glob(f"{stem}.*"), key=lambda path: by_rank(path.name))
-    found = next((path for path in beside if path.suffix.lower() in SUFFIXES), None)
+    candidates = sorted(path.parent.glob(f"{stem}.*"), key=lambda path: by_rank(path.name))
+    found = next((path for path in candidates if path.suffix.lower() in SUFFIXES), None)
     if found is None:
         return None
     try:

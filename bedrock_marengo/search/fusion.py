@@ -141,7 +141,8 @@ class SearchSettings:
         for source in require_many(self.sources, "sources", "S3 URIs"):
             if not isinstance(source, str) or not source.startswith("s3://"):
                 raise InputError(
-                    f"sources has {short_repr(source)}: expected S3 URIs; one that ends in '/' is a prefix."
+                    f"sources has {short_repr(source)}: expected S3 URIs; one that ends in '/' is a prefix.",
+                    setting="sources",
                 )
         for name, choices in (("fusion", ("rrf", "scores")), ("scope", ("clip", "asset"))):
             value = getattr(self, name)
@@ -156,7 +157,12 @@ class SearchSettings:
             if value is not None and not (is_number(value) and 0 <= value < float("inf")):
                 raise InputError("expected a number from 0.", setting=name, value=value)
         if self.end_sec is not None and self.end_sec <= (self.start_sec or 0):
-            raise InputError(f"end_sec={self.end_sec}: expected a time after start_sec={self.start_sec or 0}.")
+            raise InputError(
+                "expected a time after {start_sec}.",
+                setting="end_sec",
+                value=self.end_sec,
+                remedy={"start_sec": self.start_sec or 0},
+            )
 
     @property
     def targets(self) -> list[SearchTarget]:

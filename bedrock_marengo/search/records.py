@@ -15,7 +15,6 @@ from bedrock_marengo.contract.inputs import MediaLike
 from bedrock_marengo.contract.models import KINDS
 from bedrock_marengo.contract.segments import Segment, SegmentEmbeddings, checked_metadata
 from bedrock_marengo.errors import ConfigurationError, MarengoError, MarengoWarning, MediaFailedError
-from bedrock_marengo.validation import short_repr
 from bedrock_marengo.words.captions import Transcript
 
 if TYPE_CHECKING:
@@ -110,8 +109,10 @@ def check_transcripts(transcripts: Any) -> None:
     """
     if not isinstance(transcripts, bool | Mapping) and not callable(transcripts):
         raise ConfigurationError(
-            f"transcripts={short_repr(transcripts)}: expected True, False, or a mapping or a callable from a "
-            "source's URI to a pathlib.Path or the captions' text."
+            "expected True, False, or a mapping or a callable from a source's URI to a pathlib.Path or to "
+            "the captions' text.",
+            setting="transcripts",
+            value=transcripts,
         )
 
 
@@ -120,7 +121,7 @@ class Failures:
 
     def __init__(self, on_error: OnError) -> None:
         if on_error not in ("raise", "skip") and not callable(on_error):
-            raise ConfigurationError(f"on_error={short_repr(on_error)}: expected 'raise', 'skip' or a callable.")
+            raise ConfigurationError("expected 'raise', 'skip' or a callable.", setting="on_error", value=on_error)
         self._on_error = on_error
         self._failed: list[MediaResult] = []
 

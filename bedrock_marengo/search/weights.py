@@ -111,23 +111,29 @@ def weights_of(weights: str | Mapping[str, float], tracks: Sequence[str]) -> dic
     if isinstance(weights, str):
         if weights not in PRESETS:
             raise InputError(
-                f"weights={short_repr(weights)} is not a preset: expected {', '.join(PRESETS)}, or a mapping of track "
-                "to weight."
+                f"not a preset. Expected {', '.join(PRESETS)}, or a mapping of track to weight.",
+                setting="weights",
+                value=weights,
             )
         return {track: PRESETS[weights][track] for track in tracks if track in PRESETS[weights]}
     if not isinstance(weights, Mapping):
         raise InputError(
-            f"weights={short_repr(weights)}: expected {', '.join(PRESETS)}, or a mapping of track to weight."
+            f"expected {', '.join(PRESETS)}, or a mapping of track to weight.", setting="weights", value=weights
         )
     for track, weight in weights.items():
         if track not in tracks:
             raise InputError(
-                f"weights has {short_repr(track)}, which is not a track of this model: expected {', '.join(tracks)}."
+                f"weights has {short_repr(track)}, which is not a track of this model: expected {', '.join(tracks)}.",
+                setting="weights",
             )
         if not (is_number(weight) and 0 <= weight < float("inf")):
-            raise InputError(f"weights has {track!r}: {short_repr(weight)}; expected a number from 0.")
+            raise InputError(
+                f"weights has {track!r}: {short_repr(weight)}; expected a number from 0.", setting="weights"
+            )
     if not sum(weights.values()):
-        raise InputError("weights has no track above 0, so nothing would be searched: give at least one a weight.")
+        raise InputError(
+            "weights has no track above 0, so nothing would be searched: give at least one a weight.", setting="weights"
+        )
     return dict(weights)
 
 
@@ -231,4 +237,6 @@ def cosines(query: Vector, vectors: Vector) -> Vector:
 
 def _check_alpha(alpha: float) -> None:
     if not (is_number(alpha) and 0 <= alpha < float("inf")):
-        raise InputError(f"alpha={short_repr(alpha)}: expected a number from 0, such as {ALPHA:g}; larger is sharper.")
+        raise InputError(
+            f"expected a number from 0, such as {ALPHA:g}; larger is sharper.", setting="alpha", value=alpha
+        )

@@ -91,7 +91,7 @@ def test_a_proxys_page_proves_nothing_absent(client, local, bucket):
 def test_a_stranger_who_goes_on_answering_is_an_error_and_costs_nothing_twice(connect, local, video, monkeypatch):
     monkeypatch.setattr("bedrock_marengo.aws.retries.backoff_sec", lambda _: 0.0)
     local.faults = [Fault("StartAsyncInvoke", body=b"<html/>")]
-    with pytest.raises(ServiceError, match=r"StartAsyncInvoke for .*match\.mp4: .*the reply broke off"):
+    with pytest.raises(ServiceError, match=r"StartAsyncInvoke for .*match\.mp4: .*the response was cut off"):
         connect().embed_media(video)
     local.faults = []
     # The service had heard: its job is found by its token.
