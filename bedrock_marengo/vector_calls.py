@@ -87,7 +87,7 @@ class VectorCalls(ClientBase):
         """A text and an image as one vector, float32 ``(dimension,)``. Marengo 3.0.
 
         Raises:
-            InputError: The model has no such input, the text is empty or the image can't be used.
+            InputError: The model doesn't support this input, the text is empty or the image can't be used.
             ServiceError: AWS refused.
         """
         media = Media.of(image, "image")
@@ -106,7 +106,7 @@ class VectorCalls(ClientBase):
             float32 ``(dimension,)``.
 
         Raises:
-            InputError: The model has no such input, a name in the text has no image, or there are too many.
+            InputError: The model doesn't support this input, a name in the text has no image, or there are too many.
             ServiceError: AWS refused.
         """
         check_images(images)

@@ -29,7 +29,7 @@ LOOKUPS = 8
 class MediaResult:
     """One file of ``embed_many``: ``source`` as it was given, and either ``segments`` or ``error``.
 
-    The segments of a file that was embedded before are read when they are first asked for, which may raise.
+    The segments of a file that was embedded before are read at the first access, which may raise.
     """
 
     source: MediaLike
@@ -82,7 +82,7 @@ def embed_all(
         output_s3_uri: the prefix of all jobs.
         executor: embeds at most ``at_once`` files at a time.
         at_once: files in progress.
-        read_ahead: read the segments of what was done before on the executor, too, not when they are asked for.
+        read_ahead: read the segments of finished files right away, on the executor.
         token: ends it; cancelled when the caller stops taking results.
     """
     lookup = _Lookup(embedder, objects, output_s3_uri)

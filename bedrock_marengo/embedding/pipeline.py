@@ -282,7 +282,7 @@ class MediaEmbedder:
             try:
                 self._runner.mark_unusable(output, str(error))
             except ServiceError as refused:
-                # Unmarked it would be found again: another attempt would not end that.
+                # Without the mark each attempt would find it again.
                 raise ServiceError(
                     f"{error} | It could not be marked as unusable either: {refused}",
                     code=refused.code,

@@ -1,4 +1,4 @@
-"""Deletes all that was made of a source."""
+"""Deletes everything made from a source."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class DeletionReport:
 
 
 class Cleanup:
-    """Deletes what was made of a source under one output prefix, never the source itself.
+    """Deletes everything made from a source under one output prefix, never the source itself.
 
     In a versioned bucket the deletions are markers: a lifecycle rule removes the old versions.
     """

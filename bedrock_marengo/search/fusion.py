@@ -1,7 +1,7 @@
 """Ranked hits of several tracks fused into moments: plain functions over segments, ranks and scores.
 
 Sources of the constants: TwelveLabs' guidance on multi-vector search with Marengo (weights, alpha, both fusions), and
-Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion" (SIGIR 2009) for k = 60. Constants of our own say so.
+Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion" (SIGIR 2009) for k = 60. Our own constants are marked as such.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RRF_K = 60
 
 
 _ALONE = ("fused", *UNTIMED_TRACKS)
-"""Tracks whose one vector stands for the whole moment."""
+"""Tracks whose one vector covers a whole moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class SearchSettings:
         asset_gate: only clips of this many best assets. The store must hold assets (``scopes=["clip", "asset"]``).
         asset_boost: adds this multiple of the asset's fused score to each of its clips' scores.
         scope: "clip", or "asset" to find whole files.
-        fetch_k: how many hits to ask of each track. Default: 10 for each moment, at least 50.
+        fetch_k: how many hits to request for each track. Default: 10 for each moment, at least 50.
 
     Raises:
         InputError: A setting has a wrong value.
@@ -176,7 +176,7 @@ class SearchSettings:
 
     @property
     def depth(self) -> int:
-        """How many hits to ask of each track."""
+        """How many hits to request for each track."""
         return self.fetch_k or max(10 * self.k, 50)
 
     @property

@@ -79,7 +79,7 @@ PRESETS: Mapping[str, Mapping[str, float]] = {
     },
 }
 """Weights by track. visual, audio and transcription are TwelveLabs' guidance; "visual" is its default. The rest is
-ours: a fused vector stands for all three, and 2.7's two visual tracks share the weight of "visual". An image has one
+ours: a fused vector counts for all three, and 2.7's two visual tracks share the weight of "visual". An image has one
 vector, and a clip has several that add up: where the picture counts most, an image weighs as much as they do together,
 or all photographs would rank behind all clips."""
 
@@ -93,7 +93,7 @@ ANCHORS: Mapping[str, str] = {
     "fused": "A whole moment of a video: what is seen, heard and said in it together.",
     "image": "A photograph or a drawing: what a single still picture shows.",
 }
-"""What each track holds, in one sentence of ours: intent routing compares a query with these."""
+"""What each track contains, in one sentence: intent routing compares queries with these. Ours."""
 
 
 def tracks_of(model: Model) -> tuple[str, ...]:

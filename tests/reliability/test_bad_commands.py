@@ -27,7 +27,7 @@ COMMANDS = [
     (["embed", VIDEO, *OUT, "--endpoint-url", "localhost"], "--endpoint-url localhost", "a URL such as"),
     (["embed", VIDEO, *OUT, "--invoke-model-id", "my profile"], "my profile", "or its ARN"),
     (["embed", VIDEO, *OUT, "--staging-s3-uri", "/stage"], "'/stage'", "s3://bucket/key"),
-    (["embed", VIDEO, *OUT, "--options", "visul"], "--weights visul", "visual, audio"),
+    (["embed", VIDEO, *OUT, "--options", "visul"], "'visul'", "visual, audio"),
     (["embed", VIDEO, *OUT, "--options", ","], "options", "a list of names"),
     (["embed", VIDEO, *OUT, "--scopes", "movie"], "'movie'", "clip, asset"),
     (["embed", VIDEO, *OUT, "--segmentation", "dynamic:0"], "--segmentation 'dynamic:0'", "expected 1 to 5 seconds"),
