@@ -28,7 +28,7 @@ __all__ = ["FileCalls"]
 
 
 class FileCalls(ClientBase):
-    """The part of ``MarengoClient`` that looks at files, plays them, and plans or removes what is made of them."""
+    """The part of ``MarengoClient`` that looks at files, plays them, and plans or removes what is made from them."""
 
     def list_media(
         self,
