@@ -53,7 +53,7 @@ def _takes(settings: Callable[P, Any]) -> Callable[[Callable[..., None]], Callab
 
 
 class MarengoClient(VectorCalls, FileCalls):
-    """Marengo on Amazon Bedrock: text, images, video and audio into one space.
+    """Marengo on Amazon Bedrock: embeds text, images, video and audio in one vector space.
 
     Nothing is called before the first use. One client works for many threads and asyncio tasks.
 
@@ -76,7 +76,7 @@ class MarengoClient(VectorCalls, FileCalls):
             "checksum" (S3's own, by one HeadObject for each object: an object that is copied in place is not paid for
             again), or a callable from ``SourceIdentity`` to a string.
         prices: the table that plans, budgets and ``usage`` use.
-        max_starts_per_sec: the most jobs to start a second; what the account allows is found out in any case.
+        max_starts_per_sec: the most jobs to start a second; below that the rate adapts to what the account allows.
 
     The other settings are boto3's: ``profile_name``, ``session``, ``aws_access_key_id``, ``aws_secret_access_key``,
     ``aws_session_token``, ``config``, ``endpoint_url`` (Bedrock), ``s3_endpoint_url``, ``bedrock_client``; and
@@ -85,7 +85,7 @@ class MarengoClient(VectorCalls, FileCalls):
 
     Raises:
         InputError: An S3 prefix that is not one.
-        ConfigurationError: Another setting that makes no sense.
+        ConfigurationError: Another setting that is not valid.
 
     Examples:
         >>> client = MarengoClient(region_name="us-east-1", output_s3_uri="s3://bucket/marengo/")
@@ -114,7 +114,7 @@ class MarengoClient(VectorCalls, FileCalls):
         the whole file's, of what is heard or seen.
 
         Raises:
-            InputError: The model has no such query, or a part of it can't be used.
+            InputError: The model doesn't support this query, or a part of it can't be used.
             ServiceError: AWS refused. Audio and video raise as ``embed_media``, too.
         """
         if isinstance(query, str):
@@ -131,11 +131,11 @@ class MarengoClient(VectorCalls, FileCalls):
             )
         if query.text is not None:
             return self.embed_text(query.text)
-        kind: Literal["audio", "video"] = "video" if query.video is not None else "audio"
-        media = query.video if query.video is not None else query.audio
-        assert media is not None  # noqa: S101  Query has one of them
+        kind = query.job_kind
+        assert kind is not None  # noqa: S101  all other queries are handled above
+        media = Media.of(getattr(query, kind), kind)
         option, scope = self.model.options[kind][0], self.model.scopes[-1]
-        mean = self.embed_media(Media.of(media, kind), options=[option], scopes=[scope]).vectors.mean(axis=0)
+        mean = self.embed_media(media, options=[option], scopes=[scope]).vectors.mean(axis=0)
         return np.asarray(mean / np.linalg.norm(mean), np.float32)
 
     # Segments of files: asynchronous jobs.
@@ -198,14 +198,14 @@ class MarengoClient(VectorCalls, FileCalls):
     ) -> Generator[MediaResult, None, None]:
         """Many files, each result as it is ready. One that fails does not stop the others: it has ``.error``.
 
-        Files that are done already cost one listing of the output prefix for all of them, and are read when their
-        ``.segments`` are asked for. How fast to start and how many jobs to run is found out from what the account
-        allows; a run that was killed resumes where it stopped.
+        Finished files are found by one listing of the output prefix, and are read when their ``.segments`` are first
+        accessed. The rate of starts and the number of running jobs adapt to what the account allows; a run that was
+        killed resumes where it stopped.
 
         Args:
             sources: prefixes, objects, paths, folders, ``Media`` or an iterator of these, taken as needed.
             jobs_at_once: the most files in progress, and so jobs in flight.
-            read_ahead: read the segments of what is done already on the threads that embed, too.
+            read_ahead: read the segments of finished files right away, on the threads that embed.
             settings: as for ``embed_media``; ``max_cost_usd``, which stops before the start that would exceed it, with
                 ``durations`` (source URI -> seconds) and ``assume_duration_sec`` for files of unknown length;
                 ``only_done``, with which nothing is uploaded, started or waited for: a file that is not embedded with

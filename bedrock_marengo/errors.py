@@ -283,7 +283,7 @@ def http_status(error: Exception) -> int | None:
 
 
 def warn_once(key: str, message: str, *, remedy: Mapping[str, Any] | None = None, stacklevel: int = 5) -> None:
-    """Warn, the first time in this process that ``key`` comes up, at the line that called the client."""
+    """Warn once per process for each ``key``, at the line that called the client."""
     if key not in _warned:
         _warned.add(key)
         warnings.warn(MarengoWarning(message, remedy=remedy), stacklevel=stacklevel)

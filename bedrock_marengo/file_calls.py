@@ -28,7 +28,7 @@ __all__ = ["FileCalls"]
 
 
 class FileCalls(ClientBase):
-    """The part of ``MarengoClient`` that looks at files, plays them, and plans or removes what is made of them."""
+    """The part of ``MarengoClient`` that looks at files, plays them, and plans or removes what is made from them."""
 
     def list_media(
         self,
@@ -96,25 +96,25 @@ class FileCalls(ClientBase):
     ) -> Plan:
         """The dry run of ``embed_many``: what would be started, joined, reused, uploaded, copied, and its cost.
 
-        Starts and writes nothing. A prefix costs its listing and one of the output prefix; lengths cost a few ranged
-        GETs for each file to start, unless given.
+        Starts and writes nothing. It lists the prefix and the output prefix; lengths that are not given are read with a
+        few ranged GETs for each file to start.
 
         Args:
             sources: as for ``embed_many``.
             durations: source URI (or path) -> seconds, a mapping or a callable; lengths that it lacks are read.
             probe: whether to read lengths from the files, if PyAV is installed (extra ``media``).
-            assume_duration_sec: the length of a file of unknown length; without it, such files are in no sum.
+            assume_duration_sec: the length of a file of unknown length; without it, such files are not in the sums.
             jobs_at_once: jobs that the account allows in flight.
             mean_job_sec: how long a job takes, seconds.
-            force: as if nothing were done yet.
+            force: as if no file had been embedded before.
             settings: as for ``embed_many``: options, scopes, segmentation, start_sec, end_sec, fused.
 
         Returns:
             Counts, seconds, bytes and US dollars of what would be started.
 
         Raises:
-            InputError: A setting that fits neither video nor audio.
-            ServiceError: AWS would not list.
+            InputError: A setting that is valid for no kind of media.
+            ServiceError: AWS refused to list.
         """
         check_run(
             durations=durations,
@@ -148,7 +148,7 @@ class FileCalls(ClientBase):
     def forget(
         self, source: MediaLike, *, dry_run: bool = False, store: Callable[[str], Any] | None = None
     ) -> DeletionReport:
-        """Delete all that was made of a source: outputs, request files, uploads, copies; never the source itself.
+        """Delete everything made from a source: outputs, request files, uploads, copies; never the source itself.
 
         The object may be deleted already. Embedding the source again costs again.
 
@@ -171,7 +171,7 @@ class FileCalls(ClientBase):
         return report
 
     def playable_url(self, segment: Segment | str, *, expires_sec: int = 3600) -> str:
-        """A presigned URL, with ``#t=start,end``, that plays a segment in a browser. Made without a call.
+        """A presigned URL, with ``#t=start,end``, that plays a segment in a browser. No request is made.
 
         Whoever has it can read the whole file until it expires, at the latest when the credentials that signed it do.
 
@@ -197,7 +197,7 @@ class FileCalls(ClientBase):
             width: pixels at most; the height follows.
 
         Raises:
-            InputError: It shows nothing, can't be decoded, or a time or the width makes no sense.
+            InputError: It has no picture or can't be decoded, or a time or the width is out of range.
             ServiceError: AWS refused to send the bytes.
             ConfigurationError: PyAV is not installed.
         """

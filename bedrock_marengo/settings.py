@@ -36,7 +36,7 @@ class ClientSettings(AwsSettings):
 
     Raises:
         InputError: An S3 prefix that is not one.
-        ConfigurationError: Any other value that makes no sense.
+        ConfigurationError: Any other value that is not valid.
     """
 
     model: str = field(default="3.0", kw_only=False)
@@ -78,10 +78,10 @@ class ClientSettings(AwsSettings):
 
 
 def check_run(**settings: Any) -> None:
-    """Refuse a run's setting that makes no sense, before anything is started.
+    """Refuse a run's setting that is not valid, before anything is started.
 
     Raises:
-        ConfigurationError: The first that makes no sense.
+        ConfigurationError: The first that is not valid.
     """
     _check(_RUN, settings)
 

@@ -87,7 +87,7 @@ class VectorCalls(ClientBase):
         """A text and an image as one vector, float32 ``(dimension,)``. Marengo 3.0.
 
         Raises:
-            InputError: The model has no such input, the text is empty or the image can't be used.
+            InputError: The model doesn't support this input, the text is empty or the image can't be used.
             ServiceError: AWS refused.
         """
         media = Media.of(image, "image")
@@ -99,14 +99,14 @@ class VectorCalls(ClientBase):
         """Up to 10 images as one vector, referenced in a text by ``<@name>`` if there is one. Marengo 3.0.
 
         Args:
-            text: such as "<@a> beside <@b>"; None for the images alone.
+            text: such as "<@a> next to <@b>"; None for the images alone.
             images: name -> image, or a plain list if the text names none.
 
         Returns:
             float32 ``(dimension,)``.
 
         Raises:
-            InputError: The model has no such input, a name in the text has no image, or there are too many.
+            InputError: The model doesn't support this input, a name in the text has no image, or there are too many.
             ServiceError: AWS refused.
         """
         check_images(images)

@@ -6,6 +6,7 @@ import uuid
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
@@ -27,6 +28,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from bedrock_marengo import ConfigurationError, InputError, MarengoClient, MarengoWarning, Media, Query, Segment
 from bedrock_marengo.aws.fork_safety import ForkSafeLock
 from bedrock_marengo.contract.inputs import ImageLike, check_images, open_image
+from bedrock_marengo.errors import MarengoError, as_keyword
+from bedrock_marengo.settings import ClientSettings
 from bedrock_marengo.validation import is_number, reject_unknown, require_many, short_repr
 
 __all__ = ["MarengoEmbeddings"]
@@ -37,30 +40,8 @@ Model = TypeVar("Model", bound=BaseModel)
 _HANDLE = "marengo-query:"
 _HANDLES = 10_000
 _SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
-# Fields of ours -> keyword arguments of MarengoClient.
-_CLIENT = {
-    "model_id": "model",
-    "region_name": "region_name",
-    "credentials_profile_name": "profile_name",
-    "aws_access_key_id": "aws_access_key_id",
-    "aws_secret_access_key": "aws_secret_access_key",
-    "aws_session_token": "aws_session_token",
-    "client": "bedrock_client",
-    "endpoint_url": "endpoint_url",
-    "s3_endpoint_url": "s3_endpoint_url",
-    "config": "config",
-    "output_s3_uri": "output_s3_uri",
-    "invoke_model_id": "invoke_model_id",
-    "bucket_owner": "bucket_owner",
-    "max_concurrency": "max_concurrency",
-    "truncate": "truncate",
-    "token_counter": "token_counter",
-    "tags": "tags",
-    "output_kms_key_id": "output_kms_key_id",
-    "role_arn": "role_arn",
-    "staging_s3_uri": "staging_s3_uri",
-    "identity": "identity",
-}
+# Where a field has another name than the setting of MarengoClient: setting -> field.
+_RENAMED = {"model": "model_id", "profile_name": "credentials_profile_name", "bedrock_client": "client"}
 
 
 class MarengoEmbeddings(BaseModel, Embeddings):
@@ -301,7 +282,7 @@ class MarengoEmbeddings(BaseModel, Embeddings):
     @property
     def core(self) -> MarengoClient:
         """The core's client behind these embeddings, created at the first use."""
-        settings = {name: _open(getattr(self, field)) for field, name in _CLIENT.items()}
+        settings = {setting: _open(getattr(self, field)) for setting, field in _CLIENT.items()}
         with self._lock:
             # model_copy(update=...) and assignments can change settings after a client was made.
             if self._built is None or self._built[0] != settings:
@@ -348,6 +329,14 @@ class MarengoEmbeddings(BaseModel, Embeddings):
         return self.__copy__()
 
 
+# Setting of MarengoClient -> the field for it.
+_CLIENT = {
+    setting.name: field
+    for setting in fields(ClientSettings)
+    if (field := _RENAMED.get(setting.name, setting.name)) in MarengoEmbeddings.model_fields
+}
+
+
 def validate_without_secrets(cls: type[Model], values: Any, handler: ModelWrapValidatorHandler[Model]) -> Model:
     """Make a component from its settings. Errors name the settings and contain no values, which may be secret.
 
@@ -360,11 +349,21 @@ def validate_without_secrets(cls: type[Model], values: Any, handler: ModelWrapVa
             reject_unknown(values, cls.model_fields, cls.__name__)
         return handler(values)
     except InputError as error:
-        found = [("value_error", f"Value error, {error}", ())]
+        found = [("value_error", _words_of(error), ())]
     except ValidationError as error:
-        found = [(line["type"], line["msg"], line["loc"]) for line in error.errors(include_url=False)]
+        found = [
+            (line["type"], _words_of(line.get("ctx", {}).get("error"), line["msg"]), line["loc"])
+            for line in error.errors(include_url=False)
+        ]
     lines = [InitErrorDetails(type=PydanticCustomError(kind, words), loc=loc, input=None) for kind, words, loc in found]
     raise ValidationError.from_exception_data(cls.__name__, lines, hide_input=True)
+
+
+def _words_of(error: Any, otherwise: str = "") -> str:
+    """An error of ours with its settings under our field names; ``otherwise`` for an error of pydantic's."""
+    if not isinstance(error, MarengoError):
+        return otherwise
+    return f"Value error, {error.render(lambda setting, value: as_keyword(_RENAMED.get(setting, setting), value))}"
 
 
 def _open(value: Any) -> Any:

@@ -102,7 +102,7 @@ class MarengoRetriever(BaseRetriever):
     scope: Literal["clip", "asset"] = "clip"
     """"asset" finds whole files."""
     fetch_k: int | None = None
-    """How many hits to ask of each track. Default: 10 for each moment, at least 50."""
+    """How many hits to request for each track. Default: 10 for each moment, at least 50."""
 
     @model_validator(mode="after")
     def _settings_fit(self) -> MarengoRetriever:

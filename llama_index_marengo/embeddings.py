@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -27,6 +28,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from bedrock_marengo import ConfigurationError, InputError, MarengoClient, Media, Query, Segment
 from bedrock_marengo.aws.fork_safety import ForkSafeLock
 from bedrock_marengo.contract.inputs import ImageLike, check_images, open_image
+from bedrock_marengo.errors import MarengoError, as_keyword
+from bedrock_marengo.settings import ClientSettings
 from bedrock_marengo.validation import reject_unknown, require_many, short_repr
 
 __all__ = ["MarengoEmbedding", "check_nodes", "validate_with_embed_model"]
@@ -36,30 +39,8 @@ Vector = list[float]
 Model = TypeVar("Model", bound=BaseModel)
 
 _SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
-# Fields of ours -> keyword arguments of MarengoClient.
-_CLIENT = {
-    "model_name": "model",
-    "region_name": "region_name",
-    "profile_name": "profile_name",
-    "aws_access_key_id": "aws_access_key_id",
-    "aws_secret_access_key": "aws_secret_access_key",
-    "aws_session_token": "aws_session_token",
-    "client": "bedrock_client",
-    "endpoint_url": "endpoint_url",
-    "s3_endpoint_url": "s3_endpoint_url",
-    "botocore_config": "config",
-    "output_s3_uri": "output_s3_uri",
-    "invoke_model_id": "invoke_model_id",
-    "bucket_owner": "bucket_owner",
-    "max_concurrency": "max_concurrency",
-    "truncate": "truncate",
-    "token_counter": "token_counter",
-    "tags": "tags",
-    "output_kms_key_id": "output_kms_key_id",
-    "role_arn": "role_arn",
-    "staging_s3_uri": "staging_s3_uri",
-    "identity": "identity",
-}
+# Where a field has another name than the setting of MarengoClient: setting -> field.
+_RENAMED = {"model": "model_name", "bedrock_client": "client", "config": "botocore_config"}
 # What LlamaIndex puts before a node's text starts with "key: value".
 _METADATA = re.compile(r"[^\s:][^\n:]*: ")
 _PARAGRAPH = re.compile(r"\n\n(s3://[^\n]*)")
@@ -266,7 +247,7 @@ class MarengoEmbedding(MultiModalEmbedding):
     @property
     def core(self) -> MarengoClient:
         """The core's client behind this model, created at the first use."""
-        settings = {name: _open(getattr(self, field)) for field, name in _CLIENT.items()}
+        settings = {setting: _open(getattr(self, field)) for setting, field in _CLIENT.items()}
         with self._lock:
             # model_copy(update=...) and assignments can change settings after a client was made.
             if self._built is None or self._built[0] != settings:
@@ -315,6 +296,14 @@ class MarengoEmbedding(MultiModalEmbedding):
         return self.__copy__()
 
 
+# Setting of MarengoClient -> the field for it.
+_CLIENT = {
+    setting.name: field
+    for setting in fields(ClientSettings)
+    if (field := _RENAMED.get(setting.name, setting.name)) in MarengoEmbedding.model_fields
+}
+
+
 def find_segment(text: str) -> Segment | None:
     """The segment that a text names, in its first line or after metadata, as in ``MetadataMode.EMBED``."""
     segment = Segment.find(text)
@@ -351,9 +340,12 @@ def validate_without_secrets(
             reject_unknown(values, dict.fromkeys([*cls.model_fields, *known]), cls.__name__)
         return handler(values)
     except (ConfigurationError, InputError) as error:
-        found = [("value_error", f"Value error, {error}", ())]
+        found = [("value_error", _words_of(error), ())]
     except ValidationError as error:
-        found = [(line["type"], line["msg"], line["loc"]) for line in error.errors(include_url=False)]
+        found = [
+            (line["type"], _words_of(line.get("ctx", {}).get("error"), line["msg"]), line["loc"])
+            for line in error.errors(include_url=False)
+        ]
     lines = [InitErrorDetails(type=PydanticCustomError(kind, words), loc=loc, input=None) for kind, words, loc in found]
     raise ValidationError.from_exception_data(cls.__name__, lines, hide_input=True)
 
@@ -388,6 +380,13 @@ def _queries(queries: list[str]) -> list[str]:
     if not given:
         raise InputError("An empty query has no vector: give at least one word, or a Query.")
     return given
+
+
+def _words_of(error: Any, otherwise: str = "") -> str:
+    """An error of ours with its settings under our field names; ``otherwise`` for an error of pydantic's."""
+    if not isinstance(error, MarengoError):
+        return otherwise
+    return f"Value error, {error.render(lambda setting, value: as_keyword(_RENAMED.get(setting, setting), value))}"
 
 
 def _open(value: Any) -> Any:

@@ -57,7 +57,7 @@ class MarengoRetriever(BaseRetriever):
         asset_gate: only clips of this many best assets.
         asset_boost: adds this multiple of the asset's score to each of its clips' scores.
         scope: "clip", or "asset" to find whole files.
-        fetch_k: how many hits to ask of each track. Default: 10 for each moment, at least 50.
+        fetch_k: how many hits to request for each track. Default: 10 for each moment, at least 50.
 
     Raises:
         bedrock_marengo.InputError: A setting has a wrong value.

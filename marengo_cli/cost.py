@@ -127,7 +127,7 @@ def show_plan(plan: Plan, assume_duration_sec: float | None, *, stderr: bool = F
     names = ", ".join(plan.unknown_names) + (" ..." if plan.unknown > len(plan.unknown_names) else "")
     rows = (
         ("to start", f"{sum(plan.started.values()):,}" + (f" ({kinds})" if kinds else "")),
-        ("to join", f"{plan.joined:,} (begun before)" * bool(plan.joined)),
+        ("to join", f"{plan.joined:,} (started before)" * bool(plan.joined)),
         ("to reuse", f"{plan.reused:,} (done before)" * bool(plan.reused)),
         ("twice", f"{plan.repeated:,} that are listed again" * bool(plan.repeated)),
         ("to upload", f"{plan.uploaded:,} ({gigabytes(plan.uploaded_bytes)})" * bool(plan.uploaded)),

@@ -67,10 +67,10 @@ def _media(client: MarengoClient, sources: Iterable[SourceLike]) -> Iterator[Med
 
 
 def _each(forget: Callable[[MediaLike], DeletionReport], media: Iterable[MediaLike]) -> list[_Outcome]:
-    def one(medium: MediaLike) -> _Outcome:
-        name = medium.name if isinstance(medium, Media) else str(medium)
+    def one(file: MediaLike) -> _Outcome:
+        name = file.name if isinstance(file, Media) else str(file)
         try:
-            return _Outcome(name, forget(medium))
+            return _Outcome(name, forget(file))
         except MarengoError as error:
             return _Outcome(name, error=error)
 

@@ -387,7 +387,17 @@ def _segmentation_of(word: str) -> Segmentation:
 
 _NAMED_ALIKE = (
     *(f.name for bundle in (Connection, Embedding) for f in fields(bundle)),
-    *("model", "force", "max_cost_usd", "assume_duration_sec", "k", "fusion", "merge_gap_sec", "max_per_source"),
+    *(
+        "model",
+        "force",
+        "max_cost_usd",
+        "assume_duration_sec",
+        "k",
+        "fusion",
+        "merge_gap_sec",
+        "max_per_source",
+        "weights",
+    ),
 )
 _OPTIONS = {
     **{name: name.replace("_", "-") for name in _NAMED_ALIKE},

@@ -47,14 +47,14 @@ def _service_models_are_read_once():
 
 
 @pytest.fixture(autouse=True)
-def _warn_anew():
+def _warn_again():
     """Warnings that come once a process come once a test."""
     errors._warned.clear()
 
 
 @pytest.fixture
 def local(marengo_bedrock):
-    """The stand-in: each medium lasts 18 s, vectors are drawn from a hash."""
+    """The stand-in: each file lasts 18 s, vectors are drawn from a hash."""
     marengo_bedrock.synthetic_sec = VIDEO_SEC
     return marengo_bedrock
 

@@ -1,4 +1,4 @@
-"""Films whose frames can be told apart: each shows its number, in grey, and beeps at every whole second."""
+"""Films whose frames differ: each shows its number, in grey, and beeps at every whole second."""
 
 import io
 from fractions import Fraction

@@ -24,11 +24,11 @@ PACKAGES = ("bedrock_marengo", "langchain_marengo", "llama_index_marengo", "mare
 BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\S*)[^\n]*\n(?P<code>.*?)^(?P=indent)```$", re.M | re.S)
 LANGUAGES = {"json", "python", "sh", "text"}
 
-# (page, a line of the block) -> what runs it in place of this file.
+# (page, a line of the block) -> what runs it instead of this file.
 NOT_RUN_HERE = {
     ("docs/lambda.md", "# start.py"): "tests/core/test_schedulers.py: each handler has a process of its own",
     ("docs/lambda.md", "# collect.py"): "tests/core/test_schedulers.py: each handler has a process of its own",
-    ("docs/ray.md", "import ray"): "tests/llama_index/test_ray.py: on a local Ray in place of a cluster",
+    ("docs/ray.md", "import ray"): "tests/llama_index/test_ray.py: on a local Ray instead of a cluster",
 }
 
 
@@ -172,7 +172,7 @@ def site(tmp_path_factory):
     """The folder of the built site."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", folder]
-    # Not --quiet: what is not told is not counted by --strict.
+    # Not --quiet: --strict counts only what is printed.
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     return folder

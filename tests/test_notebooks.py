@@ -106,7 +106,7 @@ def a_whole_bucket(shown):
     assert "to start   9 (6 image, 3 video)" in plan and "skipped    1 not media" in plan
     assert len(shown.text("break-off").splitlines()) == 3
     *done, last = shown.text("resume").splitlines()
-    assert len(done) == 8 and all(line.endswith(" done") for line in done) and "would pass max_cost_usd" in last
+    assert len(done) == 8 and all(line.endswith(" done") for line in done) and "would exceed max_cost_usd" in last
     days = re.findall(r"(\d) jobs, (\d) images, (\S+) USD", shown.text("finish"))
     assert [sum(float(day[place]) for day in days) for place in (0, 1)] == [3, 6]
     assert sum(float(day[2]) for day in days) == pytest.approx(float(plan.split()[-2]), abs=1e-4)

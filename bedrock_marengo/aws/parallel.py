@@ -13,7 +13,7 @@ __all__ = ["as_finished", "in_order"]
 
 
 def in_order(executor: Executor, call: Callable[[S], T], items: Iterable[S], *, ahead: int) -> Iterator[T]:
-    """Map over an executor, results in order, at most ``ahead`` items at once, none begun after a failure."""
+    """Map over an executor, results in order, at most ``ahead`` items at once, none started after a failure."""
     failure: list[BaseException] = []
 
     def guarded(item: S) -> T:
@@ -61,7 +61,7 @@ def as_finished(
                     yield result
                     continue
                 pending.add(executor.submit(call, item))
-                # What has finished meanwhile is handed on; with all threads busy something must finish first.
+                # Yield what has finished; with all threads busy, wait until something has.
                 done, pending = wait(pending, None if len(pending) >= at_once else 0.0, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
             while pending:

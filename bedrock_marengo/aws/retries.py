@@ -315,7 +315,7 @@ def advice_for(code: str, said: str) -> tuple[str, Mapping[str, Any]]:
     return meaning.advice, meaning.remedy
 
 
-# The errors are below this package, so the table is handed down.
+# errors.py can't import this package, so the table is set from here.
 ServiceError.advice_for = staticmethod(advice_for)
 
 

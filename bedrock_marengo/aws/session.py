@@ -36,7 +36,7 @@ _OWNER = re.compile(r"\d{12}", re.ASCII)
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[!-~]+", re.ASCII)
 _ROLE_SESSION = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 _URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#@]*)?")
-"""What STS's and botocore's own models say; an endpoint is a scheme and a host, perhaps with a port and a path."""
+"""From the service models of IAM and STS; an endpoint is a scheme and a host, with an optional port and path."""
 
 
 _NAMES = ("region_name", "profile_name", "endpoint_url", "s3_endpoint_url", "role_arn", "role_session_name")
@@ -55,7 +55,7 @@ _OBJECTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class AwsSettings:
-    """How to reach AWS. All may be left out: boto3's own chain and environment variables then decide."""
+    """How to reach AWS. All are optional: the defaults are those of boto3 and its environment variables."""
 
     region_name: str | None = None
     profile_name: str | None = None
@@ -106,22 +106,24 @@ class AwsSettings:
         return vars(self.without_secrets())
 
     def without_secrets(self) -> AwsSettings:
-        """A copy that may leave the process: the key ID goes with the secret.
+        """A copy that may leave the process: without credentials, the key ID included.
 
         Raises:
-            ConfigurationError: A session or client was handed in, which no other process can have.
+            ConfigurationError: It has a session or client, which can't be sent to another process.
         """
         for name in ("session", "bedrock_client"):
             if getattr(self, name) is not None:
                 raise ConfigurationError(
-                    f"A {name} that you handed in can't be pickled: give region_name, profile_name or a role "
-                    "instead, so that the other process can make its own."
+                    f"A {name} can't be pickled: set {{region_name}}, {{profile_name}} or {{role_arn}} instead, so "
+                    "that the other process can make its own.",
+                    setting=name,
+                    remedy=dict.fromkeys(("region_name", "profile_name", "role_arn"), ...),
                 )
         return replace(self, aws_access_key_id=None, aws_secret_access_key=None, aws_session_token=None)
 
 
 class Aws:
-    """Clients made at their first use, and facts about the account asked once. Of one process.
+    """AWS clients, made at their first use, and the account's ID, requested once. For one process.
 
     Args:
         settings: how to reach AWS.
@@ -134,7 +136,7 @@ class Aws:
         self._lock = threading.RLock()
         self._clients: dict[str, Any] = {}
         if inherited and settings.bedrock_client is not None:
-            # Its connections are the parent's, too, and would bring the parent's replies: it opens new ones.
+            # Its connections are shared with the parent, whose responses they would receive: it opens new ones.
             settings.bedrock_client.close()
 
     @property
@@ -161,10 +163,10 @@ class Aws:
 
     @property
     def session(self) -> boto3.Session:
-        """The session that the clients are made of.
+        """The session that the clients are made from.
 
         Raises:
-            ConfigurationError: There is no such profile, or nothing to take on a role with.
+            ConfigurationError: There is no such profile, or there are no credentials to assume the role with.
         """
         return self._session()
 
@@ -187,10 +189,10 @@ class Aws:
         return region
 
     def owner(self, bucket: str) -> str:
-        """The account that owns a bucket: as given, else one's own by STS.
+        """The account that owns a bucket: as set, else the caller's own, from STS.
 
         Raises:
-            ConfigurationError: Not given, and STS does not say.
+            ConfigurationError: Not set, and STS did not report the account.
         """
         owners = self.settings.bucket_owner
         if isinstance(owners, str):
@@ -219,8 +221,8 @@ class Aws:
                     endpoint_url=endpoint_url,
                     config=self._config(**config),
                 )
-                client.meta.events.register(f"before-parse.{service}", _refuse_a_strangers_reply)
-                client.meta.events.register_first(f"needs-retry.{service}", _try_no_more)
+                client.meta.events.register(f"before-parse.{service}", _reject_foreign_response)
+                client.meta.events.register_first(f"needs-retry.{service}", _stop_retries_if_cancelled)
             return self._clients[service]
 
     def _session(self) -> boto3.Session:
@@ -243,7 +245,7 @@ class Aws:
             raise ConfigurationError(f"{error}.", setting="profile_name", value=self.settings.profile_name) from error
 
     def _in_role(self, own: boto3.Session, role_arn: str) -> boto3.Session:
-        """A session in a role, whose credentials botocore fetches anew before they run out."""
+        """A session with a role's credentials, which botocore refreshes before they expire."""
         import boto3
         from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
         from botocore.session import Session
@@ -265,8 +267,8 @@ class Aws:
         return boto3.Session(botocore_session=inner, region_name=region)
 
     def _config(self, **ours: Any) -> Config:
-        # Beside the calls, 64 media of a run and 64 awaited ones have threads of their own: a smaller pool would throw
-        # connections away after each call, with a warning.
+        # In addition to the calls, 64 files of a run and 64 awaited ones have their own threads. A smaller pool would
+        # close connections after each call, with a warning.
         pool = self.settings.max_concurrency + 2 * 64
         base = Config(max_pool_connections=pool, tcp_keepalive=True, user_agent=_user_agent(), **ours)
         return base.merge(self.settings.config) if self.settings.config else base
@@ -274,31 +276,35 @@ class Aws:
     def _ask_account(self, bucket: str) -> str:
         config = Config(connect_timeout=2, read_timeout=3, retries={"total_max_attempts": 2})
         with closing(self._session().client("sts", region_name=self.region, config=config)) as sts:
-            return _said(
-                lambda: str(sts.get_caller_identity()["Account"]),
-                f"Bedrock needs the account that owns bucket {bucket!r}, and STS did not report ours: give "
-                "{bucket_owner}, or a mapping of bucket to account.",
-            )
+            try:
+                return str(sts.get_caller_identity()["Account"])
+            except (BotoCoreError, ClientError) as error:
+                raise ConfigurationError(
+                    f"Bedrock needs the account that owns bucket {bucket!r}, and STS did not report ours "
+                    f"({error_code(error)}): set {{bucket_owner}}, or a mapping of bucket to account.",
+                    setting="bucket_owner",
+                    remedy={"bucket_owner": "123456789012"},
+                ) from error
 
 
-def _refuse_a_strangers_reply(response_dict: dict[str, Any], operation_model: Any, **_: Any) -> None:
-    """Make a reply that is not the service's, such as a proxy's page with status 200, one that is tried again.
+def _reject_foreign_response(response_dict: dict[str, Any], operation_model: Any, **_: Any) -> None:
+    """Have botocore retry a response that is not the service's, such as a proxy's page with status 200.
 
-    botocore reads it as a reply without members: a listing would prove absent what is there.
+    botocore would read it as a response without members: a listing would show that nothing exists.
     """
-    is_theirs = _REPLIES.get(operation_model.name)
-    if is_theirs is not None and response_dict["status_code"] == 200 and not is_theirs(response_dict):
+    is_genuine = _IS_GENUINE.get(operation_model.name)
+    if is_genuine is not None and response_dict["status_code"] == 200 and not is_genuine(response_dict):
         response_dict["status_code"], response_dict["body"] = 502, b""
 
 
-def _try_no_more(response: Any, caught_exception: Exception | None, **_: Any) -> None:
-    """Have botocore give up, in place of trying for minutes, a call that nobody waits for any more."""
+def _stop_retries_if_cancelled(response: Any, caught_exception: Exception | None, **_: Any) -> None:
+    """Stop botocore's retries, which may take minutes, of a call that was cancelled."""
     token = current_token()
     if token is not None and (caught_exception is not None or response[0].status_code >= 500):
         token.check("A call that failed")
 
 
-_REPLIES: dict[str, Callable[[dict[str, Any]], bool]] = {
+_IS_GENUINE: dict[str, Callable[[dict[str, Any]], bool]] = {
     "ListObjectsV2": lambda reply: b"ListBucketResult" in reply["body"],
     "PutObject": lambda reply: "etag" in reply["headers"],
     **dict.fromkeys(
@@ -309,25 +315,16 @@ _REPLIES: dict[str, Callable[[dict[str, Any]], bool]] = {
 
 @cache
 def _user_agent() -> str:
-    # botocore would build its own anew for each call: a sixth of the call's CPU time.
+    # botocore would build its own for each call: a sixth of the call's CPU time.
     versions = ((name, version(name)) for name in ("boto3", "botocore", "bedrock-marengo"))
     return " ".join(f"{name}/{number}" for name, number in versions)
-
-
-def _said(ask: Callable[[], str], advice: str) -> str:
-    try:
-        return ask()
-    except (BotoCoreError, ClientError) as error:
-        raise ConfigurationError(
-            f"{advice} ({error_code(error)})", setting="bucket_owner", remedy={"bucket_owner": "123456789012"}
-        ) from error
 
 
 AWS_FIELDS = frozenset(f.name for f in fields(AwsSettings))
 
 
 def require_member(reply: Any, name: str) -> Any:
-    """The reply, if it arrived whole: of a JSON body that broke off, botocore makes a reply without its members."""
+    """The response, if it is complete: from a truncated JSON body, botocore makes a response without its members."""
     if name not in reply:
-        raise ResponseStreamingError(error=f"the reply broke off before {name}")
+        raise ResponseStreamingError(error=f"the response was cut off before {name}")
     return reply

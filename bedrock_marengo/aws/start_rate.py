@@ -89,7 +89,7 @@ class StartLimiter:
                 if code == "ServiceQuotaExceededException":
                     refused += 1
                     self._full()
-                    # Others may use up the account's quota: then nothing of ours ends, and only time helps.
+                    # Others may use up the account's quota: then no job of ours ends, and only waiting helps.
                     token.wait(backoff_sec(refused))
                 elif code in THROTTLED:
                     self._throttled()

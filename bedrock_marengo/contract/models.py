@@ -13,7 +13,17 @@ from typing import Literal
 
 from bedrock_marengo.errors import ConfigurationError
 
-__all__ = ["KINDS", "MODELS", "Kind", "KindRules", "Model", "SegmentationRule", "find_model", "kinds_in_words"]
+__all__ = [
+    "KINDS",
+    "MODELS",
+    "UNTIMED_TRACKS",
+    "Kind",
+    "KindRules",
+    "Model",
+    "SegmentationRule",
+    "find_model",
+    "kinds_in_words",
+]
 
 Kind = Literal["video", "audio", "image"]
 
@@ -87,6 +97,11 @@ KINDS: Mapping[Kind, KindRules] = {
 }
 """What may be done with each kind of media. A new kind is a new row."""
 
+UNTIMED_TRACKS: Mapping[str, Kind] = {
+    rules.track: kind for kind, rules in KINDS.items() if rules.track and not rules.timed
+}
+"""Track -> the kind whose files have their one vector there."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentationRule:
@@ -140,7 +155,7 @@ class Model:
 
     def kind_of_option(self, option: str) -> Kind:
         """The kind of file that a segment of an embedding option is read as."""
-        return {"image": "image", "audio": "audio"}.get(option, "video")  # type: ignore[return-value]
+        return next((kind for kind, rules in KINDS.items() if rules.track == option), "video")
 
     def check_region(self, region: str) -> None:
         """Refuse a region without this model.

@@ -350,13 +350,17 @@ def requests_by_kind(model: Model, where: str, settings: Mapping[str, Any]) -> C
     """The request for each kind of file.
 
     Raises:
-        InputError: A setting that fits neither video nor audio. One that fits one of them is refused for the other's
-            files, when the request for it is made.
+        InputError: A setting that is valid for no kind. One that is valid for some is refused for files of the others,
+            when their request is made.
     """
     reject_unknown(settings, REQUEST_SETTINGS, where)
     request = functools.cache(lambda kind: MediaRequest(model=model, kind=kind, **settings))
-    try:
-        request("video")
-    except InputError:
-        request("audio")
-    return request
+    refused: list[InputError] = []
+    for kind in (kind for kind, rules in KINDS.items() if rules.timed):
+        try:
+            request(kind)
+        except InputError as error:
+            refused.append(error)
+        else:
+            return request
+    raise refused[-1]

@@ -83,7 +83,7 @@ def read_vector(body: bytes, dimension: int) -> npt.NDArray[np.float32]:
 
 
 def read_output(
-    chunks: Iterable[bytes], *, dimension: int, source: str, job: str, model_id: str, media_type: str
+    chunks: Iterable[bytes], *, dimension: int, source: str, job: str, model_id: str, media_type: Kind
 ) -> SegmentEmbeddings:
     """A job's output.json, read as a stream: a few MB more than the vectors, however long the file.
 
@@ -103,7 +103,6 @@ def read_output(
             with two vectors.
     """
     vectors = bytearray()
-    kind = cast(Kind, media_type)
     start: list[float | None] = []
     end: list[float | None] = []
     option: list[str] = []
@@ -113,7 +112,7 @@ def read_output(
         vectors += _packed(row, dimension, pack)
         start.append(row.start_sec)
         end.append(row.end_sec)
-        option.append(_name(row.embedding_option) or _default_option(kind, len(option)))
+        option.append(_name(row.embedding_option) or _default_option(media_type, len(option)))
         scope.append(_name(row.embedding_scope) or "clip")
         if not is_label(option[-1], scope[-1]):
             raise OutputError(
@@ -122,7 +121,7 @@ def read_output(
             )
     if not option:
         raise OutputError("output.json contains no vectors.")
-    starts, ends = _times(start, end, scope, kind)
+    starts, ends = _times(start, end, scope, media_type)
     array = np.frombuffer(vectors, np.float32).reshape(-1, dimension)
     # A number that isn't finite makes its row's sum not finite: no second array as large as the first.
     if not np.isfinite(array.sum(axis=1)).all():

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bedrock_marengo.contract.inputs import split_s3_uri
+from bedrock_marengo.contract.models import Kind
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.validation import is_number, short_repr
 
@@ -176,7 +177,7 @@ class SegmentEmbeddings:
     source: str
     job: str
     model_id: str
-    media_type: str
+    media_type: Kind
 
     def __len__(self) -> int:
         return len(self.option)

@@ -1,4 +1,4 @@
-"""Many files: each result as it is ready, and what is done found without asking for each file."""
+"""Many files: each result as it is ready, and finished jobs found without a request for each file."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ LOOKUPS = 8
 
 @dataclass(slots=True, eq=False)
 class MediaResult:
-    """One file of ``embed_many``: ``source`` as handed in, and either ``segments`` or ``error``.
+    """One file of ``embed_many``: ``source`` as it was given, and either ``segments`` or ``error``.
 
-    The segments of a file that was embedded before are read when they are first asked for, which may raise.
+    The segments of a file that was embedded before are read at the first access, which may raise.
     """
 
     source: MediaLike
@@ -82,7 +82,7 @@ def embed_all(
         output_s3_uri: the prefix of all jobs.
         executor: embeds at most ``at_once`` files at a time.
         at_once: files in progress.
-        read_ahead: read the segments of what was done before on the executor, too, not when they are asked for.
+        read_ahead: read the segments of finished files right away, on the executor.
         token: ends it; cancelled when the caller stops taking results.
     """
     lookup = _Lookup(embedder, objects, output_s3_uri)
@@ -90,7 +90,7 @@ def embed_all(
     def known(task: _Task | MediaResult) -> MediaResult | None:
         if isinstance(task, MediaResult):
             return task
-        # What is to be paid again is not done.
+        # With force=True a finished job is embedded again.
         if read_ahead or run.force or task.key is None or not lookup.is_done(task.key):
             return None
         read = functools.partial(embedder.embed, task.media, task.request, run, task.key)

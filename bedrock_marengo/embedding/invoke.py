@@ -1,4 +1,4 @@
-"""InvokeModel: texts and images to vectors, checked before, retried together."""
+"""InvokeModel: texts and images to vectors, checked first, retried together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bedrock_marengo.aws.retries import RetryLimiter
 from bedrock_marengo.aws.session import Aws
 from bedrock_marengo.contract import payloads
 from bedrock_marengo.contract.inputs import Media, split_s3_uri
-from bedrock_marengo.contract.models import Model
+from bedrock_marengo.contract.models import KINDS, Model
 from bedrock_marengo.contract.responses import read_vector
 from bedrock_marengo.contract.tokens import estimate_tokens, most_tokens
 from bedrock_marengo.embedding.pricing import Usage
@@ -28,7 +28,7 @@ __all__ = ["Invoker", "check_size"]
 Vector = npt.NDArray[np.float32]
 
 WINDOW = 4096
-"""Texts among which equal ones are asked once: about 8 MB of vectors."""
+"""Among this many texts, equal ones are sent once: about 8 MB of vectors."""
 
 
 class Invoker:
@@ -71,7 +71,7 @@ class Invoker:
         return payloads.s3_location(image.uri, self._aws.owner(bucket))
 
     def check_length(self, text: str) -> None:
-        """Warn of, or refuse, a text that the service would cut."""
+        """Warn about, or refuse, a text that the service would truncate."""
         limit = self._model.text_tokens
         if 4 * len(text) <= limit and self._token_counter is None:
             return
@@ -80,22 +80,27 @@ class Invoker:
             if tokens > limit:
                 warn_once(
                     f"length {self._model.version}",
-                    f"A text of about {tokens} tokens passes the {limit} of Marengo {self._model.version}, which cuts "
-                    "the rest without a word. Split long texts, or give truncate='error'. (Said once.)",
+                    f"A text has about {tokens} tokens: Marengo {self._model.version} uses only the first {limit}. "
+                    "Split long texts, or set {truncate} to refuse them. (Shown once.)",
+                    remedy={"truncate": "error"},
                 )
         elif self._token_counter is not None or not self._model.text_truncate:
             tokens = self._tokens(text, most_tokens)
             if tokens > limit:
                 counted = "" if self._token_counter else "up to "
                 raise InputError(
-                    f"This text has {counted}{tokens} tokens; Marengo {self._model.version} cuts at {limit}: split "
-                    "it, give token_counter= for an exact count, or truncate='end'."
+                    f"This text has {counted}{tokens} tokens; Marengo {self._model.version} accepts at most {limit}: "
+                    "split it, set {token_counter} for an exact count, or set {truncate}.",
+                    remedy={"token_counter": ..., "truncate": "end"},
                 )
 
     def _tokens(self, text: str, estimate: Callable[[str], int]) -> int:
         tokens = (self._token_counter or estimate)(text)
         if not is_int(tokens, least=0):
-            raise ConfigurationError(f"token_counter gave {short_repr(tokens)}: it must give a whole number of tokens.")
+            raise ConfigurationError(
+                f"token_counter returned {short_repr(tokens)}: expected a whole number of tokens, 0 or more.",
+                setting="token_counter",
+            )
         return tokens
 
     def vector(self, body: bytes, what: str = "a text", *, kind: Literal["text", "image"] = "text") -> Vector:
@@ -114,7 +119,7 @@ class Invoker:
             texts: the texts, all checked before the first call.
             places: the position of each among ``total`` inputs, for errors.
             total: the number of inputs.
-            ahead: calls to have under way or queued.
+            ahead: how many calls may be running or queued.
         """
         bodies: dict[str, bytes] = {}
         for place, text in zip(places, texts, strict=True):
@@ -130,12 +135,12 @@ class Invoker:
         return vectors if len(rows) == len(texts) else vectors[[rows[text] for text in texts]]
 
     def iter_embed(self, executor: Executor, texts: Iterable[str], *, ahead: int) -> Iterator[Vector]:
-        """One vector for each text, in order, texts taken as needed; equal ones among the latest 4,096 asked once."""
+        """One vector for each text, in order, texts read as needed; equal ones among the latest 4,096 are sent once."""
         failed: list[BaseException] = []
         refused: InputError | None = None
 
         def ask(body: bytes) -> Vector:
-            # What comes after a failure nobody will see: not worth a call.
+            # Results after a failure are never used: not worth a call.
             if failed:
                 raise failed[0]
             try:
@@ -170,7 +175,7 @@ class Invoker:
                 future.cancel()
 
     def reply(self, body: bytes) -> bytes:
-        """One call's reply as it came."""
+        """The body of one response."""
         model_id = self._given_id or self._model.invoke_id(self._aws.region)
         reply = self._aws.bedrock.invoke_model(
             modelId=model_id, body=body, contentType="application/json", accept="application/json"
@@ -184,9 +189,9 @@ def check_size(model: Model, media: Media) -> None:
     Raises:
         InputError: It is too large.
     """
-    limit = model.image_bytes if media.kind == "image" else model.media_bytes
+    limit: int = getattr(model, KINDS[media.kind].size_limit)
     if media.size is not None and media.size > limit:
         raise InputError(
-            f"{media.name} is {media.size:,} bytes; Marengo {model.version} takes {media.kind} files of at most "
-            f"{limit:,} bytes. Cut or compress it."
+            f"{media.name} is {media.size:,} bytes; Marengo {model.version} accepts {media.kind} files of at "
+            f"most {limit:,} bytes. Cut or compress it."
         )

@@ -19,13 +19,13 @@ __all__ = ["JobCosts"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobCosts:
-    """Pays for the starts of one run.
+    """Charges and counts the starts of one run.
 
     Attributes:
         objects: S3.
-        usage: counts what was done.
+        usage: counts what was embedded.
         copies: of files in other regions; None if such files are refused.
-        budget: where the run must stop.
+        budget: when the run must stop.
         durations: source URI -> seconds, for the budget; lengths that it lacks are read from the file.
     """
 
@@ -45,7 +45,7 @@ class JobCosts:
         """Charge the budget, then copy the file if needed.
 
         Raises:
-            BudgetError: It would cost too much, or its length is not known. Nothing was done.
+            BudgetError: It would cost too much, or its length is unknown. Nothing was copied.
             ServiceError: AWS refused the copy, or to read the length.
         """
         request, source = key.request, key.source

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from bedrock_marengo.aws.retries import RetryLimiter
 from bedrock_marengo.contract import payloads
 from bedrock_marengo.contract.inputs import Media, split_s3_uri
-from bedrock_marengo.contract.models import Model
+from bedrock_marengo.contract.models import KINDS, Model
 from bedrock_marengo.contract.payloads import MediaRequest
 from bedrock_marengo.contract.responses import read_output
 from bedrock_marengo.contract.segments import Segment, SegmentEmbeddings
@@ -61,13 +61,13 @@ class RunOptions:
     """How one run embeds its files.
 
     Attributes:
-        costs: pays for its starts.
-        force: pay again for what is done or failed for good.
-        repay_expired: pay again for what was done and whose output is missing.
+        costs: charges its starts.
+        force: pay again for jobs that are done or have failed permanently.
+        repay_expired: pay again for jobs that were done and whose output is missing.
         timeout_sec: how long to wait for each job.
         on_progress: called with each file's progress.
-        validate: called with each file's S3 URI before anything is started for it; what it raises is that file's.
-        only_done: read what is done; upload, start and wait for nothing.
+        validate: called with each file's S3 URI before anything is started for it; what it raises is that file's error.
+        only_done: read finished jobs only; upload, start and wait for nothing.
     """
 
     costs: JobCosts
@@ -88,7 +88,7 @@ class MediaEmbedder:
         model: what embeds.
         invoker: embeds images.
         runner: starts and finds jobs.
-        cache: keeps what was read.
+        cache: keeps the vectors that were read.
         output_s3_uri: the prefix of jobs and uploads.
         identity: what identifies a version of a file.
     """
@@ -117,7 +117,7 @@ class MediaEmbedder:
     # Which job.
 
     def key(self, media: Media, request: MediaRequest) -> JobKey | None:
-        """The key of a listed file's job, without a call; None if only a call can tell its version."""
+        """The key of a listed file's job, without a call; None if its version needs one."""
         if media.uri is None or media.size is None or media.etag is None or self._identity == "checksum":
             return None
         return self._key(request, locate(self._objects, media, self._identity))
@@ -157,7 +157,8 @@ class MediaEmbedder:
             source = self.locate(media, run)
             run.validate(source.uri)
             key = key or self._key(request, source)
-            found = self._embed_image(media, key, run) if request.kind == "image" else self._run_job(media, key, run)
+            embed = self._embed_image if KINDS[request.kind].synchronous else self._run_job
+            found = embed(media, key, run)
         except MarengoError:
             run.on_progress(Progress("failed", media.name, media.uri))
             raise
@@ -228,7 +229,7 @@ class MediaEmbedder:
             try:
                 job = self._start_held(key, run, force, unusable)
             except JobError as error:
-                # That the attempts are used up says less than why the last one failed.
+                # Why the last attempt failed says more than that the attempts are used up.
                 raise last or error from error
             stage: Stage = "reused" if job.output_uri else "joined" if job.joined else "started"
             run.on_progress(Progress(stage, media.name, media.uri))
@@ -241,7 +242,7 @@ class MediaEmbedder:
                 if isinstance(error, JobError) and not error.transient:
                     raise
                 unusable, last = invocation_id(job.output_uri or job.arn), error
-                # It may be unusable because the file was replaced: another attempt is for what it is now.
+                # It may be unusable because the file was replaced: another attempt is for the file as it is now.
                 key = self._key(key.request, self._now(key.source))
                 continue
             now = key.source if job.output_uri else self._now(key.source)
@@ -281,7 +282,7 @@ class MediaEmbedder:
             try:
                 self._runner.mark_unusable(output, str(error))
             except ServiceError as refused:
-                # Unmarked it would be found again: another attempt would not end that.
+                # Without the mark each attempt would find it again.
                 raise ServiceError(
                     f"{error} | It could not be marked as unusable either: {refused}",
                     code=refused.code,
@@ -307,7 +308,7 @@ class MediaEmbedder:
 
         Raises:
             InputError: It was replaced by what Bedrock can't read.
-            ServiceError: AWS would not list.
+            ServiceError: AWS refused to list.
         """
         media = Media("video", uri=source.uri)
         try:
@@ -339,7 +340,7 @@ class MediaEmbedder:
     def _invoke_image(self, job: Job, key: JobKey, run: RunOptions) -> tuple[bytes, SegmentEmbeddings]:
         run.costs.before_start(key)
         uri = run.costs.copy_of(job.source, job.fingerprint) or job.source
-        body = payloads.encode(key.request.body(self._invoker.location(Media("image", uri=uri))))
+        body = payloads.encode(key.request.body(self._invoker.location(Media(job.kind, uri=uri))))
 
         def call() -> tuple[bytes, SegmentEmbeddings]:
             reply = self._invoker.reply(body)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from bedrock_marengo.aws.parallel import in_order
 from bedrock_marengo.contract.inputs import Media, MediaLike, split_s3_uri
-from bedrock_marengo.contract.models import Kind
+from bedrock_marengo.contract.models import KINDS, Kind
 from bedrock_marengo.contract.payloads import MediaRequest
 from bedrock_marengo.embedding.invoke import check_size
 from bedrock_marengo.embedding.pricing import GB, Prices
@@ -27,43 +27,43 @@ from bedrock_marengo.s3.uploads import find_upload
 __all__ = ["Plan", "Planner"]
 
 JOBS_ALLOWED = 20
-"""Jobs in flight that real accounts were seen to be allowed."""
+"""Jobs in flight that real accounts have been allowed."""
 JOB_SEC = 45.0
-"""A job's mean length: 23 to 70 s were seen for clips of 2 to 4 minutes."""
+"""A job's mean duration: 23 to 70 s were measured for clips of 2 to 4 minutes."""
 SHOT_SEC = 6.0
 AUDIO_SEC = 10.0
-"""Mean segments of the service's own cuts, as seen in real runs: uncut shots come back in pieces near 6 s."""
+"""Mean segment lengths of the service's own segmentation, measured in real runs: long shots are cut to about 6 s."""
 BYTES_A_VALUE = 22
-"""Of an output.json: 164 MB for 14,400 rows of 512."""
-NAMED = 10
-"""Media that a plan names as unknown or refused; the counts are whole."""
+"""In an output.json: 164 MB for 14,400 rows of 512."""
+MOST_NAMED = 10
+"""How many unknown or refused files a plan names; it counts all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What embedding some media would do. ``print(plan)`` tells it in words.
+    """What embedding some files would do. ``print(plan)`` shows it as text.
 
-    Lengths, cost, vectors and bytes are those of what would be started; media of unknown length are in none of them
-    unless ``assume_duration_sec`` was given. What was begun and has no output yet counts as joined, at no cost: it
-    runs, or it failed and the run will say so.
+    Lengths, cost, vectors and bytes are those of the files that would be started; files of unknown length are included
+    only with ``assume_duration_sec``. A job that was started and has no output yet counts as joined, at no cost: it is
+    running, or it has failed and the run will report that.
 
     Attributes:
-        started: media by kind ("video", "audio", "image") that would be started, and paid for.
-        joined: media whose work was begun before.
-        reused: media whose work is done.
-        repeated: media that came up twice.
-        uploaded: local media that would be uploaded, and ``uploaded_bytes``.
-        staged: media that would be copied from another region, and ``staged_bytes``.
-        refused: media that would be refused; ``refusals`` says why for the first 10.
-        skipped: why how many files of prefixes were left out.
+        started: kind ("video", "audio", "image") -> files that would be started, and paid for.
+        joined: files whose job was started before.
+        reused: files whose job is done.
+        repeated: files that are listed again.
+        uploaded: local files that would be uploaded, and ``uploaded_bytes``.
+        staged: files that would be copied from another region, and ``staged_bytes``.
+        refused: files that would be refused; ``refusals`` has the reasons of the first 10.
+        skipped: reason -> how many files of prefixes were skipped.
         media_sec: seconds of media to embed.
-        unknown: media to start of unknown length; ``unknown_names`` has the first 10.
-        usd: US dollars by "video", "audio", "image" and "copies".
-        vectors: rows expected, by the mean length of segments.
-        vector_bytes: these as float32.
-        output_bytes: of the jobs' output.json.
+        unknown: files to start of unknown length; ``unknown_names`` has the first 10.
+        usd: "video", "audio", "image" or "copies" -> US dollars.
+        vectors: expected vectors, by the mean length of segments.
+        vector_bytes: their size as float32.
+        output_bytes: the size of the jobs' output.json.
         jobs_at_once: jobs in flight.
-        mean_job_sec: how long a job takes.
+        mean_job_sec: the mean duration of a job.
     """
 
     started: Mapping[str, int] = field(default_factory=dict)
@@ -89,13 +89,13 @@ class Plan:
 
     @property
     def total_usd(self) -> float:
-        """US dollars for all that is known."""
+        """US dollars in total, without files of unknown length."""
         return sum(self.usd.values())
 
     @property
     def days(self) -> float:
-        """How long the jobs take at the present quota."""
-        jobs = self.started.get("video", 0) + self.started.get("audio", 0)
+        """How long the jobs take, with ``jobs_at_once`` in flight."""
+        jobs = sum(self.started.get(kind, 0) for kind, rules in KINDS.items() if not rules.synchronous)
         return jobs * self.mean_job_sec / self.jobs_at_once / 86400
 
     def __str__(self) -> str:
@@ -104,9 +104,10 @@ class Plan:
         lines = [
             f"to start   {sum(self.started.values()):,}" + (f" ({kinds})" if kinds else ""),
             f"to join    {self.joined:,}",
-            f"to reuse   {self.reused:,}" + (f" (and {self.repeated:,} that came up twice)" if self.repeated else ""),
+            f"to reuse   {self.reused:,}"
+            + (f" (and {self.repeated:,} that are listed again)" if self.repeated else ""),
             f"to upload  {self.uploaded:,} ({self.uploaded_bytes / GB:,.2f} GB)" if self.uploaded else "",
-            f"to stage   {self.staged:,} ({self.staged_bytes / GB:,.2f} GB)" if self.staged else "",
+            f"to copy    {self.staged:,} ({self.staged_bytes / GB:,.2f} GB)" if self.staged else "",
             f"length     {self.media_sec / 3600:,.2f} hours",
             f"unknown    {self.unknown:,} of unknown length: {self._names(self.unknown)}" if self.unknown else "",
             f"cost       {self.total_usd:,.2f} USD" + (f" ({dollars})" if dollars else ""),
@@ -125,20 +126,20 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planner:
-    """Looks at media and at what is done, and starts nothing. ``plan`` makes one LIST for 1,000 objects of each.
+    """Lists media and finished jobs, and starts nothing. ``plan`` makes one LIST for 1,000 objects of each.
 
     Attributes:
         objects: S3.
         request: the request for each kind.
-        output_s3_uri: where the work lies.
-        index: what is done there.
-        staged: whether media of other regions are copied.
+        output_s3_uri: the prefix of jobs and uploads.
+        index: the jobs under it.
+        staged: whether files of other regions are copied.
         identity: the client's.
         prices: the client's.
         durations: source URI or path -> seconds.
         probe: whether to read lengths that are not given.
-        assume_duration_sec: what a medium of unknown length is taken for.
-        force: whether what is done is paid for again.
+        assume_duration_sec: the length to assume for a file of unknown length.
+        force: whether finished jobs are paid for again.
     """
 
     objects: S3Objects
@@ -156,29 +157,29 @@ class Planner:
     def plan(
         self, listing: MediaListing, executor: Executor, *, ahead: int, jobs_at_once: int, mean_job_sec: float
     ) -> Plan:
-        """Go through a listing, many lengths read at once."""
-        total = _Total(self.prices)
+        """The plan for a listing; many lengths are read at once."""
+        totals = _Totals(self.prices)
         seen: set[int] = set()
-        for look in in_order(executor, self._look, listing.items(), ahead=ahead):
-            # 64 bits of a fingerprint: 35 MB for 500,000 media.
-            repeated = look.job in seen
-            if look.job is not None:
-                seen.add(look.job)
-            total.add(look, repeated)
+        for file in in_order(executor, self._plan_item, listing.items(), ahead=ahead):
+            # 64 bits of a fingerprint: 35 MB for 500,000 files.
+            repeated = file.job in seen
+            if file.job is not None:
+                seen.add(file.job)
+            totals.add(file, repeated)
         return Plan(
-            **total.counted(), skipped=dict(listing.skipped), jobs_at_once=jobs_at_once, mean_job_sec=mean_job_sec
+            **totals.plan_fields(), skipped=dict(listing.skipped), jobs_at_once=jobs_at_once, mean_job_sec=mean_job_sec
         )
 
-    def _look(self, item: tuple[MediaLike, Media | MarengoError]) -> _Look:
+    def _plan_item(self, item: tuple[MediaLike, Media | MarengoError]) -> _PlannedFile:
         source, media = item
         if isinstance(media, MarengoError):
-            return _Look(name=str(source), state="refused", why=str(media))
+            return _PlannedFile(name=str(source), state="refused", why=str(media))
         try:
-            return self._looked(media)
+            return self._plan_media(media)
         except MarengoError as error:
-            return _Look(name=media.name, state="refused", why=str(error))
+            return _PlannedFile(name=media.name, state="refused", why=str(error))
 
-    def _looked(self, media: Media) -> _Look:
+    def _plan_media(self, media: Media) -> _PlannedFile:
         request = self.request(media.kind)
         check_size(request.model, media)
         found: Media | None = media
@@ -196,21 +197,21 @@ class Planner:
             key = JobKey.of(request, source, self.output_s3_uri)
             size, job = source.size, int(key.fingerprint[:16], 16)
             state = "absent" if self.force else self.index.state(key.fingerprint)
-        look = _Look(name=media.name, state=state, kind=media.kind, job=job, size=size, uploaded=found is None)
+        file = _PlannedFile(name=media.name, state=state, kind=media.kind, job=job, size=size, uploaded=found is None)
         if state != "absent":
-            return look
-        look.copied = media.uri is not None and self.objects.is_elsewhere(split_s3_uri(media.uri)[0])
-        look.sec = requested_sec(request, duration_of(self.objects, media, self.durations, probe=self.probe))
-        look.unknown = media.kind != "image" and look.sec is None
-        if look.unknown:
-            look.sec = self.assume_duration_sec
-        look.rows = _rows(request, look.sec)
-        look.values = look.rows * request.model.dimension
-        return look
+            return file
+        file.copied = media.uri is not None and self.objects.is_elsewhere(split_s3_uri(media.uri)[0])
+        file.sec = requested_sec(request, duration_of(self.objects, media, self.durations, probe=self.probe))
+        file.unknown = KINDS[media.kind].timed and file.sec is None
+        if file.unknown:
+            file.sec = self.assume_duration_sec
+        file.rows = _rows(request, file.sec)
+        file.values = file.rows * request.model.dimension
+        return file
 
 
 @dataclass(slots=True, kw_only=True)
-class _Look:
+class _PlannedFile:
     name: str
     state: State | Literal["refused"]
     why: str = ""
@@ -225,7 +226,7 @@ class _Look:
     values: int = 0
 
 
-class _Total:
+class _Totals:
     """The sums of a plan."""
 
     def __init__(self, prices: Prices) -> None:
@@ -238,27 +239,27 @@ class _Total:
         self._refusals: list[str] = []
         self._unknown: list[str] = []
 
-    def add(self, look: _Look, repeated: bool) -> None:
-        """One medium."""
-        if repeated or look.state != "absent":
-            self._counts["repeated" if repeated else _COUNTED[look.state]] += 1
-            if look.state == "refused" and len(self._refusals) < NAMED:
-                self._refusals.append(f"{look.name}: {look.why}")
+    def add(self, file: _PlannedFile, repeated: bool) -> None:
+        """Count one file."""
+        if repeated or file.state != "absent":
+            self._counts["repeated" if repeated else _COUNTS[file.state]] += 1
+            if file.state == "refused" and len(self._refusals) < MOST_NAMED:
+                self._refusals.append(f"{file.name}: {file.why}")
             return
-        self._started[look.kind] += 1
-        self._sec += look.sec or 0.0
-        self._values += look.values
-        self._usd[look.kind] += self._prices.media(look.kind, look.sec) or 0.0  # type: ignore[assignment]
-        self._counts["vectors"] += look.rows
-        for name, holds in (("uploaded", look.uploaded), ("staged", look.copied), ("unknown", look.unknown)):
+        self._started[file.kind] += 1
+        self._sec += file.sec or 0.0
+        self._values += file.values
+        self._usd[file.kind] += self._prices.media(file.kind, file.sec) or 0.0  # type: ignore[assignment]
+        self._counts["vectors"] += file.rows
+        for name, holds in (("uploaded", file.uploaded), ("staged", file.copied), ("unknown", file.unknown)):
             self._counts[name] += holds
-            self._counts[f"{name}_bytes"] += look.size * holds
-        if look.copied:
-            self._usd["copies"] += self._prices.copied(look.size)  # type: ignore[assignment]
-        if look.unknown and len(self._unknown) < NAMED:
-            self._unknown.append(look.name)
+            self._counts[f"{name}_bytes"] += file.size * holds
+        if file.copied:
+            self._usd["copies"] += self._prices.copied(file.size)  # type: ignore[assignment]
+        if file.unknown and len(self._unknown) < MOST_NAMED:
+            self._unknown.append(file.name)
 
-    def counted(self) -> dict[str, Any]:
+    def plan_fields(self) -> dict[str, Any]:
         """The plan's fields."""
         names = ("joined", "reused", "repeated", "uploaded", "uploaded_bytes", "staged", "staged_bytes", "refused")
         return {
@@ -273,17 +274,18 @@ class _Total:
         }
 
 
-_COUNTED = {"begun": "joined", "done": "reused", "refused": "refused"}
+_COUNTS = {"started": "joined", "done": "reused", "refused": "refused"}
 
 
 def _rows(request: MediaRequest, sec: float | None) -> int:
-    """About how many vectors a medium gives."""
-    if request.kind == "image":
+    """About how many vectors a file gives."""
+    rules = KINDS[request.kind]
+    if not rules.timed:
         return 1
     if sec is None:
         return 0
     cut = request.segmentation
-    mean = SHOT_SEC if request.kind == "video" else AUDIO_SEC
+    mean = SHOT_SEC if rules.cut == "dynamic" else AUDIO_SEC
     if cut is not None:
         mean = cut.seconds if cut.method == "fixed" else max(cut.seconds, SHOT_SEC)
     scopes = request.scopes or request.model.scopes

@@ -1,4 +1,4 @@
-"""What Marengo costs, what a run has cost, and where it must stop."""
+"""What Marengo costs, what a client has spent, and when a run must stop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 
 from bedrock_marengo.aws.fork_safety import ForkSafeLock
 from bedrock_marengo.contract.inputs import Media
-from bedrock_marengo.contract.models import Kind
+from bedrock_marengo.contract.models import KINDS, Kind
 from bedrock_marengo.errors import BudgetError, ConfigurationError
 from bedrock_marengo.validation import is_number, short_repr
 
@@ -18,17 +18,17 @@ GB = 1024**3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """US dollars for one of each. Give your own by ``MarengoClient(prices=Prices(...))``.
+    """US dollars for one of each. Set your own with ``MarengoClient(prices=Prices(...))``.
 
-    The defaults were seen in litellm's test table for both versions of Marengo, not on AWS's price page, and the copy
-    between regions is what AWS's regions commonly charge: check yours.
+    The defaults are from litellm's test table for both versions of Marengo, not from AWS's price page, and the price of
+    a copy between regions is the usual one: check yours.
 
     Attributes:
         text: a request with a text.
         image: a request with images.
         video_sec: a second of video.
         audio_sec: a second of audio.
-        copied_gb: a GB copied from another region, by ``staging_s3_uri=``.
+        copied_gb: a GB copied from another region, with ``staging_s3_uri=``.
     """
 
     text: float = 0.00007
@@ -41,15 +41,17 @@ class Prices:
         for price in fields(self):
             value = getattr(self, price.name)
             if not (is_number(value) and 0 <= value < float("inf")):
-                raise ConfigurationError(f"Prices({price.name}={short_repr(value)}): give US dollars, 0 or more.")
+                raise ConfigurationError(
+                    f"Prices({price.name}={short_repr(value)}): expected US dollars, 0 or more.", setting="prices"
+                )
 
     def media(self, kind: Kind, duration_sec: float | None) -> float | None:
-        """One medium's job; None where it depends on a length that nobody knows."""
-        if kind == "image":
-            return self.image
-        if duration_sec is None:
-            return None
-        return duration_sec * (self.video_sec if kind == "video" else self.audio_sec)
+        """One file's price; None if it depends on a length that is unknown."""
+        rules = KINDS[kind]
+        price: float = getattr(self, rules.price)
+        if not rules.timed:
+            return price
+        return None if duration_sec is None else duration_sec * price
 
     def copied(self, size: int) -> float:
         """A copy of so many bytes from another region."""
@@ -58,16 +60,16 @@ class Prices:
 
 @dataclass(eq=False)
 class Usage:
-    """What was really done by one client, counted as it was done. Safe across threads; ``reset()`` begins anew.
+    """What one client has embedded and spent. Thread-safe; ``reset()`` sets it to 0.
 
     Attributes:
         texts: requests with a text.
         images: requests with images.
         jobs: jobs started, by kind: "video", "audio".
         media_sec: seconds of media in jobs whose length is known.
-        unknown: jobs whose length is not known, and is not in ``media_sec`` nor in ``usd``.
+        unknown: jobs of unknown length, which are neither in ``media_sec`` nor in ``usd``.
         copied_bytes: bytes copied from other regions.
-        usd: US dollars by the client's prices.
+        usd: US dollars, at the client's prices.
     """
 
     prices: Prices = field(default_factory=Prices, repr=False)
@@ -96,7 +98,7 @@ class Usage:
             self.usd += self.prices.image
 
     def job(self, kind: Kind, duration_sec: float | None) -> None:
-        """A job was started, and its medium is so long."""
+        """A job was started for a file of this length."""
         with self._lock:
             self.jobs[kind] += 1
             if duration_sec is None:
@@ -106,7 +108,7 @@ class Usage:
                 self.usd += self.prices.media(kind, duration_sec) or 0.0
 
     def copied(self, size: int) -> None:
-        """A medium was copied from another region."""
+        """A file was copied from another region."""
         with self._lock:
             self.copied_bytes += size
             self.usd += self.prices.copied(size)
@@ -120,16 +122,15 @@ class Usage:
 
 
 class Budget:
-    """Stops a run before the start that would pass ``max_cost_usd``. Safe across threads.
+    """Stops a run before the start that would exceed ``max_cost_usd``. Thread-safe.
 
-    What is joined or found done costs nothing: only starts are charged. Once a start has been refused no other is
-    allowed, however cheap, so that a run ends in one place and the next goes on from there.
+    Only starts are charged: jobs that are joined or already done cost nothing. Once a start has been refused, no other
+    is allowed, however cheap, so that the run ends there and the next run continues from there.
 
     Args:
-        max_cost_usd: the most that starts may cost, by ``prices``.
+        max_cost_usd: the most that starts may cost, at ``prices``.
         prices: the table.
-        assume_duration_sec: what to charge for a medium whose length is not known; without it such a medium is
-            refused.
+        assume_duration_sec: the length to charge for a file of unknown length; without it such a file is refused.
     """
 
     def __init__(
@@ -149,37 +150,37 @@ class Budget:
         self._lock = ForkSafeLock()
 
     def charge(self, media: Media, kind: Kind, duration_sec: float | None, *, copied_bytes: int = 0) -> float:
-        """Allow a start, and note its cost.
+        """Allow a start, and add its cost.
 
         Args:
             media: for the message.
             kind: "video", "audio" or "image".
-            duration_sec: what is to be embedded of it, seconds; None if nobody knows.
-            copied_bytes: what ``stage`` copies for it.
+            duration_sec: seconds of it to embed; None if unknown.
+            copied_bytes: bytes to copy for it from another region.
 
         Returns:
             US dollars, for ``refund`` if the start fails.
 
         Raises:
-            BudgetError: It would cost too much, or its length is not known. Nothing was noted.
+            BudgetError: It would cost too much, or its length is unknown. Nothing was added.
         """
         cost = self._prices.media(kind, self._assume_duration_sec if duration_sec is None else duration_sec)
         if cost is None:
             raise BudgetError(
-                f"{media.name} was not started: its length, and so its cost, is not known. Install the extra 'media', "
-                "give {durations}, or {assume_duration_sec}.",
+                f"{media.name} was not started: its length, and so its cost, is unknown. Install the extra 'media', or "
+                "set {durations} or {assume_duration_sec}.",
                 spent_usd=self.spent_usd,
                 exhausted=False,
                 remedy={"durations": ..., "assume_duration_sec": ...},
             )
         cost += self._prices.copied(copied_bytes)
         with self._lock:
-            # A hair's breadth for sums of floats.
+            # A tolerance for sums of floats.
             if self.exhausted or self.spent_usd + cost > self.max_cost_usd + 1e-9:
                 self.exhausted = True
                 raise BudgetError(
-                    f"{media.name} was not started: {cost:.4f} USD on top of {self.spent_usd:.4f} would pass "
-                    "{max_cost_usd}. Run again with more, and what is done is not paid again.",
+                    f"{media.name} was not started: {cost:.4f} USD on top of {self.spent_usd:.4f} would exceed "
+                    "{max_cost_usd}. Run again with a higher budget: finished files are not paid for again.",
                     spent_usd=self.spent_usd,
                     exhausted=True,
                     remedy={"max_cost_usd": self.max_cost_usd},
@@ -188,6 +189,6 @@ class Budget:
         return cost
 
     def refund(self, usd: float) -> None:
-        """A start that was charged did not come about: it was refused, or someone else's job was joined."""
+        """A start that was charged did not happen: AWS refused it, or a job that was already running was joined."""
         with self._lock:
             self.spent_usd -= usd

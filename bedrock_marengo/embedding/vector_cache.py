@@ -52,7 +52,7 @@ class VectorCache:
         self._keep(embeddings)
 
     def forget(self, source: str) -> None:
-        """Drop what is kept of one source."""
+        """Drop the vectors of one source."""
         with self._lock:
             for key in [key for key in self._tables if key[0] == source]:
                 self._drop(key)
@@ -67,7 +67,7 @@ class VectorCache:
             read: reads the embeddings of the job that a segment names, if they are not in the cache.
 
         Raises:
-            SegmentNotFoundError: A job without that segment; and what ``read`` raises.
+            SegmentNotFoundError: A job doesn't have that segment. ``read`` may raise other errors.
         """
         # Job by job: with more jobs than the cache holds, each is still read once.
         places: dict[tuple[str, str], list[int]] = {}

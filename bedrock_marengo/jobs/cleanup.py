@@ -1,4 +1,4 @@
-"""Deletes all that was made of a source."""
+"""Deletes everything made from a source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from bedrock_marengo.jobs.fingerprint import source_prefix
 from bedrock_marengo.s3.cross_region import CrossRegionCopies
 from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.s3.uploads import FOLDER, upload_prefix
-from bedrock_marengo.validation import short_repr
 
 __all__ = ["Cleanup", "DeletionReport"]
 
@@ -59,7 +58,7 @@ class DeletionReport:
 
 
 class Cleanup:
-    """Deletes what was made of a source under one output prefix, never the source itself.
+    """Deletes everything made from a source under one output prefix, never the source itself.
 
     In a versioned bucket the deletions are markers: a lifecycle rule removes the old versions.
     """
@@ -74,7 +73,7 @@ class Cleanup:
     ) -> DeletionReport:
         """Delete a source's outputs, request files, uploads and copies; see ``MarengoClient.forget``."""
         if store is not None and not callable(store):
-            raise ConfigurationError(f"store={short_repr(store)}: expected a callable that takes a source's URI.")
+            raise ConfigurationError("expected a callable that takes a source's URI.", setting="store", value=store)
         sources = self._sources(source)
         # The store first: segments without vectors are worse than vectors without segments.
         segments = tuple(store(uri) for uri in sources) if store is not None and not dry_run else ()

@@ -13,7 +13,7 @@ from bedrock_marengo.s3.objects import S3Objects
 
 __all__ = ["JobIndex", "State"]
 
-State = Literal["absent", "begun", "done"]
+State = Literal["absent", "started", "done"]
 
 _WORK = re.compile(r"[0-9a-f]{16}/([0-9a-f]{16})/(request\.json|[^/]+/(?:output|void)\.json)")
 
@@ -25,8 +25,8 @@ class JobIndex:
     before a start, and only "done" saves a listing.
     """
 
-    def __init__(self, begun: npt.NDArray[np.uint64], done: npt.NDArray[np.uint64]) -> None:
-        self._begun = begun
+    def __init__(self, started: npt.NDArray[np.uint64], done: npt.NDArray[np.uint64]) -> None:
+        self._started = started
         self._done = done
 
     @classmethod
@@ -34,21 +34,21 @@ class JobIndex:
         """List the output prefix, 1,000 objects a call.
 
         Raises:
-            ServiceError: AWS would not list, which proves nothing absent.
+            ServiceError: AWS refused to list, which does not show that anything is absent.
         """
         prefix = f"{output_s3_uri.rstrip('/')}/"
         jobs = {name: array("Q") for name in ("request.json", "output.json", "void.json")}
         for item in objects.list(prefix):
             if match := _WORK.fullmatch(item.uri, len(prefix)):
                 jobs[match[2].rpartition("/")[2]].append(int(match[1], 16))
-        begun, done, void = jobs.values()
-        # A job with an unusable output may have a good one, too: "begun", so that it is checked.
-        return cls(_sorted(begun), np.setdiff1d(_sorted(done), _sorted(void)))
+        started, done, void = jobs.values()
+        # A job with an unusable output may have a good one, too: "started", so that it is checked.
+        return cls(_sorted(started), np.setdiff1d(_sorted(done), _sorted(void)))
 
     def state(self, fingerprint: str) -> State:
         """How far a job was when the listing was made."""
         job = int(fingerprint[:16], 16)
-        return "done" if _holds(self._done, job) else "begun" if _holds(self._begun, job) else "absent"
+        return "done" if _holds(self._done, job) else "started" if _holds(self._started, job) else "absent"
 
 
 def _sorted(jobs: array[int]) -> npt.NDArray[np.uint64]:

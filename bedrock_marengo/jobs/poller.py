@@ -95,8 +95,8 @@ class JobPoller:
         try:
             running = self._running([wait.arn for wait in waits], oldest)
         except Exception:
-            # Whatever it is: without this thread no wait would end. Each waiter asks for its own job, and meets the
-            # error if it is one of its own.
+            # Without this thread no wait would end, whatever the error. Each waiter then asks for its own job, and
+            # raises the error if it has it, too.
             return waits
         return {wait for wait in waits if wait.arn not in running}
 

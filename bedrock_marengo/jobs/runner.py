@@ -249,7 +249,7 @@ class JobRunner:
                 return output
 
     def _output_after(self, job: Job, ended: bool, timeout_sec: float | None, token: CancelToken) -> str | None:
-        """The output once a wait is over; None if the job goes on."""
+        """The output once a wait is over; None if the job is still running."""
         arn = job.arn or ""
         folder = self._folder(job.prefix)
         if ended and (output := folder.output_of(arn, f"{job.prefix}{invocation_id(arn)}/", job.source)):

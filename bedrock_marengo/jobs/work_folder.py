@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from bedrock_marengo.contract.models import Model
+from bedrock_marengo.contract.models import Kind, Model
 from bedrock_marengo.contract.responses import read_output
 from bedrock_marengo.contract.segments import SegmentEmbeddings
 from bedrock_marengo.errors import OutputError, ServiceError
@@ -102,7 +102,7 @@ def mark_unusable(objects: S3Objects, output_uri: str, why: str) -> None:
 
 
 def read_segments(
-    objects: S3Objects, output_uri: str, model: Model, *, source: str, job: str, kind: str
+    objects: S3Objects, output_uri: str, model: Model, *, source: str, job: str, kind: Kind
 ) -> SegmentEmbeddings:
     """Stream an output.json into columns.
 

@@ -115,7 +115,7 @@ def _seek(container: InputContainer, time: float) -> None:
     import av
 
     first = container.start_time or 0
-    # The start is sought from before it, because its first packets may have earlier times.
+    # To find the start, seek to a time before it: its first packets may have earlier times.
     for place in (first + int((time or -1) * _MICROSECONDS), first):
         try:
             container.seek(place)

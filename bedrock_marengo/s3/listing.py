@@ -21,7 +21,7 @@ from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.s3.sidecars import SUFFIXES as _CAPTIONS
 from bedrock_marengo.s3.sidecars import by_rank
 from bedrock_marengo.s3.uploads import FOLDER
-from bedrock_marengo.validation import is_int, require_many, short_repr
+from bedrock_marengo.validation import is_int, require_many
 
 __all__ = ["MediaListing", "locate", "object_tags"]
 
@@ -29,26 +29,26 @@ ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
 class MediaListing(Iterable[Media]):
-    """The media that a user points at, listed lazily; read it again to list again.
+    """The media files that a user names, listed lazily; iterate again to list again.
 
     Args:
         objects: S3.
         sources: ``s3://bucket/prefix/`` (ends in a slash, or is a bucket), ``s3://bucket/key``, a local file or
             folder as ``pathlib.Path``, ``Media``, a ``Manifest``, or an iterable of these.
-        suffixes: only files that end so, such as ``[".mp4"]``. Default: all that Marengo reads.
+        suffixes: only files with these suffixes, such as ``[".mp4"]``. Default: all that Marengo reads.
         exclude: glob patterns of keys or paths to leave out.
-        modified_after: only what was last modified after this time, which names its zone; where nothing says when
-            (a single object, a manifest without that column) it stays.
+        modified_after: only files last modified after this time, which needs a time zone; files whose time is unknown
+            (a single object, a manifest without that column) are kept.
         limit: at most this many.
-        output_s3_uri: our own output, never taken as a source of a prefix.
-        staged: media of a prefix may be in another region than the model.
+        output_s3_uri: our own output; files there are not listed as media.
+        staged: files of a prefix may be in another region than the model.
 
     Attributes:
-        skipped: why how many files under prefixes and folders were left out, counted while listing:
-            "not media", "empty", "suffix", "excluded", "older", "archived". Captions are not counted.
+        skipped: reason -> how many files under prefixes and folders were skipped, counted while listing: "not media",
+            "empty", "suffix", "excluded", "older", "archived". Captions are not counted.
 
     Raises:
-        InputError: What can be no source or filter; ``modified_after`` without a time zone.
+        InputError: A source or filter of a wrong type; ``modified_after`` without a time zone.
     """
 
     def __init__(
@@ -66,11 +66,15 @@ class MediaListing(Iterable[Media]):
         if not isinstance(sources, str | os.PathLike | Media | Manifest):
             require_many(sources, "A listing", "sources")
         if limit is not None and not is_int(limit, least=0):
-            raise InputError(f"limit={short_repr(limit)}: give a whole number of media, or leave it out for all.")
+            raise InputError("expected a whole number of files; leave it out for all.", setting="limit", value=limit)
         if modified_after is not None and not isinstance(modified_after, datetime):
-            raise InputError(f"modified_after={short_repr(modified_after)}: give a datetime that names its time zone.")
+            raise InputError("expected a datetime with a time zone.", setting="modified_after", value=modified_after)
         if modified_after is not None and modified_after.tzinfo is None:
-            raise InputError(f"modified_after={modified_after!r} names no time zone: give tzinfo=, such as UTC.")
+            raise InputError(
+                "expected a time zone: set tzinfo=, such as datetime.UTC.",
+                setting="modified_after",
+                value=modified_after.isoformat(),
+            )
         self._objects = objects
         self._sources = sources
         self._suffixes = tuple(suffix.lower() for suffix in _strings(suffixes, "suffixes", "['.mp4']"))
@@ -89,7 +93,7 @@ class MediaListing(Iterable[Media]):
 
     @property
     def known_total(self) -> int | None:
-        """How many media there are, if that is known without listing: a single one, or a list of single ones."""
+        """How many files there are, if that is known without listing: a single file, or a list of files."""
         one = isinstance(self._sources, str | Media | os.PathLike)
         sources: Any = [self._sources] if one else self._sources
         if not isinstance(sources, Sized) or isinstance(sources, Manifest) or any(map(_is_many, sources)):  # type: ignore[call-overload]
@@ -97,7 +101,7 @@ class MediaListing(Iterable[Media]):
         return len(sources) if self._limit is None else min(len(sources), self._limit)
 
     def items(self) -> Iterator[tuple[MediaLike, Media | MarengoError]]:
-        """Each medium with what was handed in for it; an item that is no medium comes with its error."""
+        """Each file with the source that it comes from; an item that is not a media file has an error instead."""
         self.skipped.clear()
         one = isinstance(self._sources, str | Media | os.PathLike | Manifest)
         sources: Iterable[Any] = [self._sources] if one else self._sources  # type: ignore[assignment]
@@ -174,20 +178,20 @@ class MediaListing(Iterable[Media]):
 
 
 def locate(objects: S3Objects, media: Media, identity: Identity = "etag", *, to_read: bool = True) -> SourceIdentity:
-    """The identity of a medium on S3, by one listing: absent is proven, never guessed from a refusal.
+    """The version of a file on S3, by one listing: a file counts as absent only if a listing shows it.
 
-    A medium that comes from a listing costs no call, unless ``identity`` is "checksum".
+    A file that comes from a listing needs no call, unless ``identity`` is "checksum".
 
     Args:
         objects: S3.
         media: on S3.
-        identity: what tells its versions apart.
+        identity: what distinguishes its versions.
         to_read: refuse what Bedrock can't read.
 
     Raises:
         MediaNotFoundError: The listing does not have the key.
         InputError: It is empty, or in an archive.
-        ServiceError: AWS would not list.
+        ServiceError: AWS refused to list.
     """
     if media.uri is None:
         raise InputError(f"{media.name} is not on S3.")
@@ -224,12 +228,12 @@ def _strings(values: Iterable[str] | None, name: str, such_as: str) -> tuple[str
         return (values,) if values is not None else ()
     found = tuple(values) if isinstance(values, Iterable) else (values,)
     if not all(isinstance(value, str) for value in found):
-        raise InputError(f"{name}={short_repr(values)}: give a list of strings, such as {such_as}.")
+        raise InputError(f"expected a list of strings, such as {such_as}.", setting=name, value=values)
     return found
 
 
 def _work(output_s3_uri: str) -> re.Pattern[str]:
-    """What lies under the output prefix by our doing; a user's own media may lie there, too."""
+    """The files that we write under the output prefix, where a user's own media may be, too."""
     ours = rf"/(?:{FOLDER}/[0-9a-f]{{64}}|[0-9a-f]{{16}}/[0-9a-f]{{16}})/"
     return re.compile(re.escape(output_s3_uri.rstrip("/")) + ours)
 
@@ -246,9 +250,9 @@ def _is_prefix(source: str) -> bool:
 
 
 def _with_captions(listed: Iterable[tuple[Entry, Media | None]]) -> Iterator[Media]:
-    """Media, each with the captions that the same listing shows beside it.
+    """Media, each with the captions that the same listing shows next to it.
 
-    S3 lists keys in order, so those that share a stem come together: a medium waits until the listing leaves its stem.
+    S3 lists keys in order, so those that share a stem come together: a file waits until the listing leaves its stem.
     """
     waiting: list[tuple[str, Media]] = []
     best: dict[str, str] = {}

@@ -41,7 +41,7 @@ _FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One object of a manifest; None where the file does not say."""
+    """One object of a manifest; None for what the file doesn't contain."""
 
     bucket: str
     key: str
@@ -63,11 +63,11 @@ class _Inventory(msgspec.Struct, rename="camel"):
 
 
 def read_manifest(objects: S3Objects, manifest: Manifest) -> Iterator[Entry | InputError]:
-    """The objects of a manifest, one by one; a row that names none comes as its error.
+    """The objects of a manifest, one by one; a row without an object is an error.
 
     Raises:
-        InputError: The file is no manifest of a kind we read.
-        ServiceError: AWS would not give it.
+        InputError: The file is not a supported manifest.
+        ServiceError: AWS refused to return it.
     """
     if not manifest.is_inventory:
         yield from _rows(objects, manifest.where, columns=None)
@@ -80,14 +80,14 @@ def read_manifest(objects: S3Objects, manifest: Manifest) -> Iterator[Entry | In
 
 
 def _inventory(objects: S3Objects, manifest: Manifest) -> _Inventory:
-    with _opened(objects, manifest.where) as file:
+    with _open(objects, manifest.where) as file:
         data = file.read()
     try:
         inventory = msgspec.json.decode(data, type=_Inventory)
     except msgspec.DecodeError as error:
-        raise InputError(f"{str(manifest.where)!r} is no S3 inventory's manifest.json: {error}") from None
+        raise InputError(f"{str(manifest.where)!r} is not an S3 inventory's manifest.json: {error}") from None
     if inventory.file_format != "CSV":
-        raise InputError(f"{str(manifest.where)!r} lists {inventory.file_format}: configure the inventory as CSV.")
+        raise InputError(f"{str(manifest.where)!r} is an inventory in {inventory.file_format}: configure it as CSV.")
     return inventory
 
 
@@ -96,7 +96,7 @@ def _rows(
 ) -> Iterator[Entry | InputError]:
     """A CSV's rows. ``columns`` are an inventory's, whose keys are URL-encoded."""
     encoded = columns is not None
-    with _opened(objects, where) as file, _unzipped(file, where) as text:
+    with _open(objects, where) as file, _as_text(file, where) as text:
         for number, row in enumerate(csv.reader(text), 1):
             if columns is None:
                 columns = row if {"bucket", "key"} <= {name.strip().lower() for name in row} else _COLUMNS
@@ -115,14 +115,14 @@ def _entry(row: dict[str, str], encoded: bool, place: str) -> Entry | InputError
         return None
     bucket, key = known.get("bucket", "").strip(), known.get("key", "")
     if not bucket or not key:
-        return InputError(f"{place} names no bucket and key: {','.join(row.values())[:200]!r}")
+        return InputError(f"{place} does not have both a bucket and a key: {','.join(row.values())[:200]!r}")
     try:
         size = int(known["size"]) if known.get("size") else None
         modified = _time(known["modified"]) if known.get("modified") else None
     except ValueError as error:
         return InputError(f"{place}: {error}")
     etag = known.get("etag", "").strip('"') or None
-    # Like a form's fields: a space may come as "+", and a plus always as "%2B".
+    # Encoded like a form's fields: "+" is a space, and a plus is "%2B".
     return Entry(bucket, unquote_plus(key) if encoded else key, size, etag, modified, known.get("storage"))
 
 
@@ -132,7 +132,7 @@ def _time(text: str) -> datetime:
 
 
 @contextmanager
-def _opened(objects: S3Objects, where: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def _open(objects: S3Objects, where: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     if not isinstance(where, str):
         try:
             file = Path(where).open("rb")  # noqa: SIM115  closed below
@@ -141,7 +141,7 @@ def _opened(objects: S3Objects, where: str | os.PathLike[str]) -> Iterator[IO[by
         with file:
             yield file
         return
-    # A copy: a run may take weeks over a file, and S3 keeps no connection open that long.
+    # A copy: a run may read a file for weeks, and S3 keeps no connection open that long.
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as copy:
         objects.download(where, copy)
         copy.seek(0)
@@ -149,7 +149,7 @@ def _opened(objects: S3Objects, where: str | os.PathLike[str]) -> Iterator[IO[by
 
 
 @contextmanager
-def _unzipped(file: IO[bytes], where: str | os.PathLike[str]) -> Iterator[io.TextIOWrapper]:
+def _as_text(file: IO[bytes], where: str | os.PathLike[str]) -> Iterator[io.TextIOWrapper]:
     plain = gzip.GzipFile(fileobj=file, mode="rb") if str(where).endswith(".gz") else file
     text = io.TextIOWrapper(plain, "utf-8-sig", newline="")
     try:

@@ -146,7 +146,7 @@ class S3Objects:
         """The objects whose URI begins with ``prefix``, 1,000 a call; with ``limit`` (1 to 1,000) one call.
 
         Raises:
-            ServiceError: AWS would not list, which proves nothing absent.
+            ServiceError: AWS refused to list, which does not show that anything is absent.
         """
         bucket, key = split_s3_uri(prefix)
         with _translated("ListObjectsV2", prefix):
@@ -170,7 +170,7 @@ class S3Objects:
         return next((item for item in self.list(uri, limit=1) if item.uri == uri), None)
 
     def presign(self, uri: str, expires_sec: int) -> str:
-        """A URL that anyone can read an object with. Made without a call."""
+        """A URL that anyone can read an object with. No request is made."""
         bucket, key = split_s3_uri(uri)
         with _translated("presigning GetObject", uri):
             return self._client.generate_presigned_url(
@@ -191,7 +191,7 @@ class S3Objects:
     def put_if_match(self, uri: str, body: bytes, etag: str) -> str | None:
         """Write an object if its ETag is still ``etag``; the new ETag, None if another writer was first.
 
-        An object that was deleted meanwhile is written anew.
+        An object that was deleted meanwhile is written again.
         """
         return self._put_if(uri, body, etag)
 
@@ -215,7 +215,7 @@ class S3Objects:
                 else:
                     self._client.upload_fileobj(file, bucket, key, ExtraArgs=extra)
             except S3UploadFailedError as error:
-                # It doesn't say why: what it wraps does.
+                # It doesn't contain the reason: the error that it wraps does.
                 if isinstance(error.__context__, ClientError):
                     raise error.__context__ from error
                 raise ServiceError.of(error, "PutObject", f"{name} -> {uri}") from error
@@ -281,7 +281,7 @@ class S3Objects:
 
     def _region_of(self, bucket: str) -> str | None:
         if bucket not in self._regions:
-            # One asks for all: a run begins on 64 threads at once.
+            # One thread asks for all: a run starts on 64 threads at once.
             with self._asking:
                 if bucket not in self._regions:
                     self._regions[bucket] = self._head_bucket(bucket)

@@ -16,7 +16,7 @@ WEEK_SEC = 7 * 24 * 3600
 def playable_url(objects: S3Objects, segment: Segment, *, expires_sec: int) -> str:
     """A presigned URL that plays a segment: a browser starts and stops where the segment does.
 
-    Made without a call. Whoever has it can read the whole file until it expires, at the latest when the credentials
+    No request is made. Whoever has it can read the whole file until it expires, at the latest when the credentials
     that signed it do.
 
     Raises:

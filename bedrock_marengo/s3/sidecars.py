@@ -9,12 +9,12 @@ from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.s3.objects import S3Objects
 
-__all__ = ["SUFFIXES", "by_rank", "captions_beside"]
+__all__ = ["SUFFIXES", "by_rank", "captions_next_to"]
 
 SUFFIXES = (".vtt", ".srt")
 
 
-def captions_beside(objects: S3Objects, media: Media) -> tuple[str, bytes] | None:
+def captions_next_to(objects: S3Objects, media: Media) -> tuple[str, bytes] | None:
     """The captions next to a file, under its own name: ``match.vtt``, ``match.srt``, ``match.en.vtt``.
 
     A file that comes from a prefix's listing knows its captions; for any other the bucket is listed once.
@@ -30,7 +30,7 @@ def captions_beside(objects: S3Objects, media: Media) -> tuple[str, bytes] | Non
         return _local(media.path)
     if media.uri is None:
         return None
-    uri = _uri_beside(objects, media.uri) if media.captions is None else media.captions
+    uri = _uri_next_to(objects, media.uri) if media.captions is None else media.captions
     return (uri, objects.get(uri)[0]) if uri else None
 
 
@@ -41,8 +41,8 @@ def by_rank(name: str) -> tuple[int, bool, str]:
 
 def _local(path: Path) -> tuple[str, bytes] | None:
     stem = re.sub(r"([*?\[])", r"[\1]", path.stem)
-    beside = sorted(path.parent.glob(f"{stem}.*"), key=lambda path: by_rank(path.name))
-    found = next((path for path in beside if path.suffix.lower() in SUFFIXES), None)
+    candidates = sorted(path.parent.glob(f"{stem}.*"), key=lambda path: by_rank(path.name))
+    found = next((path for path in candidates if path.suffix.lower() in SUFFIXES), None)
     if found is None:
         return None
     try:
@@ -51,7 +51,7 @@ def _local(path: Path) -> tuple[str, bytes] | None:
         raise InputError(f"Captions in {str(found)!r} can't be read: {error}") from None
 
 
-def _uri_beside(objects: S3Objects, uri: str) -> str | None:
+def _uri_next_to(objects: S3Objects, uri: str) -> str | None:
     """The captions next to one object, by one listing."""
     folder, _, name = uri.rpartition("/")
     stem = f"{folder}/{PurePosixPath(name).stem}."

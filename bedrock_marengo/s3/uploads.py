@@ -60,7 +60,7 @@ def find_upload(objects: S3Objects, media: Media, output_s3_uri: str) -> Media |
     """The upload of a local file's bytes, if there is one. One listing.
 
     Raises:
-        ServiceError: AWS would not list.
+        ServiceError: AWS refused to list.
     """
     return _listed(objects, upload_prefix(media, output_s3_uri), media)
 

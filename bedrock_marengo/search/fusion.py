@@ -1,7 +1,7 @@
 """Ranked hits of several tracks fused into moments: plain functions over segments, ranks and scores.
 
 Sources of the constants: TwelveLabs' guidance on multi-vector search with Marengo (weights, alpha, both fusions), and
-Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion" (SIGIR 2009) for k = 60. Constants of our own say so.
+Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion" (SIGIR 2009) for k = 60. Our own constants are marked as such.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from bedrock_marengo.contract.inputs import Media, Query
+from bedrock_marengo.contract.models import UNTIMED_TRACKS
 from bedrock_marengo.contract.segments import Segment
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.validation import is_int, is_number, require_many, short_repr
@@ -34,8 +35,8 @@ RRF_K = 60
 """The constant of reciprocal rank fusion: Cormack et al. 2009, and TwelveLabs' guidance."""
 
 
-_ALONE = ("fused", "image")
-"""Tracks whose one vector stands for the whole moment."""
+_ALONE = ("fused", *UNTIMED_TRACKS)
+"""Tracks whose one vector covers a whole moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ class SearchSettings:
         asset_gate: only clips of this many best assets. The store must hold assets (``scopes=["clip", "asset"]``).
         asset_boost: adds this multiple of the asset's fused score to each of its clips' scores.
         scope: "clip", or "asset" to find whole files.
-        fetch_k: how many hits to ask of each track. Default: 10 for each moment, at least 50.
+        fetch_k: how many hits to request for each track. Default: 10 for each moment, at least 50.
 
     Raises:
         InputError: A setting has a wrong value.
@@ -140,7 +141,8 @@ class SearchSettings:
         for source in require_many(self.sources, "sources", "S3 URIs"):
             if not isinstance(source, str) or not source.startswith("s3://"):
                 raise InputError(
-                    f"sources has {short_repr(source)}: expected S3 URIs; one that ends in '/' is a prefix."
+                    f"sources has {short_repr(source)}: expected S3 URIs; one that ends in '/' is a prefix.",
+                    setting="sources",
                 )
         for name, choices in (("fusion", ("rrf", "scores")), ("scope", ("clip", "asset"))):
             value = getattr(self, name)
@@ -155,7 +157,12 @@ class SearchSettings:
             if value is not None and not (is_number(value) and 0 <= value < float("inf")):
                 raise InputError("expected a number from 0.", setting=name, value=value)
         if self.end_sec is not None and self.end_sec <= (self.start_sec or 0):
-            raise InputError(f"end_sec={self.end_sec}: expected a time after start_sec={self.start_sec or 0}.")
+            raise InputError(
+                "expected a time after {start_sec}.",
+                setting="end_sec",
+                value=self.end_sec,
+                remedy={"start_sec": self.start_sec or 0},
+            )
 
     @property
     def targets(self) -> list[SearchTarget]:
@@ -169,7 +176,7 @@ class SearchSettings:
 
     @property
     def depth(self) -> int:
-        """How many hits to ask of each track."""
+        """How many hits to request for each track."""
         return self.fetch_k or max(10 * self.k, 50)
 
     @property

@@ -10,6 +10,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 from warnings import warn
 
+from bedrock_marengo.contract.models import KINDS
 from bedrock_marengo.errors import InputError, MarengoWarning, ServiceError
 from bedrock_marengo.search.citations import span
 from bedrock_marengo.search.results import SearchResult, check_allowed_prefixes, is_allowed, names_of
@@ -77,7 +78,7 @@ def moment_parts(
     """
     for name, value in (("max_frames", max_frames), ("frames_per_moment", frames_per_moment)):
         if not is_int(value, 0):
-            raise InputError(f"{name}={short_repr(value)}: expected a whole number from 0.")
+            raise InputError("expected a whole number from 0.", setting=name, value=value)
     check_width(width)
     check_allowed_prefixes(allowed_prefixes)
     texts, rest = _texts(found, max_chars)
@@ -94,13 +95,16 @@ def moment_parts(
 def _texts(found: Sequence[SearchResult], max_chars: int) -> tuple[list[str], list[str]]:
     """A text for each moment that fits, and a last one that counts the others, if there are any."""
     if not is_int(max_chars, 0):
-        raise InputError(f"max_chars={short_repr(max_chars)}: expected a whole number from 0.")
+        raise InputError("expected a whole number from 0.", setting="max_chars", value=max_chars)
     names = names_of(hit.source for hit in found)
     heads = [f"[{number}] {_one_line(_label(hit, names))}" for number, hit in enumerate(found, start=1)]
     kept = _fitting(heads, max_chars)
     if found and not kept:
+        least = len("\n".join([heads[0], *_left_out(len(heads) - 1)]))
         raise InputError(
-            f"max_chars={max_chars} is too small for one moment, such as {short_repr(heads[0])}: give more."
+            f"too small for one moment, such as {short_repr(heads[0])}: expected {least} or more.",
+            setting="max_chars",
+            value=max_chars,
         )
     texts, rest = heads[:kept], _left_out(len(heads) - kept)
     words = [_one_line(hit.words) for hit in found[:kept]]
@@ -153,7 +157,10 @@ def _cut(text: str, most: int) -> str:
 
 
 def _most(hit: SearchResult, frames_per_moment: int) -> int:
-    return {"audio": 0, "image": min(1, frames_per_moment)}.get(hit.media_type, frames_per_moment)
+    rules = KINDS[hit.media_type]
+    if not rules.frames:
+        return 0
+    return frames_per_moment if rules.timed else min(1, frames_per_moment)
 
 
 def _deal(most: Sequence[int], budget: int) -> list[int]:

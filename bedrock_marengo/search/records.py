@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bedrock_marengo.contract.inputs import MediaLike
+from bedrock_marengo.contract.models import KINDS
 from bedrock_marengo.contract.segments import Segment, SegmentEmbeddings, checked_metadata
 from bedrock_marengo.errors import ConfigurationError, MarengoError, MarengoWarning, MediaFailedError
-from bedrock_marengo.validation import short_repr
 from bedrock_marengo.words.captions import Transcript
 
 if TYPE_CHECKING:
@@ -109,8 +109,10 @@ def check_transcripts(transcripts: Any) -> None:
     """
     if not isinstance(transcripts, bool | Mapping) and not callable(transcripts):
         raise ConfigurationError(
-            f"transcripts={short_repr(transcripts)}: expected True, False, or a mapping or a callable from a "
-            "source's URI to a pathlib.Path or the captions' text."
+            "expected True, False, or a mapping or a callable from a source's URI to a pathlib.Path or to "
+            "the captions' text.",
+            setting="transcripts",
+            value=transcripts,
         )
 
 
@@ -119,7 +121,7 @@ class Failures:
 
     def __init__(self, on_error: OnError) -> None:
         if on_error not in ("raise", "skip") and not callable(on_error):
-            raise ConfigurationError(f"on_error={short_repr(on_error)}: expected 'raise', 'skip' or a callable.")
+            raise ConfigurationError("expected 'raise', 'skip' or a callable.", setting="on_error", value=on_error)
         self._on_error = on_error
         self._failed: list[MediaResult] = []
 
@@ -146,7 +148,7 @@ def _transcript(
     client: MarengoClient, segments: SegmentEmbeddings, source: MediaLike, given: Transcripts
 ) -> Transcript | None:
     uri = segments.source
-    if segments.media_type == "image" or given is False:
+    if not KINDS[segments.media_type].captions or given is False:
         return None
     if given is True:
         return client.captions_of(uri if isinstance(source, str) else source)

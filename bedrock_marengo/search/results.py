@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from bedrock_marengo.contract.inputs import Media, kind_of_name, split_s3_uri
-from bedrock_marengo.contract.models import Kind
+from bedrock_marengo.contract.models import UNTIMED_TRACKS, Kind
 from bedrock_marengo.contract.segments import MAX_SEC, Segment, is_label
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.search.fusion import Hit, Moment
@@ -82,7 +82,7 @@ def names_of(sources: Iterable[str]) -> dict[str, str]:
 
 def kind_of(segment: Segment) -> Kind:
     """What kind of file a segment is of, as far as its URI shows."""
-    return "image" if segment.option == "image" else kind_of_name(segment.source) or "video"
+    return UNTIMED_TRACKS.get(segment.option) or kind_of_name(segment.source) or "video"
 
 
 def check_allowed_prefixes(allowed_prefixes: Sequence[str] | None) -> None:

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 MAX_LIMIT = 10_000
-"""The most hits that a search asks a store for; ours."""
+"""The most hits that a search requests from a store; ours."""
 _SAMPLE = 1_000
 
 Item = TypeVar("Item")
@@ -172,7 +172,7 @@ def check_stored(client: MarengoClient, stored: Iterable[tuple[str, Mapping[str,
 
 
 def growing_limits(depth: int, max_limit: int = MAX_LIMIT) -> Iterator[int]:
-    """How many hits to ask of a store that can't filter for all of a target: more each time, until the caller stops."""
+    """How many hits to request from a store that can't filter for all of a target: more each time, until stopped."""
     limit = min(depth, max_limit)
     while True:
         yield limit

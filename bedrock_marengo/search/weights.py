@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from bedrock_marengo.contract.models import UNTIMED_TRACKS
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.validation import is_number, short_repr
 
@@ -78,7 +79,7 @@ PRESETS: Mapping[str, Mapping[str, float]] = {
     },
 }
 """Weights by track. visual, audio and transcription are TwelveLabs' guidance; "visual" is its default. The rest is
-ours: a fused vector stands for all three, and 2.7's two visual tracks share the weight of "visual". An image has one
+ours: a fused vector counts for all three, and 2.7's two visual tracks share the weight of "visual". An image has one
 vector, and a clip has several that add up: where the picture counts most, an image weighs as much as they do together,
 or all photographs would rank behind all clips."""
 
@@ -92,13 +93,13 @@ ANCHORS: Mapping[str, str] = {
     "fused": "A whole moment of a video: what is seen, heard and said in it together.",
     "image": "A photograph or a drawing: what a single still picture shows.",
 }
-"""What each track holds, in one sentence of ours: intent routing compares a query with these."""
+"""What each track contains, in one sentence: intent routing compares queries with these. Ours."""
 
 
 def tracks_of(model: Model) -> tuple[str, ...]:
     """The tracks that segments of a model can have, those of images included."""
     options = dict.fromkeys(option for kind in model.options.values() for option in kind)
-    return (*options, *(["fused"] if model.fused else []), "image")
+    return (*options, *(["fused"] if model.fused else []), *UNTIMED_TRACKS)
 
 
 def weights_of(weights: str | Mapping[str, float], tracks: Sequence[str]) -> dict[str, float]:
@@ -110,23 +111,29 @@ def weights_of(weights: str | Mapping[str, float], tracks: Sequence[str]) -> dic
     if isinstance(weights, str):
         if weights not in PRESETS:
             raise InputError(
-                f"weights={short_repr(weights)} is not a preset: expected {', '.join(PRESETS)}, or a mapping of track "
-                "to weight."
+                f"not a preset. Expected {', '.join(PRESETS)}, or a mapping of track to weight.",
+                setting="weights",
+                value=weights,
             )
         return {track: PRESETS[weights][track] for track in tracks if track in PRESETS[weights]}
     if not isinstance(weights, Mapping):
         raise InputError(
-            f"weights={short_repr(weights)}: expected {', '.join(PRESETS)}, or a mapping of track to weight."
+            f"expected {', '.join(PRESETS)}, or a mapping of track to weight.", setting="weights", value=weights
         )
     for track, weight in weights.items():
         if track not in tracks:
             raise InputError(
-                f"weights has {short_repr(track)}, which is not a track of this model: expected {', '.join(tracks)}."
+                f"weights has {short_repr(track)}, which is not a track of this model: expected {', '.join(tracks)}.",
+                setting="weights",
             )
         if not (is_number(weight) and 0 <= weight < float("inf")):
-            raise InputError(f"weights has {track!r}: {short_repr(weight)}; expected a number from 0.")
+            raise InputError(
+                f"weights has {track!r}: {short_repr(weight)}; expected a number from 0.", setting="weights"
+            )
     if not sum(weights.values()):
-        raise InputError("weights has no track above 0, so nothing would be searched: give at least one a weight.")
+        raise InputError(
+            "weights has no track above 0, so nothing would be searched: give at least one a weight.", setting="weights"
+        )
     return dict(weights)
 
 
@@ -230,4 +237,6 @@ def cosines(query: Vector, vectors: Vector) -> Vector:
 
 def _check_alpha(alpha: float) -> None:
     if not (is_number(alpha) and 0 <= alpha < float("inf")):
-        raise InputError(f"alpha={short_repr(alpha)}: expected a number from 0, such as {ALPHA:g}; larger is sharper.")
+        raise InputError(
+            f"expected a number from 0, such as {ALPHA:g}; larger is sharper.", setting="alpha", value=alpha
+        )

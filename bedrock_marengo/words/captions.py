@@ -10,7 +10,7 @@ from pathlib import Path
 from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.s3.objects import S3Objects
-from bedrock_marengo.s3.sidecars import captions_beside
+from bedrock_marengo.s3.sidecars import captions_next_to
 from bedrock_marengo.validation import short_repr
 
 __all__ = ["Transcript", "captions_of"]
@@ -90,7 +90,7 @@ def captions_of(objects: S3Objects, media: Media) -> Transcript | None:
         InputError: The captions can't be read.
         ServiceError: AWS refused.
     """
-    found = captions_beside(objects, media)
+    found = captions_next_to(objects, media)
     if found is None:
         return None
     name, data = found

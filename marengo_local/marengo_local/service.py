@@ -116,7 +116,7 @@ def _operation(method: str, path: str) -> tuple[str, str]:
         return "GetFoundationModelAvailability", unquote(availability[1])
     if path == "/async-invoke" and method in ("GET", "POST"):
         return {"GET": "ListAsyncInvokes", "POST": "StartAsyncInvoke"}[method], ""
-    raise ServiceError("UnknownOperationException", f"{method} {path} is no operation of this service.")
+    raise ServiceError("UnknownOperationException", f"{method} {path} is not an operation of this service.")
 
 
 def _reject_constant(name: str) -> Any:

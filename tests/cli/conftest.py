@@ -16,14 +16,14 @@ MEDIA_SEC = 12.0
 
 
 @pytest.fixture(autouse=True)
-def _nobody_looks(monkeypatch):
+def _default_width(monkeypatch):
     """Tables are as wide as in a pipe, whatever terminal the suite runs in."""
     monkeypatch.delenv("COLUMNS", raising=False)
 
 
 @pytest.fixture
 def local(marengo_bedrock):
-    """The stand-in: each medium lasts 12 s, vectors are drawn from a hash. The environment points at it."""
+    """The stand-in: each file lasts 12 s, vectors are drawn from a hash. The environment points at it."""
     marengo_bedrock.synthetic_sec = MEDIA_SEC
     return marengo_bedrock
 

@@ -109,11 +109,11 @@ def test_nothing_is_started_paid_or_left_behind(local, run):
 
 
 def test_json_is_all_of_stdout(local, run):
-    told = json.loads(run("--json").stdout)
-    assert told["ok"]
-    assert [finding["step"] for finding in told["findings"]] == [step.name for step in STEPS]
-    assert {finding["state"] for finding in told["findings"]} == {"ok"}
-    assert JOBS in told["policy"]["Statement"][0]["Resource"]
+    report = json.loads(run("--json").stdout)
+    assert report["ok"]
+    assert [finding["step"] for finding in report["findings"]] == [step.name for step in STEPS]
+    assert {finding["state"] for finding in report["findings"]} == {"ok"}
+    assert JOBS in report["policy"]["Statement"][0]["Resource"]
     local.faults.append(Fault("InvokeModel", error="AccessDeniedException"))
     result = run("--json")
     assert (result.exit_code, json.loads(result.stdout)["ok"]) == (1, False)
@@ -241,7 +241,7 @@ FAULTS = {
     ),
     "a clock 2 minutes off": (knob(clock_skew_sec=120), {}, ("clock", "warning", "s behind AWS", "NTP")),
     "a clock 10 minutes ahead": (knob(clock_skew_sec=-600), {}, ("clock", "failed", "s ahead of AWS", "NTP")),
-    "nobody has subscribed": (
+    "no one has subscribed": (
         knob(subscribed=False),
         {},
         ("access", "failed", "no one in this account has accepted its terms", "aws-marketplace:Subscribe"),
@@ -261,7 +261,7 @@ FAULTS = {
         {},
         ("access", "failed", "does not offer it in this region", "console"),
     ),
-    "a member nobody knows": (
+    "an unknown member": (
         knob(availability={"agreementAvailability": "MAYBE"}),
         {},
         ("access", "unknown", "agreement MAYBE", "console"),
@@ -382,7 +382,7 @@ FAULTS = {
         {},
         ("input read", "failed", "GetObject", "/videos/match.mp4."),
     ),
-    "a medium in an archive": (
+    "a file in an archive": (
         fault("s3:GetObject", "InvalidObjectState"),
         {},
         ("input read", "failed", "InvalidObjectState", "restore it"),
@@ -491,7 +491,7 @@ def test_a_first_call_is_not_made_where_it_might_subscribe(local, examined):
     assert "might accept them" in found["invoke"].found
     assert local.calls["InvokeModel"] == 0
     assert not local.subscribed
-    # A start subscribes nobody: it may be asked.
+    # A start subscribes no one: it may be sent.
     assert "aws-marketplace:Subscribe" in found["start"].fix
 
 
@@ -549,7 +549,7 @@ def test_invoke_is_paid_for_once_even_if_its_reply_is_lost(local, examined):
     assert local.calls["InvokeModel"] == 1
 
 
-def test_invoke_is_not_paid_for_where_nobody_can_be_asked(local, run):
+def test_invoke_is_not_paid_for_if_no_one_can_be_asked(local, run):
     result = run("--invoke")
     assert result.exit_code == 2
     assert "--yes" in result.stderr

@@ -1,4 +1,4 @@
-"""`marengo forget`: what was made of media goes, once somebody has agreed."""
+"""`marengo forget`: what was made from media is deleted, once someone has agreed."""
 
 import json
 
@@ -49,14 +49,14 @@ def test_the_upload_of_a_local_file_goes_and_the_file_stays(local, marengo, tmp_
     path.write_bytes(b"a local video")
     marengo("embed", path, "--yes")
     said = json.loads(marengo("forget", tmp_path, "--yes", "--json").stdout)
-    [medium] = said["media"]
-    assert (medium["source"], medium["uploads"], medium["outputs"]) == (str(path), 1, 1)
-    assert len(medium["uris"]) == 4
+    [file] = said["media"]
+    assert (file["source"], file["uploads"], file["outputs"]) == (str(path), 1, 1)
+    assert len(file["uris"]) == 4
     assert kept(local) == []
     assert path.exists()
 
 
-def test_nobody_to_ask_is_no(local, marengo, done):
+def test_no_terminal_to_ask_on_is_a_no(local, marengo, done):
     result = marengo("forget", done, input="y\n")
     assert result.exit_code == 2
     assert "Remove 9 objects? There is no terminal to ask on: add --yes" in result.stderr

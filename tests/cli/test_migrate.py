@@ -90,7 +90,7 @@ def test_the_new_collection_holds_the_jobs_own_vectors(local, folder, uris, run)
     wanted = [client.embed_media(uri, scopes=["clip"]) for uri in uris]
     expected = {found[i].uri: vector for found in wanted for i, vector in enumerate(found.vectors)}
     assert stored.keys() == expected.keys()
-    # For cosine Chroma keeps vectors of length 1 beside their lengths: what comes back is off in the last bit.
+    # For cosine Chroma keeps vectors of length 1 next to their lengths: what comes back is off in the last bit.
     for uri, vector in expected.items():
         np.testing.assert_allclose(stored[uri], vector, rtol=0, atol=1e-7)
     assert {row["tenant"] for row in rows["metadatas"]} == {"acme"}

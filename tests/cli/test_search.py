@@ -238,7 +238,7 @@ class TestPage:
         (["a goal"], "Give sources after the query"),
         (["", "{bucket}"], "empty text"),
         (["a goal", "nowhere/"], "'nowhere/': there is no such file or folder"),
-        (["a goal", "{bucket}", "--weights", "smell"], "'smell' is not a preset"),
+        (["a goal", "{bucket}", "--weights", "smell"], "--weights smell: not a preset"),
         (["a goal", "{bucket}", "--weights", "smell=1"], "'smell', which is not a track"),
         (["a goal", "{bucket}", "--weights", "visual=x"], "--weights 'visual=x': expected NAME=NUMBER"),
         (["a goal", "{bucket}", "-k", "0"], "--k 0: expected a whole number from 1"),

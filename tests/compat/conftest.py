@@ -1,4 +1,4 @@
-"""The stand-in: another process's, told by the environment, so that nothing of it is installed here; else our own."""
+"""The stand-in: another process's, named by the environment, so that nothing of it is installed here; else our own."""
 
 import functools
 import json

@@ -312,11 +312,11 @@ def test_an_object_that_bedrock_cannot_read(client, local, change, said):
 def test_files_that_are_too_large(client, local, png):
     local.put(bytes(5 * 1024**2 + 1), "large.png")
     with pytest.raises(
-        InputError, match=r"large.png is 5,242,881 bytes; Marengo 3.0 takes image files of at most 5,242,880"
+        InputError, match=r"large.png is 5,242,881 bytes; Marengo 3.0 accepts image files of at most 5,242,880"
     ):
         client.embed_media(f"s3://{local.bucket}/large.png")
     large = Media("video", uri=f"s3://{local.bucket}/a.mp4", size=6 * 1024**3 + 1, etag="x")
-    with pytest.raises(InputError, match="takes video files of at most 6,442,450,944"):
+    with pytest.raises(InputError, match="accepts video files of at most 6,442,450,944"):
         client.embed_media(large)
     assert local.calls["InvokeModel"] == starts(local) == 0
 

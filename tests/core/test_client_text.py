@@ -85,7 +85,7 @@ def test_embed_query_accepts_all_kinds_of_query(client, local, image, png):
 
 
 def test_a_long_text_warns_once(client, connect):
-    with pytest.warns(MarengoWarning, match=r"about \d+ tokens passes the 500"):
+    with pytest.warns(MarengoWarning, match=r"about \d+ tokens: Marengo 3.0 uses only the first 500"):
         client.embed_text(LONG)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -95,7 +95,7 @@ def test_a_long_text_warns_once(client, connect):
 
 def test_truncate_error_rejects_texts_that_might_be_truncated(connect, local):
     client = connect(truncate="error")
-    with pytest.raises(InputError, match=r"up to 4800 tokens; Marengo 3.0 cuts at 500"):
+    with pytest.raises(InputError, match=r"up to 4800 tokens; Marengo 3.0 accepts at most 500"):
         client.embed_text(LONG)
     with pytest.raises(InputError, match="Text 1 of 2: This text has up to"):
         client.embed_texts(["short", "語" * 167])
@@ -268,6 +268,6 @@ def test_clients_that_cannot_be_pickled(connect, local, name):
     options = {key: value for key, value in local.client_options.items() if not key.startswith("aws_")}
     client = MarengoClient(**options, **{name: given})
     assert client.embed_text("a").shape == (512,)
-    with pytest.raises(ConfigurationError, match=f"A {name} that you handed in can't be pickled"):
+    with pytest.raises(ConfigurationError, match=f"A {name} can't be pickled"):
         pickle.dumps(client)
     assert "s3cr3t" not in repr(client)

@@ -82,7 +82,7 @@ class TestText:
 
     @pytest.mark.parametrize("max_chars", [0, 10, 28])
     def test_no_room_for_one_moment(self, max_chars):
-        with pytest.raises(InputError, match=rf"max_chars={max_chars} is too small .*\[1\] match.mp4, 00:06 to 00:12"):
+        with pytest.raises(InputError, match=rf"max_chars={max_chars}: too small .*\[1\] match.mp4, 00:06 to 00:12"):
             moment_text([found()], max_chars=max_chars)
 
     @pytest.mark.parametrize("max_chars", [-1, 1.5, "100", None, True, float("inf")])
@@ -191,7 +191,7 @@ class TestParts:
             ({"frames_per_moment": "2"}, "frames_per_moment='2'"),
             ({"frames_per_moment": True}, "frames_per_moment=True"),
             ({"width": 5}, "width=5: expected 16 to 4096 pixels"),
-            ({"max_chars": 5}, "max_chars=5 is too small"),
+            ({"max_chars": 5}, "max_chars=5: too small for one moment"),
             ({"allowed_prefixes": "s3://bucket/"}, "takes a list of S3 prefixes"),
         ],
     )

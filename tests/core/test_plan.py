@@ -188,7 +188,9 @@ def test_a_budget_stops_before_it_is_exceeded():
     budget = Budget(1.0, Prices(video_sec=0.01, image=0.001))
     assert budget.charge(VIDEO, "video", 60) == pytest.approx(0.6)
     budget.charge(VIDEO, "video", 40)
-    with pytest.raises(BudgetError, match=r"a.mp4 was not started.*would pass max_cost_usd=1\.0\. Run again") as caught:
+    with pytest.raises(
+        BudgetError, match=r"a.mp4 was not started.*would exceed max_cost_usd=1\.0\. Run again"
+    ) as caught:
         budget.charge(VIDEO, "video", 1)
     assert (caught.value.spent_usd, caught.value.exhausted, budget.exhausted) == (pytest.approx(1.0), True, True)
     with pytest.raises(BudgetError):
@@ -199,7 +201,7 @@ def test_a_budget_stops_before_it_is_exceeded():
 
 def test_a_budget_with_unknown_durations():
     budget = Budget(1.0)
-    with pytest.raises(BudgetError, match=r"not known.*assume_duration_sec") as caught:
+    with pytest.raises(BudgetError, match=r"unknown.*assume_duration_sec") as caught:
         budget.charge(VIDEO, "video", None)
     assert not caught.value.exhausted and budget.spent_usd == 0
     budget.charge(VIDEO, "video", 10)

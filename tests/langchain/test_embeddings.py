@@ -4,14 +4,19 @@ import asyncio
 import base64
 import copy
 import pickle
+import re
 import warnings
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from langchain_aws import BedrockEmbeddings
+from pydantic import ValidationError
 
 from bedrock_marengo import ConfigurationError, InputError, MarengoWarning
+from bedrock_marengo.settings import ClientSettings
 from langchain_marengo import MarengoEmbeddings, Media, Query
+from langchain_marengo.embeddings import _CLIENT
 
 REEL = Path(__file__).parents[2] / "marengo_local/marengo_local/reel"
 CAT = REEL / "cat.jpg"
@@ -126,6 +131,27 @@ def test_the_question_that_a_store_asks_to_learn_the_dimension_is_free(local, em
     local.calls.reset()
     assert len(embeddings.embed_documents(["dummy_text"])[0]) == 512
     assert len(local.calls) == 0
+
+
+class TestSettings:
+    PROFILE = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/x"
+
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            ({"model_id": "9"}, "Value error, model_id='9': this is not a known"),
+            ({"model_id": PROFILE}, "separately: model_id='3.0', invoke_model_id="),
+            ({"client": "us-east-1"}, "Value error, client=str: expected a client"),
+            ({"max_concurrency": 0}, "Value error, max_concurrency=0: expected 1 or more"),
+        ],
+    )
+    def test_a_refused_setting_has_its_name_here(self, settings, words):
+        with pytest.raises(ValidationError, match=re.escape(words)):
+            MarengoEmbeddings(**settings)
+
+    def test_every_setting_of_the_client_has_a_field(self):
+        without = {"session", "role_session_name", "prices", "max_starts_per_sec"}
+        assert {field.name for field in fields(ClientSettings)} - set(_CLIENT) == without
 
 
 class TestSecrets:

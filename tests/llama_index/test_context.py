@@ -61,7 +61,7 @@ class TestText:
     @pytest.mark.parametrize(
         "metadata", [{"start_sec": "now", "tracks": "all"}, {"end_sec": None, "media_type": 7}, {}]
     )
-    def test_whatever_somebody_wrote_into_the_metadata(self, moments, metadata):
+    def test_any_metadata_that_others_wrote(self, moments, metadata):
         planted = TextNode(text=moments[0].node.text, metadata=metadata)
         assert format_moments([planted]) == "[1] match.mp4, 00:00 to 00:06\nsaid: He shoots"
 

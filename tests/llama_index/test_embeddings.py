@@ -4,7 +4,9 @@ import asyncio
 import copy
 import json
 import pickle
+import re
 import warnings
+from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
 
@@ -14,9 +16,12 @@ from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent
 from llama_index.core.schema import MetadataMode, TextNode
+from pydantic import ValidationError
 
 from bedrock_marengo import ConfigurationError, InputError, MarengoWarning
+from bedrock_marengo.settings import ClientSettings
 from llama_index_marengo import MarengoEmbedding, Media
+from llama_index_marengo.embeddings import _CLIENT
 
 REEL = Path(__file__).parents[2] / "marengo_local/marengo_local/reel"
 CAT = REEL / "cat.jpg"
@@ -195,6 +200,26 @@ class TestEvents:
 
 
 class TestSettings:
+    PROFILE = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/x"
+
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            ({"model_name": "9"}, "Value error, model_name='9': this is not a known"),
+            ({"model_name": PROFILE}, "separately: model_name='3.0', invoke_model_id="),
+            ({"client": "us-east-1"}, "Value error, client=str: expected a client"),
+            ({"botocore_config": "adaptive"}, "Value error, botocore_config=str: expected a botocore"),
+            ({"max_concurrency": 0}, "Value error, max_concurrency=0: expected 1 or more"),
+        ],
+    )
+    def test_a_refused_setting_has_its_name_here(self, settings, words):
+        with pytest.raises(ValidationError, match=re.escape(words)):
+            MarengoEmbedding(**settings)
+
+    def test_every_setting_of_the_client_has_a_field(self):
+        without = {"session", "role_session_name", "prices", "max_starts_per_sec"}
+        assert {field.name for field in fields(ClientSettings)} - set(_CLIENT) == without
+
     def test_names_of_the_model_are_the_same_model(self):
         names = ["3.0", "twelvelabs.marengo-embed-3-0-v1:0", "us.twelvelabs.marengo-embed-3-0-v1:0"]
         dicts = [MarengoEmbedding(model_name=name, region_name="us-east-1").to_dict() for name in names]

@@ -1,4 +1,4 @@
-"""MarengoReader: a Document for each medium, and resources."""
+"""MarengoReader: a Document for each file, and resources."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -193,7 +193,7 @@ class TestMany:
 
     async def test_jobs_run_at_once(self, local, embed_model, documents, held):
         work = asyncio.create_task(asyncio.to_thread(MarengoSegmenter(embed_model=embed_model), documents))
-        # None ends before all have begun.
+        # None ends before all have started.
         while len(local.jobs) < len(documents):
             assert not work.done()
             await asyncio.sleep(0.01)

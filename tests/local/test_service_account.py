@@ -66,8 +66,11 @@ def test_an_account_that_never_used_the_model_subscribes_by_an_invoke(bedrock, l
 
 def test_availability_can_be_anything(local, availability):
     local.availability = {"authorizationStatus": "NOT_AUTHORIZED", "agreementAvailability": "PENDING"}
-    told = availability()
-    assert (told["authorizationStatus"], told["agreementAvailability"]["status"]) == ("NOT_AUTHORIZED", "PENDING")
+    reported = availability()
+    assert (reported["authorizationStatus"], reported["agreementAvailability"]["status"]) == (
+        "NOT_AUTHORIZED",
+        "PENDING",
+    )
     assert refusal(lambda: availability("other.model-v1:0"))["Error"]["Code"] == "ResourceNotFoundException"
     local.faults = [Fault("GetFoundationModelAvailability", error="AccessDeniedException")]
     assert refusal(availability)["Error"]["Code"] == "AccessDeniedException"
@@ -81,8 +84,8 @@ def test_a_clock_that_is_off(bedrock, local, sts):
     )
 
     def skew_sec(reply):
-        told = parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"])
-        return (told - datetime.now(UTC)).total_seconds()
+        reported = parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"])
+        return (reported - datetime.now(UTC)).total_seconds()
 
     for skew in (0.0, 200.0, -200.0):
         local.clock_skew_sec = skew

@@ -26,9 +26,9 @@ def test_a_job_from_start_to_output(bedrock, held):
         tags=[{"key": "team", "value": "search"}],
     )["invocationArn"]
     assert re.fullmatch(r"arn:aws:bedrock:us-east-1:123456789012:async-invoke/[a-z0-9]{12}", arn)
-    begun = bedrock.client.get_async_invoke(invocationArn=arn)
-    assert begun["status"] == "InProgress"
-    assert "endTime" not in begun
+    started = bedrock.client.get_async_invoke(invocationArn=arn)
+    assert started["status"] == "InProgress"
+    assert "endTime" not in started
     held.set()
     done = bedrock.end_of(arn)
     assert done["status"] == "Completed"

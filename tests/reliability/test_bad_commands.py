@@ -49,7 +49,7 @@ COMMANDS = [
     (["search", "a goal", VIDEO], "Segments", "--output-s3-uri"),
     (["search", "", VIDEO, *OUT], "empty text", "at least one word"),
     (["search", "a goal", VIDEO, *OUT, "--k", "0"], "k", "from 1"),
-    (["search", "a goal", VIDEO, *OUT, "--weights", "visul"], "'visul'", "visual, dialogue"),
+    (["search", "a goal", VIDEO, *OUT, "--weights", "visul"], "--weights visul", "visual, dialogue"),
     (["search", "a goal", VIDEO, *OUT, "--weights", "visual=x"], "visual=x", "NAME=NUMBER"),
     (["search", "a goal", VIDEO, *OUT, "--weights", "smell=1"], "'smell'", "visual, audio"),
     (["search", "a goal", VIDEO, *OUT, "--fusion", "sum"], "'sum'", "'scores'"),

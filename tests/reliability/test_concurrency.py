@@ -1,4 +1,4 @@
-"""One client for everybody: threads, asyncio, forked and spawned processes. Each result belongs to its own input."""
+"""One client shared by all: threads, asyncio, forked and spawned processes. Each result belongs to its own input."""
 
 import asyncio
 import functools
@@ -232,7 +232,7 @@ class TestLeaving:
 
     @pytest.fixture
     def throttled(self, client, bucket, local):
-        """One medium is done, the others meet a gate that is shut for long."""
+        """One file is done, the others wait for a limiter that blocks for long."""
         list(client.embed_many([f"{bucket}0.mp4"]))
 
         def shut():
@@ -263,7 +263,7 @@ class TestLeaving:
 class TestClosing:
     def test_what_waits_is_called_off_and_what_was_paid_is_found(self, client, video, few, held, local):
         with ThreadPoolExecutor(4) as pool:
-            medium = pool.submit(client.embed_media, video)
+            embedding = pool.submit(client.embed_media, video)
             run = pool.submit(lambda: [(done.uri, done.error) for done in client.embed_many(few)])
             texts = pool.submit(client.embed_texts, [f"text {i}" for i in range(20_000)])
             while len(local.jobs) < 3 or local.calls["InvokeModel"] < 20:
@@ -272,7 +272,7 @@ class TestClosing:
             client.close()
             assert time.monotonic() - began < 30
             with pytest.raises(JobError, match="its job continues, and the next run joins it") as left:
-                medium.result()
+                embedding.result()
             assert left.value.running
             with pytest.raises(ClosedError, match="was cancelled: the client was closed"):
                 texts.result()
@@ -314,7 +314,7 @@ class TestClosing:
         held.set()
         assert len(await client.aembed_media(video)) == 12
 
-    def test_a_run_that_nobody_reads_on_keeps_no_thread(self, client, few):
+    def test_an_abandoned_run_keeps_no_thread(self, client, few):
         before = set(threading.enumerate())
         run = client.embed_many(few, jobs_at_once=1)
         assert next(run).error is None and own_threads(before)
@@ -496,7 +496,7 @@ class TestForks:
             holder.join()
 
     def test_a_child_of_a_parent_that_is_just_importing_boto3(self, child):
-        """It would wait for ever for the module, which a thread that it does not have was importing."""
+        """It would wait indefinitely for the module, which a thread that it does not have was importing."""
         told, complaints = child(IMPORTING).communicate(timeout=60)
         assert told.split() == ["0"], complaints
 

@@ -1,4 +1,4 @@
-"""Faults of calls: what passes is waited out, what does not is told, and either way nothing is paid twice."""
+"""Faults of calls: transient ones are retried, others are reported, and nothing is paid for twice."""
 
 import re
 import socket
@@ -91,7 +91,7 @@ def test_a_proxys_page_proves_nothing_absent(client, local, bucket):
 def test_a_stranger_who_goes_on_answering_is_an_error_and_costs_nothing_twice(connect, local, video, monkeypatch):
     monkeypatch.setattr("bedrock_marengo.aws.retries.backoff_sec", lambda _: 0.0)
     local.faults = [Fault("StartAsyncInvoke", body=b"<html/>")]
-    with pytest.raises(ServiceError, match=r"StartAsyncInvoke for .*match\.mp4: .*the reply broke off"):
+    with pytest.raises(ServiceError, match=r"StartAsyncInvoke for .*match\.mp4: .*the response was cut off"):
         connect().embed_media(video)
     local.faults = []
     # The service had heard: its job is found by its token.
@@ -99,7 +99,7 @@ def test_a_stranger_who_goes_on_answering_is_an_error_and_costs_nothing_twice(co
 
 
 @pytest.mark.fault("An unforeseen error while jobs are polled", expect="each waiting file polls its own job")
-def test_a_follower_that_meets_what_nobody_foresaw_lets_nobody_wait_for_ever(connect, local, bucket, monkeypatch):
+def test_an_unexpected_error_in_the_poller_leaves_no_one_waiting(connect, local, bucket, monkeypatch):
     client = connect()
     asked = []
 
@@ -153,7 +153,7 @@ def test_a_slow_body_is_read_to_its_end(client, local, video, truth, same, op):
 def test_a_body_that_never_comes_is_asked_for_again(connect, local, video, truth, same, op):
     wanted = truth(video)
     client = connect(config=Config(read_timeout=1.0))
-    # The first is done and never told of.
+    # The first is done and never reported.
     local.faults = [Fault(op, body_sec=60.0, times=1)]
     assert same(client.embed_media(video), wanted) and client.embed_text("a").shape == (512,)
     assert local.faults[0].hits == 1 and len(local.jobs) == 1
@@ -164,7 +164,7 @@ def test_a_body_that_never_comes_is_asked_for_again(connect, local, video, truth
     expect="ServiceError for each file left; a run with new ones pays nothing again",
 )
 class TestCredentialsThatExpire:
-    """In the middle of a run, wherever it stands: each medium says so, and a run with new ones pays nothing again."""
+    """In the middle of a run, at any point: each file reports it, and a run with new ones pays for nothing again."""
 
     @pytest.mark.parametrize("stands", ["before the start", "while the jobs run", "before the outputs are read"])
     def test_a_run_with_new_ones_goes_on(self, connect, local, run, two, held, stands):
@@ -279,17 +279,19 @@ def test_starts_that_are_refused_for_ever_are_told_of(connect, local, video, mon
     monkeypatch.setattr(start_rate, "PATIENCE_SEC", 0.3)
     local.max_jobs = 0
     client = connect()
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         thread = threading.Thread(target=lambda: client.embed_media(video))
         thread.start()
-        while not told and thread.is_alive():
+        while not caught and thread.is_alive():
             time.sleep(0.05)
         # It goes on being asked: as soon as the quota allows, the job is started.
         local.max_jobs = None
         thread.join()
-    assert re.search(r"refused to start any job for .*ServiceQuotaExceededException.*quota of 0", str(told[0].message))
-    assert len(told) == 1 and len(local.jobs) == 1
+    assert re.search(
+        r"refused to start any job for .*ServiceQuotaExceededException.*quota of 0", str(caught[0].message)
+    )
+    assert len(caught) == 1 and len(local.jobs) == 1
 
 
 @pytest.mark.fault("A proxy's page instead of a text's vector", expect="OutputError")

@@ -105,7 +105,7 @@ class TestManyAtOnce:
 
         return at_once
 
-    @pytest.mark.parametrize("how", ["its first job fails", "its first output is of no use", "it is replaced"])
+    @pytest.mark.parametrize("how", ["its first job fails", "its first output is unusable", "it is replaced"])
     def test_whoever_meets_it_there_is_one_new_job(self, local, video, truth, same, at_once, how):
         bad = iter([b"<html>"])
         replaced = []
@@ -118,7 +118,7 @@ class TestManyAtOnce:
         local.job_duration_sec = 0.2
         if how == "its first job fails":
             local.faults = [Fault("Job", error="Failed", message=PASSING, times=1)]
-        elif how == "its first output is of no use":
+        elif how == "its first output is unusable":
             local.mutate_output = lambda rows: next(bad, rows)
         else:
             local.job_duration_sec = replace
@@ -153,7 +153,7 @@ class TestAnotherOutputPrefix:
         began = time.monotonic()
         found = [connect().embed_media(video), other.embed_media(video), other.embed_media(video)]
         assert list(found[0]) == list(found[1]) == list(found[2])
-        # Bedrock knows the work by its token, but writes it where it was first asked to: nobody waits for it here.
+        # Bedrock knows the work by its token, but writes it where it was first asked to: no one waits for it here.
         assert time.monotonic() - began < 5 and len(local.jobs) == 2
         assert len(keys("output.json")) == 2
 
@@ -170,7 +170,7 @@ class TestAnotherOutputPrefix:
 class TestLostInBetween:
     def test_a_request_file_whose_reply_is_lost(self, connect, local, video, truth, same, keys):
         wanted = truth(video)
-        # Written, not told; then started, not told.
+        # Written without a response; then started without a response.
         local.faults = [Fault("s3:PutObject", drop="after", when=1), Fault("StartAsyncInvoke", drop="after", when=1)]
         assert same(connect().embed_media(video), wanted)
         assert len(local.jobs) == len(keys("request.json")) == 1

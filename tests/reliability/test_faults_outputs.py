@@ -60,7 +60,7 @@ LABELS = ("embeddingOption", "embeddingScope")
 SAME = [
     ("out of order", lambda rows: encode(rows[::-1])),
     ("doubled", lambda rows: encode([*rows, *rows[2:9], *rows])),
-    ("keys nobody knows", lambda rows: encode([{**r, "score": {"a": [None, {"data": []}]}, "id": 5} for r in rows])),
+    ("unknown keys", lambda rows: encode([{**r, "score": {"a": [None, {"data": []}]}, "id": 5} for r in rows])),
     ("nulls", lambda rows: encode([{**row, "text": None, "mediaSource": None} for row in rows])),
     ("lists for strings", lambda rows: encode([{k: [v] if k in LABELS else v for k, v in r.items()} for r in rows])),
     ("other keys around", lambda rows: json.dumps({"v": {"data": []}, "data": rows, "u": {"data": [1]}}).encode()),
@@ -155,7 +155,7 @@ def test_a_track_that_is_missing_leaves_the_others_as_they_are(client, local, vi
 
 
 @pytest.mark.fault("Rows of an option that was not requested", expect="kept under their own name")
-def test_rows_of_an_option_that_nobody_asked_for_keep_their_own_name(client, local, video):
+def test_rows_of_an_option_that_was_not_requested_keep_their_own_name(client, local, video):
     def mutate(rows):
         return [*({**row, "embeddingOption": "smell", "embedding": row["embedding"][::-1]} for row in rows), *rows]
 

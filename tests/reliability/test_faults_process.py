@@ -151,9 +151,9 @@ class TestTwoProcesses:
         for process in both:
             process.stdin.write("\n")
             process.stdin.flush()
-        told = [process.communicate(timeout=30) for process in both]
-        assert all(out for out, _ in told), told
-        return {out.strip() for out, _ in told}
+        outputs = [process.communicate(timeout=30) for process in both]
+        assert all(out for out, _ in outputs), outputs
+        return {out.strip() for out, _ in outputs}
 
     @pytest.mark.fault("Two processes start the same file", expect="one job, the same vectors")
     def test_start_one_job_of_one_medium(self, local, video, child, truth):

@@ -106,7 +106,7 @@ def test_a_megabyte_that_is_nearly_a_segment_is_read_at_once(text):
 
 
 def twins(key):
-    """Keys that somebody's code takes for the same, each once."""
+    """Keys that some code takes for the same, each once."""
     forms = [unicodedata.normalize(form, key) for form in ("NFC", "NFD", "NFKC", "NFKD")]
     coded = [quote(key), quote(key, safe=""), quote_plus(key), unquote(key)]
     near = [

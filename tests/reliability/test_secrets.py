@@ -31,7 +31,7 @@ pytestmark = pytest.mark.promise("No secret gets out")
 
 SECRET = "s3cr3t/of+this+test"
 TOKEN = "t0k3n/of+this+test"
-MARK = b"<what nobody but Marengo may see>"
+MARK = b"<what only Marengo may see>"
 OTHERS = ("botocore", "boto3", "urllib3", "s3transfer", "aiohttp", "asyncio", "werkzeug", "moto")
 
 
@@ -195,7 +195,7 @@ def test_a_pickle_holds_no_secret(things, hides, name):
     assert hides(repr(pickle.loads(pickled)))
 
 
-def test_a_password_in_an_endpoint_is_refused_and_not_told(hides):
+def test_a_password_in_an_endpoint_is_refused_and_not_shown(hides):
     with pytest.raises(MarengoError) as refused:
         MarengoClient(endpoint_url=f"https://me:{SECRET}@localhost")
     assert hides(refused.value)
@@ -205,7 +205,7 @@ def test_a_password_in_an_endpoint_is_refused_and_not_told(hides):
 # What is raised.
 
 
-def told(error):
+def shown(error):
     """All that a log or a page would show of an error: its chain, its text, its attributes."""
     return "\n".join([*traceback.format_exception(error), repr(error), str(error), repr(vars(error))])
 
@@ -238,12 +238,12 @@ WRONG = [
     ],
     ids=["embeddings", "embed_model", "links", "segmenter", "reader", "validated", "validated model"],
 )
-def test_a_wrong_setting_beside_credentials_tells_none(options, hides, make, wrong):
+def test_a_wrong_setting_with_credentials_shows_none(options, hides, make, wrong):
     settings = options | wrong
     with pytest.raises(ValidationError) as refused:
         make(settings) if "validate" in getattr(make, "__name__", "") else make(**settings)
     error = refused.value
-    assert hides(told(error))
+    assert hides(shown(error))
     # What programs read of pydantic's errors, too.
     assert hides(error.errors())
     assert hides(error.json())
@@ -255,7 +255,7 @@ def test_a_wrong_setting_beside_credentials_tells_none(options, hides, make, wro
 def test_a_clients_own_refusal_tells_none(options, hides, wrong):
     with pytest.raises(MarengoError) as refused:
         MarengoClient(**options | wrong)
-    assert hides(told(refused.value))
+    assert hides(shown(refused.value))
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_what_aws_refuses_tells_none(things, hides, local, image, tmp_path, oper
             errors.append(error)
     assert errors
     for error in errors:
-        assert hides(told(error))
+        assert hides(shown(error))
         assert hides(pickle.dumps(error))
         copied = pickle.loads(pickle.dumps(error))
         assert (str(copied), vars(copied)) == (str(error), vars(error))
@@ -327,7 +327,7 @@ def test_what_aws_refuses_tells_none(things, hides, local, image, tmp_path, oper
 def test_media_handed_in_wrongly_stand_in_no_error(things, hides, image, call):
     with pytest.raises(MarengoError) as refused:
         call(things, image)
-    assert hides(told(refused.value))
+    assert hides(shown(refused.value))
 
 
 def test_several_failed_media_tell_their_names_alone(things, hides, image):
@@ -340,7 +340,7 @@ def test_several_failed_media_tell_their_names_alone(things, hides, image):
     )
     with pytest.raises(MediaFailedError) as failed:
         loader.load()
-    assert hides(told(failed.value))
+    assert hides(shown(failed.value))
 
 
 # What is logged, warned of, printed and traced.

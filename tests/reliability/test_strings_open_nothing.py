@@ -205,12 +205,12 @@ def test_where_media_are_taken_a_string_opens_no_file(here, local, enter):
         local.calls.reset()
         with pytest.raises(MarengoError):
             enter(here, text)
-        # A string that is an S3 URI names a medium there, of a bucket that is not there.
+        # A string that is an S3 URI names a file there, in a bucket that doesn't exist.
         assert set(others(local)) <= ({"s3:HeadBucket"} if text.startswith("s3://") else set())
         assert texts_sent(local) == []
 
 
-# Segments that somebody else made up.
+# Segments that someone else made up.
 
 
 def planted(local):

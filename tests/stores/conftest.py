@@ -23,7 +23,7 @@ VIDEO_SEC = 60.0
 
 @pytest.fixture(scope="session")
 def local():
-    """The stand-in: each medium lasts a minute, vectors are drawn from a hash."""
+    """The stand-in: each file lasts a minute, vectors are drawn from a hash."""
     # The bucket's name is in the vectors: fixed, so that each run sees the same.
     with marengo_local.serve(bucket="marengo-stores", synthetic_sec=VIDEO_SEC) as local:
         yield local

@@ -29,7 +29,7 @@ PIXELS = """(async (player) => {
   }
   return [at(Math.round(wide / 4)), at(Math.round(wide * 3 / 4))];
 })"""
-# Contrast of each text with what lies behind it, by the formula of WCAG 2; opacity counts.
+# Contrast of each text with what is behind it, by the formula of WCAG 2; opacity counts.
 CONTRAST = """(() => {
   const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
   const over = (color, alpha, behind) => {
@@ -224,10 +224,10 @@ class TestThePage:
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     def test_text_can_be_read(self, opened, written, scheme):
         with opened(written, scheme=scheme) as tab:
-            told = tab.run(CONTRAST)
+            measured = tab.run(CONTRAST)
             ground = tab.run("getComputedStyle(document.body).backgroundColor")
-        assert len(told) > 30
-        assert [text for text in told if text[0] < 4.5] == []
+        assert len(measured) > 30
+        assert [text for text in measured if text[0] < 4.5] == []
         assert (ground == "rgb(255, 255, 255)") is (scheme == "light")
 
     @pytest.mark.parametrize("width", [320, 400, 1600])
@@ -290,9 +290,9 @@ class TestInANotebook:
         path = tmp_path / "cell.html"
         path.write_text(f'<body style="background: {ground}; color: {text}">{"".join(v.html for v in views)}', "utf-8")
         with opened(path, scheme=scheme) as tab:
-            told = [said for said in tab.run(CONTRAST) if said[2] != "\u25cf"]
-        assert len(told) > 15
-        assert [said for said in told if said[0] < 4.5] == []
+            measured = [said for said in tab.run(CONTRAST) if said[2] != "\u25cf"]
+        assert len(measured) > 15
+        assert [said for said in measured if said[0] < 4.5] == []
 
     def test_a_bar_opens_the_film_in_a_tab_of_its_own(self, opened, client, match, tmp_path):
         segments = client.embed_media(match, scopes=["clip"])
