@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,8 @@ with warnings.catch_warnings():
     from tqdm.auto import tqdm
 
 __all__ = ["MarengoLoader"]
+
+_logger = logging.getLogger(__name__)
 
 
 class MarengoLoader(BaseLoader):
@@ -163,6 +166,7 @@ class MarengoLoader(BaseLoader):
         except MarengoError as error:
             failures.note(replace(done, error=error))
             return []
+        _logger.debug("%s: %d documents", done.segments.source, len(records))
         return [
             Document(id=record.segment.id, page_content=record.text, metadata=record.metadata) for record in records
         ]

@@ -1,5 +1,7 @@
 """TwelveLabs Marengo on Amazon Bedrock for LlamaIndex. Unofficial; not by AWS, TwelveLabs or LlamaIndex."""
 
+import logging
+
 from bedrock_marengo import Media, Query, Segment, Segmentation
 from llama_index_marengo.context import amoment_blocks, format_moments, moment_blocks
 from llama_index_marengo.docstores import SegmentDocumentStore
@@ -8,6 +10,8 @@ from llama_index_marengo.postprocessors import MarengoLinks
 from llama_index_marengo.readers import MarengoReader
 from llama_index_marengo.retrievers import MarengoRetriever
 from llama_index_marengo.segmenter import MarengoSegmenter
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
     "MarengoEmbedding",

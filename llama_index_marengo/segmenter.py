@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -32,6 +33,8 @@ with warnings.catch_warnings():
     from tqdm.auto import tqdm
 
 __all__ = ["MarengoSegmenter"]
+
+_logger = logging.getLogger(__name__)
 
 # The LLM reads the file and the times; the other fields are for filters.
 _NOT_FOR_LLM = ["embedding_option", "embedding_scope", "media_type", "model_id", "job_id"]
@@ -172,6 +175,7 @@ class _Call:
         except MarengoError as error:
             self._failures.note(replace(done, error=error))
         else:
+            _logger.debug("%s: %d nodes", done.segments.source, len(records))
             self._segments[done.segments.source] = _nodes(records, document, self._segmenter.embed_model)
 
     def _user_fields(self, source: str) -> dict[str, Any]:

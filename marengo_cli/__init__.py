@@ -1,6 +1,9 @@
 """The command line, ``marengo``, with the extra ``cli``."""
 
+import logging
 import sys
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def main() -> int:

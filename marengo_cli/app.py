@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import logging
 import shlex
 import sys
 import traceback
@@ -34,6 +36,7 @@ from marengo_cli.options import (
     rendered,
     sources_of,
 )
+from marengo_cli.terminal import logs_shown
 
 if TYPE_CHECKING:
     from bedrock_marengo import MarengoClient
@@ -47,6 +50,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+_logger = logging.getLogger(__name__)
 
 CONTINUES = "Jobs that were started continue. Run the same command again: it finds them and pays for nothing twice."
 
@@ -89,7 +94,7 @@ def local(
         float | None, typer.Option(metavar="SECONDS", help="Don't read media: give each this length.")
     ] = None,
     as_json: AsJson = False,
-    verbose: Verbose = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Run a stand-in for Bedrock, S3 and STS on this machine until Ctrl-C.
 
@@ -117,7 +122,7 @@ def doctor(
     ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
-    verbose: Verbose = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Find out why it would not work on AWS, step by step, each with its fix.
 
@@ -132,7 +137,7 @@ def doctor(
         if policy:
             module.print_policy(context)
             return
-        raise typer.Exit(module.run(context, yes=yes, as_json=as_json, verbose=verbose))
+        raise typer.Exit(module.run(context, yes=yes, as_json=as_json, verbose=verbose > 0))
 
 
 @app.command()
@@ -156,7 +161,7 @@ def embed(
     price: Price = None,
     force: Annotated[bool, typer.Option("--force", help="Embed, and pay for, finished work again.")] = False,
     as_json: AsJson = False,
-    verbose: Verbose = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Embed media: show the plan, ask above 100 USD, run.
 
@@ -210,7 +215,7 @@ def search(
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a web page with players.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file at --html.")] = False,
     as_json: AsJson = False,
-    verbose: Verbose = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Find moments in embedded media by text, image, sound or video, without a store.
 
@@ -254,7 +259,7 @@ def cost(
     assume_duration_sec: AssumeDurationSec = None,
     price: Price = None,
     as_json: AsJson = False,
-    verbose: Verbose = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Show what embedding costs: for media, or for a number of hours without AWS. Starts nothing.
 
@@ -281,7 +286,7 @@ def forget(
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: AsJson = False,
-    verbose: Verbose = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Remove what was created for media: outputs, request files, uploads. Never the media themselves.
 
@@ -306,7 +311,7 @@ def migrate(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list, plan and price.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Pay without asking.")] = False,
     as_json: AsJson = False,
-    verbose: Verbose = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Move a collection from Marengo 2.7 to 3.0, without a call to 2.7.
 
@@ -350,10 +355,11 @@ def _client(
 
 
 @contextmanager
-def _errors_shown(verbose: bool, stopped: str = "Nothing was left unfinished.") -> Iterator[None]:
+def _errors_shown(verbose: int, stopped: str = "Nothing was left unfinished.") -> Iterator[None]:
     """Our own errors, warnings and Ctrl-C as a line on stderr; anything else is a bug and keeps its traceback."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), logs_shown(verbose):
         warnings.showwarning = _warned(warnings.showwarning)
+        _logger.debug("bedrock-marengo %s, Python %s", importlib.metadata.version("bedrock-marengo"), sys.version)
         try:
             yield
         except MarengoError as error:

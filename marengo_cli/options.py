@@ -187,7 +187,12 @@ AssumeDurationSec = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Errors with their traceback.")]
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose", "-v", count=True, show_default=False, help="Log to stderr, errors with their traceback; -vv: more."
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

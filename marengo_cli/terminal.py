@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -23,12 +25,14 @@ __all__ = [
     "dollars",
     "gigabytes",
     "length",
+    "logs_shown",
     "plain",
     "print_json",
     "print_table",
     "waiting",
 ]
 
+PACKAGES = ("bedrock_marengo", "langchain_marengo", "llama_index_marengo", "marengo_cli")
 PIPE_WIDTH = 200
 """Columns without a terminal: a table in a pipe is not cut at 80."""
 
@@ -96,6 +100,33 @@ def apart(names: Sequence[str]) -> list[str]:
 def waiting(for_what: str) -> Status:
     """A spinner on stderr for the duration of its ``with``; nothing without a terminal."""
     return console(stderr=True).status(for_what)
+
+
+@contextmanager
+def logs_shown(verbosity: int) -> Iterator[None]:
+    """Logs on stderr in this block: none at 0, INFO and above at 1, DEBUG at 2."""
+    if verbosity <= 0:
+        yield
+        return
+    handler, loggers = _Lines(), [logging.getLogger(package) for package in PACKAGES]
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+
+
+class _Lines(logging.Handler):
+    """Not StreamHandler, which would keep the stderr of its start: a progress bar puts its own in place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(plain(self.format(record)), err=True)
 
 
 def dollars(usd: float) -> str:

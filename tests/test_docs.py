@@ -28,6 +28,7 @@ LANGUAGES = {"json", "python", "sh", "text"}
 NOT_RUN_HERE = {
     ("docs/lambda.md", "# start.py"): "tests/core/test_schedulers.py: each handler has a process of its own",
     ("docs/lambda.md", "# collect.py"): "tests/core/test_schedulers.py: each handler has a process of its own",
+    ("docs/logging.md", "from opentelemetry import trace"): "tests/core/test_instrumentation.py: exports to memory",
     ("docs/ray.md", "import ray"): "tests/llama_index/test_ray.py: on a local Ray instead of a cluster",
 }
 

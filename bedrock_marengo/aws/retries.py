@@ -20,6 +20,7 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as AwsConnectionError
 
+from bedrock_marengo import instrumentation
 from bedrock_marengo.aws.cancellation import CancelToken, current_token
 from bedrock_marengo.errors import ServiceError, error_code, http_status
 
@@ -228,9 +229,10 @@ class RetryLimiter:
                 if failed >= self._attempts or throttled >= self._throttled_attempts:
                     raise ServiceError.of(error, operation, what) from error
                 if slow:
+                    instrumentation.emit("call throttled", operation=operation, source=what, code=error_code(error))
                     self._slow_down()
                 else:
-                    token.wait(backoff_sec(failed))
+                    back_off(token, operation, what, error, failed)
                 continue
             if self._pause_sec:
                 self._speed_up()
@@ -245,10 +247,12 @@ class RetryLimiter:
     def _slow_down(self) -> None:
         with self._lock:
             now = time.monotonic()
-            if now >= self._open_at:
+            if now < self._open_at:
                 # Calls that were running when the pause began are throttled too: count them once.
-                self._pause_sec = min(10.0, max(0.2, self._pause_sec * 2))
-                self._open_at = now + self._pause_sec * random.uniform(0.8, 1.2)
+                return
+            pause_sec = self._pause_sec = min(10.0, max(0.2, self._pause_sec * 2))
+            self._open_at = now + pause_sec * random.uniform(0.8, 1.2)
+        instrumentation.emit("calls paused", seconds=pause_sec)
 
     def _speed_up(self) -> None:
         with self._lock:
@@ -322,3 +326,11 @@ ServiceError.advice_for = staticmethod(advice_for)
 def backoff_sec(attempt: int) -> float:
     """Seconds to wait after the n-th failure: doubling from 0.1 to 5, with jitter."""
     return float(min(5.0, 0.1 * 2 ** (attempt - 1)) * random.uniform(0.7, 1.3))
+
+
+def back_off(token: CancelToken, operation: str, what: str, error: Exception, failed: int) -> None:
+    """Wait before the next attempt of a call that has failed ``failed`` times."""
+    seconds, code = backoff_sec(failed), error_code(error)
+    facts = {"operation": operation, "source": what, "code": code, "attempt": failed + 1, "seconds": seconds}
+    instrumentation.emit("call retried", **facts)
+    token.wait(seconds)

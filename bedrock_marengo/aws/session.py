@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ResponseStreamingError
 
+from bedrock_marengo import instrumentation
 from bedrock_marengo.aws.cancellation import current_token
 from bedrock_marengo.aws.fork_safety import importing
 from bedrock_marengo.errors import (
@@ -223,6 +224,7 @@ class Aws:
                 )
                 client.meta.events.register(f"before-parse.{service}", _reject_foreign_response)
                 client.meta.events.register_first(f"needs-retry.{service}", _stop_retries_if_cancelled)
+                instrumentation.watch_requests(client)
             return self._clients[service]
 
     def _session(self) -> boto3.Session:
@@ -276,6 +278,7 @@ class Aws:
     def _ask_account(self, bucket: str) -> str:
         config = Config(connect_timeout=2, read_timeout=3, retries={"total_max_attempts": 2})
         with closing(self._session().client("sts", region_name=self.region, config=config)) as sts:
+            instrumentation.watch_requests(sts)
             try:
                 return str(sts.get_caller_identity()["Account"])
             except (BotoCoreError, ClientError) as error:

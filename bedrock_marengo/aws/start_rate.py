@@ -13,8 +13,9 @@ from botocore.exceptions import (
     ClientError,
 )
 
+from bedrock_marengo import instrumentation
 from bedrock_marengo.aws.cancellation import CancelToken
-from bedrock_marengo.aws.retries import THROTTLED, T, backoff_sec, is_transient
+from bedrock_marengo.aws.retries import THROTTLED, T, back_off, backoff_sec, is_transient
 from bedrock_marengo.errors import MarengoWarning, ServiceError, error_code
 
 __all__ = ["NO_CEILING", "PATIENCE_SEC", "PROBE_ROUNDS", "StartLimiter"]
@@ -85,6 +86,7 @@ class StartLimiter:
                     raise
                 code = error_code(error)
                 if code in THROTTLED:
+                    instrumentation.emit("call throttled", operation="StartAsyncInvoke", source=what, code=code)
                     self._refused(code)
                 if code == "ServiceQuotaExceededException":
                     refused += 1
@@ -94,7 +96,7 @@ class StartLimiter:
                 elif code in THROTTLED:
                     self._throttled()
                 elif is_transient(error) and (failed := failed + 1) < attempts:
-                    token.wait(backoff_sec(failed))
+                    back_off(token, "StartAsyncInvoke", what, error, failed)
                 else:
                     raise ServiceError.of(error, "StartAsyncInvoke", what) from error
                 continue
@@ -178,12 +180,18 @@ class StartLimiter:
     def _throttled(self) -> None:
         with self._changed:
             now = time.monotonic()
-            if now - self._lowered > 0.1 + 1.5 / self._per_sec:
+            if is_new := now - self._lowered > 0.1 + 1.5 / self._per_sec:
                 # Starts that were running are throttled too: count them once.
                 lower = 0.5 if self._rising else 0.9
                 self._per_sec, self._lowered, self._rising = max(0.05, self._per_sec * lower), now, False
             self._left = min(self._left, -random.uniform(0.0, 0.5))
+            per_sec = self._per_sec
+        if is_new:
+            instrumentation.emit("starts slowed", per_sec=per_sec)
 
     def _full(self) -> None:
         with self._changed:
-            self._ceiling, self._ended = max(1, min(self._ceiling, self._running)), 0
+            before, self._ended = self._ceiling, 0
+            ceiling = self._ceiling = max(1, min(before, self._running))
+        if ceiling < before:
+            instrumentation.emit("jobs limited", count=ceiling)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
@@ -12,12 +13,13 @@ from bedrock_marengo.contract.inputs import Media, MediaLike
 from bedrock_marengo.contract.models import Kind
 from bedrock_marengo.contract.payloads import MediaRequest
 from bedrock_marengo.contract.segments import SegmentEmbeddings
-from bedrock_marengo.embedding.pipeline import MediaEmbedder, RunOptions
+from bedrock_marengo.embedding.pipeline import MediaEmbedder, RunOptions, log_failure
 from bedrock_marengo.errors import MarengoError
 from bedrock_marengo.jobs.fingerprint import JobKey
 from bedrock_marengo.jobs.index import JobIndex
 from bedrock_marengo.s3.listing import MediaListing
 from bedrock_marengo.s3.objects import S3Objects
+from bedrock_marengo.validation import short_repr
 
 __all__ = ["MediaResult", "embed_all"]
 
@@ -85,10 +87,12 @@ def embed_all(
         read_ahead: read the segments of finished files right away, on the executor.
         token: ends it; cancelled when the caller stops taking results.
     """
-    lookup = _Lookup(embedder, objects, output_s3_uri)
+    lookup, context = _Lookup(embedder, objects, output_s3_uri), contextvars.copy_context()
 
     def known(task: _Task | MediaResult) -> MediaResult | None:
         if isinstance(task, MediaResult):
+            if task.error is not None:
+                log_failure(task.uri or short_repr(task.source), task.error)
             return task
         # With force=True a finished job is embedded again.
         if read_ahead or run.force or task.key is None or not lookup.is_done(task.key):
@@ -105,8 +109,12 @@ def embed_all(
             return MediaResult(task.source, task.media.uri, error=error, media=task.media)
         return MediaResult(task.source, found.source, media=task.media, _found=found)
 
+    def in_context(task: _Task | MediaResult) -> MediaResult:
+        # The caller's: a file's span belongs to the caller's span.
+        return context.copy().run(embed_one, task)
+
     tasks = _tasks(embedder, listing, request)
-    return as_finished(embed_one, tasks, executor=executor, at_once=at_once, token=token, known=known)
+    return as_finished(in_context, tasks, executor=executor, at_once=at_once, token=token, known=known)
 
 
 def _tasks(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bedrock_marengo import instrumentation
 from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.contract.payloads import MediaRequest
 from bedrock_marengo.contract.segments import SegmentEmbeddings
@@ -66,4 +67,8 @@ class JobCosts:
     def count(self, request: MediaRequest, found: SegmentEmbeddings) -> None:
         """Count a job that this run started, by the length that its segments show."""
         length = float(found.end_sec.max()) if len(found) else None
-        self.usage.job(request.kind, requested_sec(request, length))
+        media_sec = requested_sec(request, length)
+        self.usage.job(request.kind, media_sec)
+        facts = {"source": found.source, "kind": request.kind, "media_sec": media_sec}
+        usd = self.usage.prices.media(request.kind, media_sec)
+        instrumentation.emit("job unpriced" if usd is None else "job priced", usd=usd, **facts)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from bedrock_marengo import instrumentation
+from bedrock_marengo.aws.cancellation import cancel_scope
 from bedrock_marengo.aws.retries import RetryLimiter
 from bedrock_marengo.contract import payloads
 from bedrock_marengo.contract.inputs import Media, split_s3_uri
@@ -20,6 +23,8 @@ from bedrock_marengo.embedding.invoke import Invoker, check_size
 from bedrock_marengo.embedding.job_costs import JobCosts
 from bedrock_marengo.embedding.vector_cache import VectorCache
 from bedrock_marengo.errors import (
+    BudgetError,
+    ClosedError,
     JobError,
     MarengoError,
     MediaNotFoundError,
@@ -36,7 +41,7 @@ from bedrock_marengo.s3.object_version import Identity, SourceIdentity
 from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.s3.uploads import find_upload, upload
 
-__all__ = ["MediaEmbedder", "Progress", "RunOptions"]
+__all__ = ["MediaEmbedder", "Progress", "RunOptions", "log_failure"]
 
 Stage = Literal["uploading", "reused", "joined", "started", "running", "completed", "failed"]
 
@@ -77,6 +82,12 @@ class RunOptions:
     on_progress: Callable[[Progress], None] = lambda progress: None
     validate: Callable[[str], None] = lambda uri: None
     only_done: bool = False
+
+    def report(self, stage: Stage, media: Media, **facts: Any) -> None:
+        """Log a file's stage, and tell the caller."""
+        if stage != "failed":
+            _log_stage(stage, media.uri or media.name, media.kind, **facts)
+        self.on_progress(Progress(stage, media.name, media.uri))
 
 
 class MediaEmbedder:
@@ -134,7 +145,7 @@ class MediaEmbedder:
         check_size(self._model, media)
         self._objects.check_bucket(split_s3_uri(self._output_s3_uri)[0])
         if media.uri is None:
-            run.on_progress(Progress("uploading", media.name))
+            run.report("uploading", media)
             media = upload(self._objects, media, self._output_s3_uri)
         elif run.costs.copies is None:
             self._objects.check_bucket(split_s3_uri(media.uri)[0])
@@ -153,23 +164,30 @@ class MediaEmbedder:
         """All segments of one file; ``key`` is its job's, if a listing gave it."""
         if run.only_done:
             return self._read_done(media, request, key)
-        try:
-            source = self.locate(media, run)
-            run.validate(source.uri)
-            key = key or self._key(request, source)
-            embed = self._embed_image if KINDS[request.kind].synchronous else self._run_job
-            found = embed(media, key, run)
-        except MarengoError:
-            run.on_progress(Progress("failed", media.name, media.uri))
-            raise
-        run.on_progress(Progress("completed", media.name, media.uri))
+        began = time.monotonic()
+        # One token from start to end: a client that is closed between two steps cancels the later one, too.
+        with (
+            cancel_scope(self._limiter.token()),
+            instrumentation.file_span(source=media.uri or media.name, kind=media.kind, model=self._model.version),
+        ):
+            try:
+                source = self.locate(media, run)
+                run.validate(source.uri)
+                key = key or self._key(request, source)
+                embed = self._embed_image if KINDS[request.kind].synchronous else self._run_job
+                found = embed(media, key, run)
+            except MarengoError as error:
+                log_failure(media.uri or media.name, error, kind=media.kind)
+                run.report("failed", media)
+                raise
+            run.report("completed", media, segments=len(found), seconds=time.monotonic() - began)
         self._cache.remember(found)
         return found
 
     def start(self, media: Media, request: MediaRequest, run: RunOptions) -> Job:
         """The file's job: started, joined or found done."""
         key = self._key(request, self.locate(media, run))
-        return self._runner.start(
+        job = self._runner.start(
             key,
             read_from=run.costs.copy_of(key.source.uri, key.fingerprint),
             force=run.force,
@@ -177,15 +195,20 @@ class MediaEmbedder:
             token=self._limiter.token(),
             before_start=lambda: run.costs.before_start(key),
         )
+        _log_stage(_stage_of(job), job.source, job.kind, job=job.id, arn=job.arn)
+        return job
 
     def collect(self, job: Job, run: RunOptions) -> SegmentEmbeddings:
         """Wait for a job and read its segments, if they are those of the bytes that it was started for."""
+        began = time.monotonic()
         output = self._runner.wait(job, timeout_sec=run.timeout_sec, token=self._limiter.token())
         run.costs.job_ended(job)
         found = self._runner.read(job, output)
         if job.arn is not None:
             self._check_source(job, output)
         self._cache.remember(found)
+        seconds = time.monotonic() - began
+        _log_stage("completed", job.source, job.kind, job=job.id, segments=len(found), seconds=seconds)
         return found
 
     def segment_vectors(self, segments: Iterable[Segment]) -> list[npt.NDArray[np.float32]]:
@@ -231,8 +254,8 @@ class MediaEmbedder:
             except JobError as error:
                 # Why the last attempt failed says more than that the attempts are used up.
                 raise last or error from error
-            stage: Stage = "reused" if job.output_uri else "joined" if job.joined else "started"
-            run.on_progress(Progress(stage, media.name, media.uri))
+            stage = _stage_of(job)
+            run.report(stage, media, job=job.id, arn=job.arn)
             force = False
             try:
                 found, output = self._finish(job, run)
@@ -241,6 +264,7 @@ class MediaEmbedder:
             except (JobError, OutputError) as error:
                 if isinstance(error, JobError) and not error.transient:
                     raise
+                instrumentation.emit("file retried", source=job.source, kind=job.kind, job=job.id, error=error)
                 unusable, last = invocation_id(job.output_uri or job.arn), error
                 # It may be unusable because the file was replaced: another attempt is for the file as it is now.
                 key = self._key(key.request, self._now(key.source))
@@ -324,9 +348,9 @@ class MediaEmbedder:
         for _ in range(JOBS_A_CALL):
             job = self._runner.find(key)
             if job.output_uri is not None and not run.force:
-                run.on_progress(Progress("reused", media.name, media.uri))
+                run.report("reused", media, job=job.id)
                 return self._runner.read(job, job.output_uri)
-            run.on_progress(Progress("started", media.name, media.uri))
+            run.report("started", media, job=job.id)
             self._runner.check_writable(job)
             reply, found = self._invoke_image(job, key, run)
             now = self._now(key.source)
@@ -358,6 +382,20 @@ class MediaEmbedder:
         run.costs.usage.image()
         run.costs.job_ended(job)
         return reply, found
+
+
+def log_failure(source: str, error: MarengoError, **facts: Any) -> None:
+    """Log that a file was not embedded, once; one that the next run continues is no error."""
+    continues = isinstance(error, BudgetError | ClosedError) or getattr(error, "running", False)
+    _log_stage("left" if continues else "failed", source, error=error, **facts)
+
+
+def _log_stage(stage: str, source: str, kind: str | None = None, **facts: Any) -> None:
+    instrumentation.emit(f"file {stage}", stage=stage, source=source, kind=kind, **facts)
+
+
+def _stage_of(job: Job) -> Stage:
+    return "reused" if job.output_uri else "joined" if job.joined else "started"
 
 
 def _never_settled(source: SourceIdentity) -> JobError:

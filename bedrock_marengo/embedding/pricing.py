@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, fields
 
+from bedrock_marengo import instrumentation
 from bedrock_marengo.aws.fork_safety import ForkSafeLock
 from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.contract.models import KINDS, Kind
@@ -90,12 +91,14 @@ class Usage:
         with self._lock:
             self.texts += 1
             self.usd += self.prices.text
+        instrumentation.emit("text embedded", kind="text", usd=self.prices.text)
 
     def image(self) -> None:
         """An image, or a request with several, was embedded."""
         with self._lock:
             self.images += 1
             self.usd += self.prices.image
+        instrumentation.emit("image embedded", kind="image", usd=self.prices.image)
 
     def job(self, kind: Kind, duration_sec: float | None) -> None:
         """A job was started for a file of this length."""
@@ -112,6 +115,7 @@ class Usage:
         with self._lock:
             self.copied_bytes += size
             self.usd += self.prices.copied(size)
+        instrumentation.emit("file copied", size=size, usd=self.prices.copied(size))
 
     def reset(self) -> None:
         """Count from 0."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from botocore.exceptions import ClientError
 
+from bedrock_marengo import instrumentation
 from bedrock_marengo.aws.cancellation import CancelToken
 from bedrock_marengo.aws.retries import UNKNOWN_JOB
 from bedrock_marengo.aws.session import Aws
@@ -129,7 +130,8 @@ class JobRunner:
 
         try:
             before_start()
-            record.arn = self._starts.call(send, job.source, hold=hold, token=token)
+            with instrumentation.queued(job.source):
+                record.arn = self._starts.call(send, job.source, hold=hold, token=token)
         except BaseException:
             # If a start was sent, its reply may have been lost: a job may run.
             if claim.is_ours and record.attempt == 1 and not sent:

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from bedrock_marengo import instrumentation
 from bedrock_marengo.contract.inputs import Manifest, Media, MediaLike, SourceLike, Sources, kind_of_name, split_s3_uri
 from bedrock_marengo.errors import InputError, MarengoError, MediaNotFoundError
 from bedrock_marengo.s3.manifests import Entry, read_manifest
@@ -106,6 +107,9 @@ class MediaListing(Iterable[Media]):
         one = isinstance(self._sources, str | Media | os.PathLike | Manifest)
         sources: Iterable[Any] = [self._sources] if one else self._sources  # type: ignore[assignment]
         yield from islice((pair for source in sources for pair in self._expand(source)), self._limit)
+        if self.skipped:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common())
+            instrumentation.emit("files skipped", count=self.skipped.total(), reasons=reasons)
 
     def _expand(self, source: SourceLike) -> Iterator[tuple[MediaLike, Media | MarengoError]]:
         if isinstance(source, Manifest):
@@ -174,6 +178,7 @@ class MediaListing(Iterable[Media]):
         reason = next((reason for reason, holds in reasons if holds), None)
         if reason and not name.lower().endswith(_CAPTIONS) and not name.endswith("/"):
             self.skipped[reason] += 1
+            instrumentation.emit("file skipped", source=name, reason=reason)
         return reason is None
 
 

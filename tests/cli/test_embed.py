@@ -1,6 +1,7 @@
 """`marengo embed`: the plan, the question, the run, and what becomes of media."""
 
 import json
+import re
 import signal
 import threading
 import time
@@ -245,6 +246,16 @@ class TestMistakes:
         result = marengo("embed", bucket, "--model", "3.9", "-v")
         assert result.exit_code == 2
         assert "Traceback" in result.stderr
+
+    @pytest.mark.parametrize(("words", "levels"), [((), set()), (("-v",), {"INFO"}), (("-vv",), {"INFO", "DEBUG"})])
+    def test_verbose_shows_logs_and_only_for_this_run(self, marengo, bucket, words, levels):
+        result = marengo("embed", bucket, *ASSUME, *words)
+        assert result.exit_code == 0, result.output
+        shown = set(re.findall(r"^\d\d:\d\d:\d\d (\w+) bedrock_marengo", result.stderr, re.M))
+        assert shown - {"WARNING"} == levels
+        assert ("Started: s3://" in result.stderr) == bool(levels)
+        assert "bedrock_marengo" not in result.stdout
+        assert "bedrock_marengo" not in marengo("embed", bucket).stderr
 
     def test_what_aws_refuses_is_a_line_and_1(self, local, marengo, bucket):
         local.faults = [Fault("s3:ListObjectsV2", error="AccessDenied")]

@@ -7,6 +7,7 @@ import inspect
 import json
 import logging
 import pickle
+import re
 import traceback
 import warnings
 
@@ -21,7 +22,8 @@ from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.event_handlers import BaseEventHandler
 from pydantic import ValidationError
 
-from bedrock_marengo import InputError, MarengoClient, MarengoError, Media, MediaFailedError, Query
+from bedrock_marengo import InputError, MarengoClient, MarengoError, Media, MediaFailedError, Query, instrumentation
+from bedrock_marengo.instrumentation import EVENTS
 from langchain_marengo import MarengoEmbeddings, MarengoLoader, MarengoRetriever, add_segments
 from llama_index_marengo import MarengoEmbedding, MarengoLinks, MarengoReader, MarengoSegmenter
 from llama_index_marengo import MarengoRetriever as IndexRetriever
@@ -32,6 +34,8 @@ pytestmark = pytest.mark.promise("No secret gets out")
 SECRET = "s3cr3t/of+this+test"
 TOKEN = "t0k3n/of+this+test"
 MARK = b"<what only Marengo may see>"
+PACKAGES = ("bedrock_marengo", "langchain_marengo", "llama_index_marengo")
+KEPT_OUT = re.compile(r"X-Amz-|inputText|base64|-?\d\.\d+, -?\d\.\d+, -?\d\.\d+|bytearray|\bb'")
 OTHERS = ("botocore", "boto3", "urllib3", "s3transfer", "aiohttp", "asyncio", "werkzeug", "moto")
 
 
@@ -410,7 +414,12 @@ def test_a_days_work_logs_warns_prints_and_traces_no_secret(
     things, options, hides, image, local, tmp_path, caplog, capfd, events
 ):
     local.faults = [
-        Fault("Job", error="Failed", message="the media can't be read", when=lambda call: "bad.mp4" in str(call.body))
+        Fault("Job", error="Failed", message="the media can't be read", when=lambda call: "bad.mp4" in str(call.body)),
+        Fault("InvokeModel", error="ThrottlingException", times=1),
+        Fault("InvokeModel", error="InternalServerException", times=1),
+        Fault("StartAsyncInvoke", error="ServiceQuotaExceededException", times=1),
+        Fault("StartAsyncInvoke", error="InternalServerException", times=1),
+        Fault("s3:GetObject", error="SlowDown", times=1),
     ]
     caplog.set_level(logging.DEBUG)
     tracer = Tracer()
@@ -420,9 +429,10 @@ def test_a_days_work_logs_warns_prints_and_traces_no_secret(
     # botocore's DEBUG log holds requests as they are sent: it is botocore's.
     ours = [record for record in caplog.records if not record.name.startswith(OTHERS)]
     assert all(hides(f"{record.getMessage()} {record.__dict__}") for record in ours)
-    assert not [
-        name for name in logging.root.manager.loggerDict if name.startswith(("bedrock_marengo", "langchain_marengo"))
-    ]
+    assert {record.levelname for record in ours} >= {"DEBUG", "INFO", "WARNING", "ERROR"}
+    assert {record.name.split(".")[0] for record in ours} >= {*PACKAGES}
+    # Nor a presigned URL, a vector or a body.
+    assert not [record for record in ours if KEPT_OUT.search(f"{record.getMessage()} {record.__dict__}")]
     assert warned
     assert all(hides(warning.message) for warning in warned)
     printed = capfd.readouterr()
@@ -435,6 +445,22 @@ def test_a_days_work_logs_warns_prints_and_traces_no_secret(
     payloads = [event.payload for pair in debug.get_event_pairs(CBEventType.EMBEDDING) for event in pair]
     assert payloads
     assert hides(repr(payloads))
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_no_event_lets_a_secret_out(image, hides, caplog, name):
+    """Whatever a caller hands over: bodies, vectors and media by their type, URLs without their query."""
+    event = EVENTS[name]
+    caplog.set_level(logging.DEBUG, "bedrock_marengo")
+    url = f"https://bucket.s3.amazonaws.com/a.mp4?X-Amz-Security-Token={TOKEN}&X-Amz-Signature={SECRET}"
+    numbers = set(re.findall(r"%\((\w+)\)[.\d]*[df]", event.message))
+    texts = set(re.findall(r"%\((\w+)\)s", event.message))
+    texts |= {"body", "vector"}
+    facts = {**dict.fromkeys(numbers, 1.0), **dict.fromkeys(texts, url), "body": image, "vector": [0.1, 0.2, 0.3]}
+    instrumentation.emit(name, **facts)
+    [record] = caplog.records
+    assert hides(f"{record.getMessage()} {record.__dict__}")
+    assert not KEPT_OUT.search(f"{record.getMessage()} {record.__dict__}")
 
 
 def test_botocores_own_log_never_holds_the_secret_key(things, image, caplog):
