@@ -114,7 +114,7 @@ def a_whole_bucket(shown):
     assert re.findall(r"\d+", shown.text("stores")) == ["9", "9", "0"]
     chroma, qdrant = (line.partition(" ")[2] for line in shown.text("rank").splitlines())
     assert chroma == qdrant and chroma.startswith("['coffee.jpg'")
-    assert "would remove 1 outputs" in shown.text("forget-dry")
+    assert "would delete 1 outputs" in shown.text("forget-dry")
     assert "\nremoved 1 outputs" in "\n" + shown.text("forget") and "coffee" not in shown.text("forget").splitlines()[1]
     assert shown.text("plan-after").startswith("1 to start, 8 to reuse")
 

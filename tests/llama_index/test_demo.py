@@ -31,7 +31,7 @@ def printed(marengo_bedrock, monkeypatch, capsys, tmp_path):
         assert demo.main(["--store", str(tmp_path / framework), "--framework", framework]) == 0
         text = capsys.readouterr().out
         assert str(tmp_path / framework) in text
-        return text[text.index("?") : text.index("The store lies")]
+        return text[text.index("?") : text.index("The store is in")]
 
     return printed
 

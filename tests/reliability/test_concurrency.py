@@ -526,7 +526,7 @@ class TestForks:
         next(run)
 
         def work():
-            with pytest.raises(ClosedError, match="the process that this one was forked from"):
+            with pytest.raises(ClosedError, match="before this process was forked"):
                 list(run)
             assert len(list(client.embed_many(few))) == 2
 
