@@ -41,7 +41,7 @@ def credentials(context: Context) -> Finding:
     """Which credentials boto3 finds, and of which kind."""
     if token := os.environ.get(BEARER):
         context.hide(token, "(a Bedrock API key)")
-        found = f"{BEARER} is set: a Bedrock API key can't reach S3, and its jobs fail with 'Invalid S3 credentials'."
+        found = f"{BEARER} is set: a Bedrock API key can't access S3, and its jobs fail with 'Invalid S3 credentials'."
         return Finding(State.FAILED, found, f"Unset {BEARER}; use an access key, a role or a profile.")
     try:
         session = context.aws.session

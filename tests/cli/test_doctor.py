@@ -206,7 +206,7 @@ FAULTS = {
     "a Bedrock API key": (
         with_env(AWS_BEARER_TOKEN_BEDROCK=TOKEN),
         {},
-        ("credentials", "failed", "can't reach S3", "Unset AWS_BEARER_TOKEN_BEDROCK"),
+        ("credentials", "failed", "can't access S3", "Unset AWS_BEARER_TOKEN_BEDROCK"),
     ),
     "expired": (
         fault("sts:GetCallerIdentity", "ExpiredToken"),

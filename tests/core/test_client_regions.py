@@ -59,7 +59,7 @@ def test_an_application_inference_profile(connect, local, video):
 
 
 def test_a_wrong_id_is_explained(connect, local):
-    with pytest.raises(ServiceError, match=r"on-demand throughput.*leave the choice to us"):
+    with pytest.raises(ServiceError, match=r"on-demand throughput.*to use the default profile"):
         connect("2.7", invoke_model_id=BASE["2.7"]).embed_text("a")
 
 
