@@ -144,7 +144,7 @@ class TestMoney:
     def test_above_the_limit_it_asks_and_no_is_no(self, local, bucket, in_terminal):
         process, said = in_terminal("embed", bucket, "--ask-above-usd", "0.02", *ASSUME, answer="n\n")
         assert process.returncode == 2
-        assert "Start 3 media, for about 0.0252 USD? [y/N]:" in said
+        assert "Files to embed: 3, for about 0.0252 USD. Continue? [y/N]:" in said
         assert "Nothing was started." in said
         assert starts(local) == 0
 
@@ -175,7 +175,7 @@ class TestMoney:
         assert result.exit_code == 1
         assert "embedded       2" in result.stdout
         assert "not started    1" in result.stdout
-        assert "1 media were not started" in result.stderr
+        assert "Files not started: 1" in result.stderr
         assert "--max-cost-usd 0.02" in result.stderr
         assert marengo("embed", bucket, "--max-cost-usd", "0.02", *ASSUME).exit_code == 0
 
@@ -231,7 +231,7 @@ class TestMistakes:
             (["{bucket}", "--profile", "nobody"], "--profile nobody"),
             (["{bucket}", "--region", "mars-1"], "mars-1"),
             (["{bucket}", "--region", "eu-west-1"], "--region us-east-1"),
-            (["{bucket}", "--local"], "with --local all media must be local files"),
+            (["{bucket}", "--local"], "with --local, all media must be local files"),
         ],
     )
     def test_one_is_a_line_and_2_and_costs_nothing(self, local, marengo, bucket, words, said):

@@ -201,7 +201,7 @@ class TestLocal:
         for words in (["a cat", bucket], ["--image", "s3://bucket/cat.jpg", photographs]):
             result = marengo("search", "--local", *words)
             assert result.exit_code == 2
-            assert "with --local all media must be local files" in result.stderr
+            assert "with --local, all media must be local files" in result.stderr
 
 
 class TestPage:
@@ -241,7 +241,7 @@ class TestPage:
         (["a goal", "{bucket}", "--weights", "smell"], "--weights smell: not a preset"),
         (["a goal", "{bucket}", "--weights", "smell=1"], "'smell', which is not a track"),
         (["a goal", "{bucket}", "--weights", "visual=x"], "--weights 'visual=x': expected NAME=NUMBER"),
-        (["a goal", "{bucket}", "-k", "0"], "--k 0: expected a whole number from 1"),
+        (["a goal", "{bucket}", "-k", "0"], "--k 0: expected a whole number, 1 or more"),
         (["a goal", "{bucket}", "--merge-gap-sec", "-1"], "--merge-gap-sec -1"),
         (["a goal", "{bucket}", "--max-per-source", "0"], "--max-per-source 0"),
         (["a goal", "{bucket}", "--text", "at night"], "--text needs --image"),

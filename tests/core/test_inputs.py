@@ -34,7 +34,7 @@ def test_the_suffix_says_the_kind(name, kind, tmp_path):
 
 @pytest.mark.parametrize("name", ["a", "a.txt", ".mp4", "a.mp4.json", "mp4", "a.mp4?x=1", "a.mp4 "])
 def test_other_suffixes_need_the_kind(name, tmp_path):
-    with pytest.raises(InputError, match="doesn't identify a media type: give kind="):
+    with pytest.raises(InputError, match="doesn't identify a media type: pass kind="):
         Media.from_s3(f"s3://bucket/{name}")
     assert Media.from_s3(f"s3://bucket/{name}", kind="audio").kind == "audio"
 
