@@ -252,7 +252,7 @@ def multi_input(model: Model, words: str | None, locations: Mapping[str, Locatio
     placed = _PLACEHOLDER.findall(words) if isinstance(words, str) else []
     for name in placed:
         if name not in names:
-            has = ", ".join(map(str, names)) if named else "none; give a mapping of name to image"
+            has = ", ".join(map(str, names)) if named else "none; pass a mapping of name to image"
             raise InputError(f"The text has <@{name}>, but no image has that name. Names: {has}.")
     for name in names if named and words is not None else ():
         if name not in placed:

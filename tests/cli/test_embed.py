@@ -58,7 +58,7 @@ def test_a_dry_run_starts_nothing(local, marengo, bucket):
     result = marengo("embed", bucket, "--dry-run", *ASSUME)
     assert result.exit_code == 0, result.output
     assert "3, assumed as 12 s each" in result.stdout
-    assert "not from AWS's price page" in result.stdout
+    assert "not from the AWS price page" in result.stdout
     unknown = marengo("embed", bucket, "--dry-run", "--json")
     assert unknown.exit_code == 1
     assert json.loads(unknown.stdout)["plan"]["unknown"] == 3
@@ -152,7 +152,7 @@ class TestMoney:
         # Lengths that can't be read may cost anything.
         process, said = in_terminal("embed", bucket, answer="y\n")
         assert process.returncode == 0, said
-        assert "3 are of unknown length" in said
+        assert "The length and cost of 3 are unknown" in said
         assert "3/3" in said  # the bar
         assert starts(local) == 3
 

@@ -168,7 +168,7 @@ def test_counts_that_differ_are_told(folder, run, monkeypatch):
     ("settings", "said"),
     [
         ({"collection": "older"}, "Expected one of old"),
-        ({"into": "old"}, "expected another collection"),
+        ({"into": "old"}, "expected a different collection"),
         ({"into": "?"}, "--into ?"),
         ({"chroma": "nowhere"}, "no Chroma store"),
         ({"output_s3_uri": "bucket/marengo"}, "bucket/marengo"),

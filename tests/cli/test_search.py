@@ -195,7 +195,7 @@ class TestLocal:
         result = marengo("search", "--local", "a cat", photographs)
         assert result.exit_code == 0, result.output
         assert "1   cat.jpg" in result.stdout
-        assert "stand-in's vectors, not Marengo's" in result.stderr
+        assert "come from the stand-in, not from Marengo" in result.stderr
 
     def test_media_on_s3_are_refused(self, marengo, bucket, photographs):
         for words in (["a cat", bucket], ["--image", "s3://bucket/cat.jpg", photographs]):
@@ -213,7 +213,7 @@ class TestPage:
         html = page.read_text()
         assert "a rocket" in html
         assert "cat.jpg" in html
-        assert "not Marengo" in html
+        assert "not from Marengo" in html
         assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["out.html"]
 
     def test_a_page_of_ours_is_written_over_and_nothing_else_unless_told(self, marengo, done, tmp_path, local):
@@ -235,8 +235,8 @@ class TestPage:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["a goal"], "Give sources after the query"),
-        (["", "{bucket}"], "empty text"),
+        (["a goal"], "Pass sources after the query"),
+        (["", "{bucket}"], "text is empty"),
         (["a goal", "nowhere/"], "'nowhere/': there is no such file or folder"),
         (["a goal", "{bucket}", "--weights", "smell"], "--weights smell: not a preset"),
         (["a goal", "{bucket}", "--weights", "smell=1"], "'smell', which is not a track"),

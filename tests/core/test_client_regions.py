@@ -76,7 +76,7 @@ def test_a_region_without_marengo(connect, local, video):
 def test_no_region(monkeypatch, local):
     for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ConfigurationError, match="No region is set: give region_name="):
+    with pytest.raises(ConfigurationError, match="No region is set: set region_name="):
         MarengoClient().embed_text("a")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     assert MarengoClient().embed_text("a").shape == (512,)
