@@ -121,7 +121,9 @@ class MarengoClient(VectorCalls, FileCalls):
         if isinstance(query, str):
             return self.embed_text(query)
         if not isinstance(query, Query):
-            raise InputError(f"{short_repr(query)} is not a query: pass a string or a Query, such as Query(image=...).")
+            raise InputError(
+                f"{short_repr(query)} is not a query: pass a string or a Query, such as Query(text=..., image=...)."
+            )
         if query.images is not None:
             return self.embed_multi_input(query.text, query.images)
         if query.image is not None:

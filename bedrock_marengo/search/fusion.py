@@ -237,7 +237,9 @@ def describe_query(query: Query | str) -> str:
     if isinstance(query, str):
         return query
     if not isinstance(query, Query):
-        raise InputError(f"{short_repr(query)} is not a query: expected a string or a Query, such as Query(image=...).")
+        raise InputError(
+            f"{short_repr(query)} is not a query: expected a string or a Query, such as Query(text=..., image=...)."
+        )
     media = [query.image, query.audio, query.video]
     media += query.images.values() if isinstance(query.images, Mapping) else query.images or []
     parts = [query.text, *(Media.of(file).name for file in media if file is not None)]
