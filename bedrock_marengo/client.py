@@ -1,4 +1,4 @@
-"""MarengoClient, the one door: everything that users call. Each call has an ``a...`` twin for asyncio."""
+"""MarengoClient, the public entry point. Each call has an asyncio version with the prefix ``a``."""
 
 from __future__ import annotations
 
@@ -55,37 +55,38 @@ def _takes(settings: Callable[P, Any]) -> Callable[[Callable[..., None]], Callab
 class MarengoClient(VectorCalls, FileCalls):
     """Marengo on Amazon Bedrock: embeds text, images, video and audio in one vector space.
 
-    Nothing is called before the first use. One client works for many threads and asyncio tasks.
+    Creating a client makes no call. One client works for many threads and asyncio tasks.
 
     Args:
-        model: "3.0", "2.7", a model ID, an inference profile's ID, or an ARN of these.
-        region_name: where the model and the buckets are: us-east-1, eu-west-1 or ap-northeast-2.
-        output_s3_uri: an S3 prefix that this package may write to: outputs of jobs, and uploads. Needed for segments.
-        invoke_model_id: what InvokeModel gets instead of the region's ID, such as an application inference profile.
-        bucket_owner: the account (12 digits) that owns the buckets, or a mapping of bucket to account. Without it, STS
-            is asked for your own account.
-        max_concurrency: calls in flight at once.
-        truncate: "end" lets the service cut a text that is too long, with one warning; "error" refuses a text that
-            might be cut: one of more bytes than the limit has tokens, or as ``token_counter`` counts.
-        token_counter: text -> tokens, instead of our estimate.
-        tags: of the jobs, for the AWS bill.
-        output_kms_key_id: the key that Bedrock encrypts outputs with.
-        staging_s3_uri: an S3 prefix in the model's region, such as "s3://bucket/stage/", that files in buckets of
-            other regions are copied to, within S3, while their jobs run. Without it they are refused.
-        identity: what identifies a version of an object, in addition to key and size: "etag" (a listing gives it),
-            "checksum" (S3's own, by one HeadObject for each object: an object that is copied in place is not paid for
-            again), or a callable from ``SourceIdentity`` to a string.
-        prices: the table that plans, budgets and ``usage`` use.
-        max_starts_per_sec: the most jobs to start a second; below that the rate adapts to what the account allows.
+        model: "3.0", "2.7", a model ID, an inference profile ID, or the ARN of either.
+        region_name: the region of the model and the buckets: us-east-1, eu-west-1 or ap-northeast-2.
+        output_s3_uri: an S3 prefix that this package may write to, for job outputs and uploads. Required for segments.
+        invoke_model_id: the ID that InvokeModel uses instead of the region's default, such as that of an application
+            inference profile.
+        bucket_owner: the account (12 digits) that owns the buckets, or a mapping of bucket to account. Default: your
+            own account, looked up with STS.
+        max_concurrency: the maximum number of calls in flight.
+        truncate: "end" lets the service truncate a text that is too long, with one warning. "error" refuses a text that
+            might be truncated: its bytes, or the tokens that ``token_counter`` returns, exceed the token limit.
+        token_counter: text -> number of tokens, instead of our estimate.
+        tags: tags for the jobs, which appear on the AWS bill.
+        output_kms_key_id: the KMS key that Bedrock encrypts outputs with.
+        staging_s3_uri: an S3 prefix in the model's region, such as "s3://bucket/stage/". Files from other regions are
+            copied there, within S3, while their jobs run. Without it, they are refused.
+        identity: what identifies a version of an object, in addition to key and size: "etag" (read from a listing),
+            "checksum" (S3's own, read with one HeadObject per object; an object that is copied in place is then not
+            billed again), or a callable from ``SourceIdentity`` to a string.
+        prices: the prices that plans, budgets and ``usage`` use.
+        max_starts_per_sec: the maximum number of jobs to start per second. Below it, the rate adapts to your quota.
 
-    The other settings are boto3's: ``profile_name``, ``session``, ``aws_access_key_id``, ``aws_secret_access_key``,
-    ``aws_session_token``, ``config``, ``endpoint_url`` (Bedrock), ``s3_endpoint_url``, ``bedrock_client``; and
-    ``role_arn``, a role to assume, whose credentials are refreshed before they expire, with its
-    ``role_session_name``.
+    The other settings are those of boto3: ``profile_name``, ``session``, ``aws_access_key_id``,
+    ``aws_secret_access_key``, ``aws_session_token``, ``config``, ``endpoint_url`` (Bedrock), ``s3_endpoint_url`` and
+    ``bedrock_client``. With ``role_arn`` (and ``role_session_name``), the client assumes a role and refreshes its
+    credentials before they expire.
 
     Raises:
-        InputError: An S3 prefix that is not one.
-        ConfigurationError: Another setting that is not valid.
+        InputError: ``output_s3_uri`` or ``staging_s3_uri`` is not a valid S3 prefix.
+        ConfigurationError: Another setting is invalid.
 
     Examples:
         >>> client = MarengoClient(region_name="us-east-1", output_s3_uri="s3://bucket/marengo/")
@@ -108,20 +109,20 @@ class MarengoClient(VectorCalls, FileCalls):
     # Queries.
 
     def embed_query(self, query: Query | str) -> Vector:
-        """A query as float32 ``(dimension,)``, whatever it is made of.
+        """Embed a query of any kind as float32 ``(dimension,)``.
 
-        Audio and video queries are jobs like any other: they need ``output_s3_uri`` and take as long. Their vector is
-        the whole file's, of what is heard or seen.
+        An audio or video query runs as a job: it needs ``output_s3_uri`` and takes as long as any other job. Its vector
+        covers the whole file: what is heard in audio, what is seen in video.
 
         Raises:
             InputError: The model doesn't support this query, or a part of it can't be used.
-            ServiceError: AWS refused. Audio and video raise as ``embed_media``, too.
+            ServiceError: AWS refused the call. For audio and video, also the errors of ``embed_media``.
         """
         if isinstance(query, str):
             return self.embed_text(query)
         if not isinstance(query, Query):
             raise InputError(
-                f"{short_repr(query)} is not a query: pass a string, or Query(text=..., image=...) and the like."
+                f"{short_repr(query)} is not a query: pass a string or a Query, such as Query(text=..., image=...)."
             )
         if query.images is not None:
             return self.embed_multi_input(query.text, query.images)
@@ -155,29 +156,31 @@ class MarengoClient(VectorCalls, FileCalls):
         timeout_sec: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> SegmentEmbeddings:
-        """All segments of one file. A job that is done is found, a running one is joined.
+        """Embed one file and return all its segments. Reuses a finished job and joins a running one.
 
-        A local file is uploaded under ``output_s3_uri`` first, unless it is there already. An image is one segment.
+        A local file is uploaded under ``output_s3_uri`` first, unless it is already there. An image is one segment.
 
         Args:
             source: ``s3://bucket/key``, a ``pathlib.Path`` or ``Media``.
-            options: the embedding options, such as ["visual", "audio"]. Default: all that the model has for the kind.
-            scopes: ["clip"], ["asset"] or both. Default: the service's, both for 3.0.
-            segmentation: ``Segmentation.fixed(6)`` or ``.dynamic(4)``. Default: the service's.
-            start_sec: where to begin, seconds.
-            end_sec: where to end, seconds.
-            fused: True for the fused vectors too, "only" for just them. 3.0.
-            force: pay again for a job that is done or failed for good.
-            repay_expired: pay again for a job whose output was read before and has been deleted since.
-            timeout_sec: how long to wait for the job; it continues, and the next run joins it.
-            on_progress: called with ``Progress``, in the thread that works.
+            options: the embedding options, such as ["visual", "audio"]. Default: all that the model has for this kind
+                of media.
+            scopes: ["clip"], ["asset"] or both. Default: the service's default, which is both for 3.0.
+            segmentation: ``Segmentation.fixed(6)`` or ``.dynamic(4)``. Default: the service's default.
+            start_sec: where to begin in the file, in seconds.
+            end_sec: where to end in the file, in seconds.
+            fused: True also returns fused vectors, "only" returns nothing else. Marengo 3.0.
+            force: embed the file again, and pay again, if its job is finished or failed permanently.
+            repay_expired: embed the file again, and pay again, if its output was read before and has since been
+                deleted.
+            timeout_sec: how long to wait for the job. After that the job continues, and the next run joins it.
+            on_progress: called with ``Progress``, in the thread that does the work.
 
         Raises:
-            InputError: The request does not fit the model or the file. Nothing was paid.
-            MediaNotFoundError: There is no such file.
-            JobError: The job failed for good.
-            OutputError: Its output can't be used.
-            ServiceError: AWS refused.
+            InputError: The request does not fit the model or the file. Nothing is billed.
+            MediaNotFoundError: The file does not exist.
+            JobError: The job failed permanently, or did not finish within ``timeout_sec``.
+            OutputError: The output can't be used.
+            ServiceError: AWS refused a call.
         """
         settings = {"options": options, "scopes": scopes, "segmentation": segmentation, "start_sec": start_sec}
         settings |= {"end_sec": end_sec, "fused": fused}
@@ -196,24 +199,26 @@ class MarengoClient(VectorCalls, FileCalls):
         read_ahead: bool = False,
         **settings: Any,
     ) -> Generator[MediaResult, None, None]:
-        """Many files, each result as it is ready. One that fails does not stop the others: it has ``.error``.
+        """Embed many files and yield each result as soon as it is ready. A file that fails has an ``.error``.
 
-        Finished files are found by one listing of the output prefix, and are read when their ``.segments`` are first
-        accessed. The rate of starts and the number of running jobs adapt to what the account allows; a run that was
-        killed resumes where it stopped.
+        Finished files are found with one listing of the output prefix. Each output is read when ``.segments`` is first
+        accessed. The start rate and the number of running jobs adapt to your quota. If a run is killed, the next one
+        resumes where it stopped.
 
         Args:
-            sources: prefixes, objects, paths, folders, ``Media`` or an iterator of these, taken as needed.
-            jobs_at_once: the most files in progress, and so jobs in flight.
+            sources: prefixes, objects, paths, folders, ``Media`` or an iterator of these, which is read as needed.
+            jobs_at_once: the maximum number of files in progress, and therefore of running jobs.
             read_ahead: read the segments of finished files right away, on the threads that embed.
-            settings: as for ``embed_media``; ``max_cost_usd``, which stops before the start that would exceed it, with
-                ``durations`` (source URI -> seconds) and ``assume_duration_sec`` for files of unknown length;
-                ``only_done``, with which nothing is uploaded, started or waited for: a file that is not embedded with
-                these options has a ``NotEmbeddedError``; and ``validate``, called with each file's S3 URI before
-                anything is started for it: a ``MarengoError`` that it raises becomes that file's error.
+            settings: the settings of ``embed_media``, and also:
+                ``max_cost_usd``: stop before the first start that would exceed this, with ``durations`` (source URI ->
+                seconds) and ``assume_duration_sec`` for files of unknown length.
+                ``only_done``: upload, start and wait for nothing. A file that is not embedded with these options has a
+                ``NotEmbeddedError``.
+                ``validate``: called with each file's S3 URI before anything is started for it. If it raises a
+                ``MarengoError``, the file gets that error.
 
         Raises:
-            InputError: A setting that fits neither video nor audio.
+            InputError: A setting is valid for neither video nor audio.
         """
         token = CancelToken(self._runtime.limiter.cancel_token)
         return self._embed_all(sources, jobs_at_once, read_ahead, settings, token)
@@ -231,13 +236,15 @@ class MarengoClient(VectorCalls, FileCalls):
         force: bool = False,
         repay_expired: bool = False,
     ) -> Job:
-        """Start a file's job, or find it started or done, and return at once. Arguments as of ``embed_media``.
+        """Start the job of a file, or find it running or finished, and return at once.
+
+        The arguments are those of ``embed_media``.
 
         Raises:
-            InputError: The request does not fit the model or the file. Nothing was paid.
-            MediaNotFoundError: There is no such file.
-            JobError: The job failed for good before.
-            ServiceError: AWS refused.
+            InputError: The request does not fit the model or the file. Nothing is billed.
+            MediaNotFoundError: The file does not exist.
+            JobError: An earlier attempt failed permanently.
+            ServiceError: AWS refused a call.
         """
         settings = {"options": options, "scopes": scopes, "segmentation": segmentation, "start_sec": start_sec}
         settings |= {"end_sec": end_sec, "fused": fused}
@@ -250,26 +257,26 @@ class MarengoClient(VectorCalls, FileCalls):
         """Wait for a job and read its segments.
 
         Raises:
-            InputError: Not a job.
-            JobError: It failed, or did not end within ``timeout_sec``.
-            OutputError: Its output can't be used, or the file was replaced before the output was first read.
+            InputError: ``job`` is not a job.
+            JobError: The job failed, or did not finish within ``timeout_sec``.
+            OutputError: The output can't be used, or the file was replaced before the output was first read.
         """
         if not isinstance(job, Job):
             raise InputError(f"{short_repr(job)} is not a job: pass what start() or job() returned.")
         return self._runtime.embedder.collect(job, self._run_options(timeout_sec=timeout_sec))
 
     def job(self, name: str) -> Job:
-        """The job of an earlier ``start``, in any process: by its ARN, or by the S3 URI of its output.json.
+        """Find the job of an earlier ``start``, in any process, by its ARN or by the S3 URI of its output.json.
 
         Examples:
             >>> client.collect(client.job("s3://bucket/marengo/.../a1b2c3d4e5f6/output.json"))  # doctest: +SKIP
 
         Raises:
-            InputError: The name is neither.
+            InputError: ``name`` is neither.
             JobError: Bedrock does not know the ARN.
-            OutputError: Not a job of this package, or its output is unusable.
-            ConfigurationError: A job of another model.
-            ServiceError: AWS refused.
+            OutputError: It is not a job of this package, or its output is unusable.
+            ConfigurationError: The job is for another model.
+            ServiceError: AWS refused a call.
         """
         return resume_job(self._runtime.runner, self.model, name)
 
@@ -324,7 +331,7 @@ class MarengoClient(VectorCalls, FileCalls):
         )
 
     def _run_options(self, **settings: Any) -> RunOptions:
-        """The options of one run, checked, with what pays for its starts."""
+        """The options of one run, checked, with its budget."""
         check_run(**settings)
         settings.pop("jobs_at_once", None)
         most, assumed = settings.pop("max_cost_usd", None), settings.pop("assume_duration_sec", None)

@@ -95,14 +95,14 @@ class MarengoError(_Message, Exception):
 class InputError(MarengoError, ValueError):
     """An input that Marengo would refuse. Raised before any call that costs."""
 
-    when: ClassVar[str] = "A value, file or query is not one that Marengo accepts. Nothing was called or paid for."
-    action: ClassVar[str] = "Correct the input that the message names; the message gives the limit."
+    when: ClassVar[str] = "Marengo does not accept a value, file or query. No call was made that costs anything."
+    action: ClassVar[str] = "Correct the input. The message names it and gives the limit."
 
 
 class ConfigurationError(MarengoError, ValueError):
     """A setting is missing or not valid: region, model ID, bucket, owner, output prefix."""
 
-    when: ClassVar[str] = "A setting is missing, not valid, or does not match the AWS account."
+    when: ClassVar[str] = "A setting is missing or invalid, or does not match the AWS account."
     action: ClassVar[str] = "Correct the setting (`error.setting`). `marengo doctor` checks all of them against AWS."
 
 
@@ -114,8 +114,8 @@ class BudgetError(MarengoError):
         exhausted: True if nothing more is started; False if only this file's cost is unknown.
     """
 
-    when: ClassVar[str] = "Starting a job would exceed `max_cost_usd`, or its cost is unknown. It was not started."
-    action: ClassVar[str] = "Run again with a higher budget: finished files are reused. For unknown lengths, "
+    when: ClassVar[str] = "The job was not started: it would exceed `max_cost_usd`, or its cost is unknown."
+    action: ClassVar[str] = "Run again with a higher budget: finished files are reused. If durations are unknown, "
     action += "set `durations` or `assume_duration_sec`."
 
     def __init__(
@@ -133,20 +133,22 @@ class ClosedError(MarengoError):
     """The client was closed while the call waited. Nothing is lost: the next run finds what was paid for."""
 
     when: ClassVar[str] = "The client was closed, or the run was abandoned, while the call waited."
-    action: ClassVar[str] = "Run again with an open client: running and finished jobs are found, not paid for again."
+    action: ClassVar[str] = (
+        "Run again with an open client. It finds running and finished jobs, and you don't pay for them again."
+    )
 
 
 class MediaNotFoundError(MarengoError, LookupError):
     """A listing proved that the file does not exist."""
 
-    when: ClassVar[str] = "A listing proved that the file, bucket or prefix does not exist."
-    action: ClassVar[str] = "Check the URI: keys are written as on S3, not percent-encoded."
+    when: ClassVar[str] = "The file, bucket or prefix does not exist, according to an S3 listing."
+    action: ClassVar[str] = "Check the URI. Write the key as it is on S3, not percent-encoded."
 
 
 class NotEmbeddedError(MarengoError, LookupError):
     """The file was not embedded with these options before, and only finished work was asked for."""
 
-    when: ClassVar[str] = "With `only_done=True`: the file was not embedded with these options before."
+    when: ClassVar[str] = "With `only_done=True`: the file has not been embedded with these options."
     action: ClassVar[str] = "Embed it first with the same options, or run without `only_done`."
 
 
@@ -158,7 +160,7 @@ class MediaFailedError(MarengoError):
     """
 
     when: ClassVar[str] = "Several files of a run failed, after all others were finished."
-    action: ClassVar[str] = "Look at `.failed`, correct what each error names, and run again: only those are repeated."
+    action: ClassVar[str] = "Fix the error of each file in `.failed` and run again. Finished files are reused."
 
     def __init__(self, failed: Sequence[Any]) -> None:
         shown = "; ".join(f"{done.uri or done.source}: {done.error}" for done in failed[:3])
@@ -172,15 +174,19 @@ class MediaFailedError(MarengoError):
 class SegmentNotFoundError(MarengoError, LookupError):
     """A segment's URI has no vector under the client's output prefix."""
 
-    when: ClassVar[str] = "A segment's URI has no vector under the client's `output_s3_uri`."
+    when: ClassVar[str] = "There is no vector for a segment's URI under the client's `output_s3_uri`."
     action: ClassVar[str] = "Use the `output_s3_uri` that the file was embedded with, or embed the file again."
 
 
 class OutputError(MarengoError):
     """A response or an output.json that can't be used: cut off, not JSON, or of another dimension."""
 
-    when: ClassVar[str] = "A response or an `output.json` is cut off, not JSON, or has vectors of another dimension."
-    action: ClassVar[str] = "Run again. If it remains, the object was changed on S3: embed again with `force=True`."
+    when: ClassVar[str] = (
+        "A response or an `output.json` is truncated, is not valid JSON, or has vectors of the wrong dimension."
+    )
+    action: ClassVar[str] = (
+        "Run again. If the error persists, the object was changed on S3: embed again with `force=True`."
+    )
 
 
 class JobError(MarengoError):
@@ -194,8 +200,8 @@ class JobError(MarengoError):
     """
 
     when: ClassVar[str] = "A job failed, Bedrock no longer knows it, or `timeout_sec` passed while it ran."
-    action: ClassVar[str] = "If `.running`, collect it later. If `.transient`, run again. Else correct the file; "
-    action += "`force=True` pays for a new job."
+    action: ClassVar[str] = "If `.running`, collect it later. If `.transient`, run again. Otherwise correct the file; "
+    action += "to pay for a new job, use `force=True`."
 
     def __init__(
         self,
@@ -225,8 +231,10 @@ class ServiceError(MarengoError):
         operation: the operation that was called.
     """
 
-    when: ClassVar[str] = "AWS refused a call, or could not be reached, also after the retries."
-    action: ClassVar[str] = "Follow the advice in the message (see the codes below). `marengo doctor` finds the cause."
+    when: ClassVar[str] = "AWS refused a call or could not be reached, even after retries."
+    action: ClassVar[str] = (
+        "Follow the advice in the message (see the codes below), or run `marengo doctor` to find the cause."
+    )
 
     advice_for: ClassVar[Callable[[str, str], tuple[str, Mapping[str, Any]]]] = staticmethod(lambda *_: ("", {}))
     """(code, AWS's message) -> what to do, and its ``remedy``. Set by ``aws/retries.py``, which has the table."""

@@ -39,18 +39,18 @@ class FileCalls(ClientBase):
         modified_after: datetime | None = None,
         limit: int | None = None,
     ) -> MediaListing:
-        """The media files of a prefix, folder, manifest or list, lazily.
+        """List the media files of a prefix, folder, manifest or list. The listing is lazy.
 
         Args:
             sources: ``s3://bucket/prefix/``, ``s3://bucket/key``, a ``pathlib.Path`` of a file or folder, ``Media``, a
                 ``Manifest``, or an iterable of these.
-            suffixes: of a prefix, folder or manifest only these, such as [".mp4"].
+            suffixes: list only files with these suffixes, such as [".mp4"], from a prefix, folder or manifest.
             exclude: glob patterns of keys to leave out.
-            modified_after: only what was modified after this time, which must have a time zone.
-            limit: at most this many.
+            modified_after: list only files modified after this time, which must have a time zone.
+            limit: the maximum number of files.
 
         Returns:
-            A listing, to read as often as you like; ``.skipped`` counts what was left out, by reason.
+            A listing that can be read any number of times. ``.skipped`` counts skipped files by reason.
         """
         return MediaListing(
             self._runtime.objects,
@@ -67,17 +67,17 @@ class FileCalls(ClientBase):
         """The tags of an object at ``s3://bucket/key``.
 
         Raises:
-            ServiceError: AWS refused: it needs s3:GetObjectTagging.
+            ServiceError: AWS refused the call, which needs s3:GetObjectTagging.
         """
         return object_tags(self._runtime.objects, source)
 
     def locate(self, source: MediaLike) -> SourceIdentity:
-        """A file's URI, size in bytes and ETag on S3, by one listing; a local one is uploaded first.
+        """The URI, size in bytes and ETag of a file on S3, from one listing. A local file is uploaded first.
 
         Raises:
-            MediaNotFoundError: There is no such file.
-            InputError: It is empty, archived or too large.
-            ServiceError: AWS refused.
+            MediaNotFoundError: The file does not exist.
+            InputError: The file is empty, archived or too large.
+            ServiceError: AWS refused a call.
         """
         runtime = self._runtime
         return runtime.embedder.locate(Media.of(source), RunOptions(costs=runtime.costs()))
@@ -94,27 +94,27 @@ class FileCalls(ClientBase):
         force: bool = False,
         **settings: Any,
     ) -> Plan:
-        """The dry run of ``embed_many``: what would be started, joined, reused, uploaded, copied, and its cost.
+        """A dry run of ``embed_many``: what would be started, joined, reused, uploaded and copied, and what it costs.
 
-        Starts and writes nothing. It lists the prefix and the output prefix; lengths that are not given are read with a
-        few ranged GETs for each file to start.
+        Starts and writes nothing. It lists the sources and the output prefix. For each file to start whose duration is
+        not in ``durations``, it reads the duration with a few ranged GETs.
 
         Args:
             sources: as for ``embed_many``.
-            durations: source URI (or path) -> seconds, a mapping or a callable; lengths that it lacks are read.
-            probe: whether to read lengths from the files, if PyAV is installed (extra ``media``).
-            assume_duration_sec: the length of a file of unknown length; without it, such files are not in the sums.
-            jobs_at_once: jobs that the account allows in flight.
-            mean_job_sec: how long a job takes, seconds.
-            force: as if no file had been embedded before.
+            durations: source URI (or path) -> seconds, as a mapping or a callable. Other durations are read.
+            probe: whether to read durations from the files, if PyAV is installed (extra ``media``).
+            assume_duration_sec: the duration to assume if it is unknown. Without it, such files are not in the totals.
+            jobs_at_once: how many jobs the account can run at once.
+            mean_job_sec: how long a job takes on average, in seconds.
+            force: plan as if no file had been embedded before.
             settings: as for ``embed_many``: options, scopes, segmentation, start_sec, end_sec, fused.
 
         Returns:
             Counts, seconds, bytes and US dollars of what would be started.
 
         Raises:
-            InputError: A setting that is valid for no kind of media.
-            ServiceError: AWS refused to list.
+            InputError: A setting is not valid for any kind of media.
+            ServiceError: AWS refused to list the objects.
         """
         check_run(
             durations=durations,
@@ -148,19 +148,19 @@ class FileCalls(ClientBase):
     def forget(
         self, source: MediaLike, *, dry_run: bool = False, store: Callable[[str], Any] | None = None
     ) -> DeletionReport:
-        """Delete everything made from a source: outputs, request files, uploads, copies; never the source itself.
+        """Delete everything that was created for a source: outputs, request files, uploads, copies.
 
-        The object may be deleted already. Embedding the source again costs again.
+        The source itself is never deleted, and may already be gone. If you embed it again, you pay again.
 
         Args:
             source: ``s3://bucket/key``, as in segments' metadata, or the local file that was uploaded.
-            dry_run: only report.
+            dry_run: only report what would be deleted.
             store: called with each source's URI first, to remove its segments:
                 ``functools.partial(langchain_marengo.delete_segments, vectorstore)`` or ``index.delete_ref_doc``.
 
         Raises:
-            InputError: Not a source, or a local file that is gone: pass its upload's URI.
-            ServiceError: AWS refused; the next call deletes what is left.
+            InputError: It is not a source, or it is a local file that no longer exists: pass the URI of its upload.
+            ServiceError: AWS refused a call. The next call deletes what is left.
         """
         runtime = self._runtime
         cleanup = Cleanup(runtime.objects, self.output_s3_uri, runtime.copies)
@@ -173,50 +173,50 @@ class FileCalls(ClientBase):
     def playable_url(self, segment: Segment | str, *, expires_sec: int = 3600) -> str:
         """A presigned URL, with ``#t=start,end``, that plays a segment in a browser. No request is made.
 
-        Whoever has it can read the whole file until it expires, at the latest when the credentials that signed it do.
+        Anyone with the URL can read the whole file until it expires, or until the credentials that signed it expire.
 
         Args:
             segment: the segment or its URI.
             expires_sec: seconds, at most 7 days.
 
         Raises:
-            InputError: A string that is not a segment's URI.
+            InputError: The string is not a segment's URI.
             ConfigurationError: ``expires_sec`` is more than S3 supports.
             ServiceError: There are no credentials.
         """
         return playable_url(self._runtime.objects, Segment.of(segment), expires_sec=expires_sec)
 
     def frames(self, source: MediaLike, at_sec: Sequence[float], *, width: int = 512) -> list[bytes]:
-        """JPEGs of what a video shows at some times, in the order of ``at_sec``; past its end it is the last frame.
+        """Frames of a video as JPEGs, in the order of ``at_sec``. A time past the end returns the last frame.
 
-        From S3 only what is needed is read, in ranges. Needs the extra ``media``.
+        From S3, only the required byte ranges are read. Needs the extra ``media``.
 
         Args:
-            source: a video or an image (whose frame is the same at every time), as for ``embed_media``.
-            at_sec: seconds on the file's own clock.
-            width: pixels at most; the height follows.
+            source: a video, as for ``embed_media``, or an image, which is the same at every time.
+            at_sec: times in seconds from the start of the file.
+            width: the maximum width in pixels. The aspect ratio is kept.
 
         Raises:
-            InputError: It has no picture or can't be decoded, or a time or the width is out of range.
+            InputError: The file has no picture or can't be decoded, or a time or the width is out of range.
             ServiceError: AWS refused to send the bytes.
             ConfigurationError: PyAV is not installed.
         """
         return frames_of(self._runtime.objects, Media.of(source), at_sec, width=width)
 
     def clip(self, source: MediaLike, start_sec: float, end_sec: float, *, width: int = 480) -> bytes:
-        """A part of a video or audio file as a small MP4 (H.264, AAC) of its own.
+        """A part of a video or audio file as a small, separate MP4 (H.264, AAC).
 
-        For pages and notebooks that must contain what they show. From S3 only what is needed is read. Needs the extra
-        ``media``.
+        For pages and notebooks that must include their media. From S3, only the required byte ranges are read. Needs
+        the extra ``media``.
 
         Args:
             source: as for ``embed_media``.
-            start_sec: seconds on the file's own clock.
-            end_sec: seconds, as ``start_sec``.
-            width: pixels at most; the height follows.
+            start_sec: the start in seconds from the start of the file.
+            end_sec: the end in seconds from the start of the file.
+            width: the maximum width in pixels. The aspect ratio is kept.
 
         Raises:
-            InputError: There is nothing between these times, or it can't be decoded.
+            InputError: There is no content between these times, or it can't be decoded.
             ServiceError: AWS refused to send the bytes.
             ConfigurationError: PyAV is not installed.
         """
@@ -227,7 +227,7 @@ class FileCalls(ClientBase):
 
         Raises:
             InputError: The captions can't be read.
-            ServiceError: AWS refused.
+            ServiceError: AWS refused a call.
         """
         return captions_of(self._runtime.objects, Media.of(source))
 

@@ -131,7 +131,7 @@ _CLIENT: Mapping[str, Rule] = {
     "prices": (_optional(lambda value: isinstance(value, Prices)), "expected Prices(...)"),
     "max_starts_per_sec": (
         _optional(lambda value: is_number(value) and value > 0),
-        "expected jobs a second, more than 0, or leave it out",
+        "expected jobs per second, more than 0; leave it out for no limit",
     ),
     "output_kms_key_id": (
         _optional(_matches(KMS_KEY)),
@@ -148,11 +148,11 @@ _RUN: Mapping[str, Rule] = {
     **dict.fromkeys(("force", "repay_expired", "only_done"), (_is_bool, "expected True or False")),
     "timeout_sec": (
         _optional(lambda value: is_number(value) and value >= 0),
-        "expected seconds, 0 or more, or leave it out to wait for the end",
+        "expected seconds, 0 or more; leave it out to wait until the job ends",
     ),
-    "on_progress": (_optional(callable), "expected a callable that takes Progress"),
+    "on_progress": (_optional(callable), "expected a callable that takes a Progress"),
     "validate": (callable, "expected a callable that takes a source's URI"),
-    "jobs_at_once": (is_int, "expected a whole number from 1"),
+    "jobs_at_once": (is_int, "expected a whole number, 1 or more"),
     "mean_job_sec": (lambda value: is_number(value) and value > 0, "expected seconds, more than 0"),
     "assume_duration_sec": (_optional(lambda value: is_number(value) and value > 0), "expected seconds, more than 0"),
     "max_cost_usd": (_optional(lambda value: is_number(value) and value >= 0), "expected US dollars, 0 or more"),

@@ -33,7 +33,7 @@ def require_many(values: Iterable[T], where: str, what: str) -> Iterable[T]:
     """
     if isinstance(values, Iterable) and not isinstance(values, str | bytes | bytearray | Mapping | os.PathLike):
         return values
-    raise InputError(f"{where} takes a list of {what}, not {short_repr(values)}: give a list, even of one.")
+    raise InputError(f"{where} takes a list of {what}, not {short_repr(values)}: pass a list, even for a single item.")
 
 
 def reject_unknown(given: Iterable[str], known: Iterable[str], where: str) -> None:

@@ -26,65 +26,65 @@ class VectorCalls(ClientBase):
     """The part of ``MarengoClient`` that returns vectors: one InvokeModel call for each text or image."""
 
     def embed_text(self, text: str) -> Vector:
-        """One text as float32 ``(dimension,)``.
+        """Embed one text as float32 ``(dimension,)``.
 
         Raises:
-            InputError: Empty, not a string, or too long with ``truncate="error"``.
-            ServiceError: AWS refused.
+            InputError: The text is empty, not a string, or too long with ``truncate="error"``.
+            ServiceError: AWS refused the call.
         """
         invoker = self._runtime.invoker
         return invoker.vector(invoker.text_body(text))
 
     def embed_texts(self, texts: Iterable[str]) -> npt.NDArray[np.float32]:
-        """Many texts as float32 ``(n, dimension)``, in order; equal texts are sent once.
+        """Embed many texts as float32 ``(n, dimension)``, in order. Identical texts are sent once.
 
-        All texts are checked before the first call; the first failure stops the rest.
+        All texts are checked before the first call. The first failure stops the rest.
 
         Raises:
-            InputError: As ``embed_text``, with the text's position.
-            ServiceError: AWS refused.
+            InputError: As for ``embed_text``, with the position of the text.
+            ServiceError: AWS refused a call.
         """
         texts = list(require_many(texts, "embed_texts", "texts"))
         return self._embed_texts(texts, range(len(texts)), len(texts))
 
     def iter_embed_texts(self, texts: Iterable[str]) -> Iterator[Vector]:
-        """Any number of texts, one float32 ``(dimension,)`` for each, in order, in bounded memory.
+        """Embed any number of texts in bounded memory. Yields one float32 ``(dimension,)`` per text, in order.
 
-        Texts are taken as needed, many calls at once; equal ones among the last 4,096 are sent once. The first failure
-        ends it, after the vectors of all texts before.
+        Texts are read as needed, and many calls run at once. Identical texts among the last 4,096 are sent once. The
+        first failure ends the iteration, after the vectors of all earlier texts.
 
         Raises:
-            InputError: As ``embed_text``, with the text's position.
-            ServiceError: AWS refused.
+            InputError: As for ``embed_text``, with the position of the text.
+            ServiceError: AWS refused a call.
         """
         texts = require_many(texts, "iter_embed_texts", "texts")
         return self._runtime.invoker.iter_embed(self._runtime.pool("calls"), texts, ahead=self._ahead)
 
     def embed_image(self, image: MediaLike) -> Vector:
-        """One image as float32 ``(dimension,)``. A local image is sent inside the request.
+        """Embed one image as float32 ``(dimension,)``. A local image is sent in the request.
 
         Args:
             image: ``s3://bucket/key``, a ``pathlib.Path`` or ``Media``; JPEG or PNG of at most 5 MB.
 
         Raises:
-            InputError: Not an image, or too large.
-            ConfigurationError: Its bucket is in another region, or the account that owns it is unknown.
-            ServiceError: AWS refused.
+            InputError: It is not an image, or it is too large.
+            ConfigurationError: The bucket is in another region, or the account that owns it is unknown.
+            ServiceError: AWS refused the call.
         """
         media = Media.of(image, "image")
         return self._invoke(payloads.image(self.model, self._location(media)), media.name)
 
     def embed_images(self, images: Iterable[MediaLike]) -> npt.NDArray[np.float32]:
-        """Many images as float32 ``(n, dimension)``, in order, each read when it is sent.
+        """Embed many images as float32 ``(n, dimension)``, in order. Each image is read when it is sent.
 
-        The first failure stops the rest. Raises as ``embed_image``.
+        The first failure stops the rest. Raises the errors of ``embed_image``.
         """
         images = require_many(images, "embed_images", "images")
         vectors = list(in_order(self._runtime.pool("calls"), self.embed_image, images, ahead=self._ahead))
         return np.stack(vectors) if vectors else np.empty((0, self.dimension), np.float32)
 
     def embed_text_image(self, text: str, image: MediaLike) -> Vector:
-        """A text and an image as one vector, float32 ``(dimension,)``. Marengo 3.0.
+        """Embed a text and an image as one vector, float32 ``(dimension,)``. Marengo 3.0.
 
         Raises:
             InputError: The model doesn't support this input, the text is empty or the image can't be used.
@@ -96,11 +96,11 @@ class VectorCalls(ClientBase):
         return self._invoke(body, f"a text with {media.name}")
 
     def embed_multi_input(self, text: str | None, images: Mapping[str, MediaLike] | Sequence[MediaLike]) -> Vector:
-        """Up to 10 images as one vector, referenced in a text by ``<@name>`` if there is one. Marengo 3.0.
+        """Embed up to 10 images as one vector, with an optional text that refers to them. Marengo 3.0.
 
         Args:
-            text: such as "<@a> next to <@b>"; None for the images alone.
-            images: name -> image, or a plain list if the text names none.
+            text: a text that names images as ``<@name>``, such as "<@a> next to <@b>"; None for the images alone.
+            images: name -> image, or a plain list if the text names no images.
 
         Returns:
             float32 ``(dimension,)``.
@@ -122,29 +122,29 @@ class VectorCalls(ClientBase):
     def segment_vectors(self, segments: Iterable[Segment | str]) -> list[Vector]:
         """The vectors of segments (or of their URIs), each float32 ``(dimension,)``, in order.
 
-        From a bounded cache, else from the job's output.json under the output prefix, each read once.
+        They come from a bounded cache or from the job's output.json under the output prefix. Each output is read once.
 
         Raises:
-            InputError: A string that is not a segment's URI.
+            InputError: A string is not a segment's URI.
             SegmentNotFoundError: No job under the output prefix has the segment.
-            ServiceError: AWS refused.
+            ServiceError: AWS refused a call.
         """
         wanted = [Segment.of(segment) for segment in require_many(segments, "segment_vectors", "segments")]
         if wanted and self._settings.output_s3_uri is None:
             raise SegmentNotFoundError(
-                f"{wanted[0].uri!r} is a segment; its vector is in its job's output: set {{output_s3_uri}} to find it.",
+                f"{wanted[0].uri!r} is a segment, and its vector is in a job's output on S3: set {{output_s3_uri}}.",
                 setting="output_s3_uri",
                 remedy={"output_s3_uri": ...},
             )
         return self._runtime.embedder.segment_vectors(wanted) if wanted else []
 
     def vectors_of(self, inputs: Sequence[str | Segment]) -> list[Vector]:
-        """Texts and segments mixed, each float32 ``(dimension,)``: a text is embedded, a segment has its own vector.
+        """The vectors of texts and segments, each float32 ``(dimension,)``. Only the texts are embedded.
 
         Raises:
-            InputError: As ``embed_texts``, with the text's position among all.
-            SegmentNotFoundError: As ``segment_vectors``.
-            ServiceError: AWS refused.
+            InputError: As for ``embed_texts``, with the position of the text among all inputs.
+            SegmentNotFoundError: As for ``segment_vectors``.
+            ServiceError: AWS refused a call.
         """
         # Segments first: an unknown one is refused before a text costs.
         known = iter(self.segment_vectors([given for given in inputs if isinstance(given, Segment)]))

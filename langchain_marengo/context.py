@@ -18,13 +18,13 @@ __all__ = ["amoment_content", "format_moments", "moment_content"]
 
 
 def format_moments(documents: Iterable[Document], *, max_chars: int = MAX_CHARS) -> str:
-    """Retrieved segments or moments as a block of a prompt, numbered so that an answer can cite them.
+    """Format retrieved segments or moments as text for a prompt, numbered so that an answer can cite them.
 
-    Each has its file, its time code and, from its captions, its words. Other documents are skipped.
+    Each has its file, its time code and, if there are captions, its words. Other documents are skipped.
 
     Args:
         documents: as a store or a retriever returned them, best first.
-        max_chars: the most characters. Words are cut first; then the last moments are left out.
+        max_chars: the maximum number of characters. Words are cut first, then the last moments are left out.
 
     Raises:
         bedrock_marengo.InputError: ``max_chars`` is too small for one moment.
@@ -47,19 +47,19 @@ def moment_content(
     width: int = 512,
     allowed_prefixes: Sequence[str] | None = None,
 ) -> list[TextContentBlock | ImageContentBlock]:
-    """The same with key frames: a message's content for a vision model, each text followed by its frames.
+    """Format moments as message content for a vision model: the text of each moment, followed by its frames.
 
-    Needs the extra ``media``. Frames are JPEGs inside the content, evenly spaced in each moment; of files on S3 only
-    the required parts are read. A file that can't be read has no frames, with a warning.
+    Needs the extra ``media``. Frames are JPEGs in the content, evenly spaced within each moment. From S3, only the
+    required byte ranges are read. If a file can't be read, its moments have no frames and you get a warning.
 
     Args:
         documents: as a store or a retriever returned them, best first.
         embeddings: reads the files, with its credentials.
-        max_chars: the most characters of text.
-        max_frames: the most frames, in total.
-        frames_per_moment: the most frames of one moment.
-        width: the largest width of a frame, in pixels.
-        allowed_prefixes: the only S3 prefixes and objects to read. Set it if others can write to your store.
+        max_chars: the maximum number of characters of text.
+        max_frames: the maximum number of frames in total.
+        frames_per_moment: the maximum number of frames per moment.
+        width: the maximum width of a frame, in pixels.
+        allowed_prefixes: read only from these S3 prefixes and objects. Set it if others can write to your store.
 
     Raises:
         bedrock_marengo.ConfigurationError: PyAV is not installed.

@@ -45,10 +45,11 @@ _RENAMED = {"model": "model_id", "profile_name": "credentials_profile_name", "be
 
 
 class MarengoEmbeddings(BaseModel, Embeddings):
-    """Marengo as LangChain's Embeddings: text and image queries, and segments of video and audio.
+    """LangChain ``Embeddings`` for Marengo: text and image queries, and segments of video and audio.
 
-    Field names are langchain-aws's ``BedrockEmbeddings``'. All vectors are lists of Python floats: 512 for Marengo 3.0,
-    1024 for 2.7. A text whose first line is a segment's URI is not embedded as text: it gets the segment's own vector.
+    Fields have the same names as in ``BedrockEmbeddings`` of langchain-aws. All vectors are lists of Python floats: 512
+    for Marengo 3.0, 1024 for 2.7. A text whose first line is a segment's URI is not embedded as text: it gets the
+    segment's own vector.
 
     Examples:
         ```python
@@ -62,9 +63,9 @@ class MarengoEmbeddings(BaseModel, Embeddings):
     )
 
     client: Any = Field(default=None, exclude=True, repr=False)
-    """A bedrock-runtime client of your own. It can't be pickled."""
+    """Your own bedrock-runtime client. It can't be pickled."""
     model_id: str = "3.0"
-    """"3.0", "2.7", a model ID, an inference profile's ID, or an ARN of these."""
+    """"3.0", "2.7", a model ID, an inference profile ID, or the ARN of either."""
     region_name: str | None = None
     """us-east-1, eu-west-1 or ap-northeast-2. Default: boto3's configuration."""
     credentials_profile_name: str | None = None
@@ -74,45 +75,45 @@ class MarengoEmbeddings(BaseModel, Embeddings):
     aws_secret_access_key: SecretStr | None = None
     aws_session_token: SecretStr | None = None
     endpoint_url: str | None = None
-    """Bedrock's endpoint, such as that of a local stand-in."""
+    """The Bedrock endpoint, such as that of a local stand-in."""
     s3_endpoint_url: str | None = None
-    """S3's endpoint."""
+    """The S3 endpoint."""
     config: Any = Field(default=None, exclude=True, repr=False)
     """A ``botocore.config.Config``."""
     output_s3_uri: str | None = None
     """An S3 prefix that this package may write to. Required for segments."""
     invoke_model_id: str | None = None
-    """The model ID for InvokeModel instead of the region's, such as an application inference profile's ARN."""
+    """The model ID for InvokeModel instead of the region's default, such as the ARN of an inference profile."""
     bucket_owner: str | dict[str, str] | None = None
     """The account that owns the buckets, or bucket -> account. Default: the caller's account, from STS."""
     max_concurrency: int = 16
-    """Calls in flight at once."""
+    """The maximum number of calls in flight."""
     truncate: Literal["end", "error"] = "end"
-    """What happens to a text that is too long: the service cuts it, or it is refused."""
+    """What happens to a text that is too long: "end" lets the service truncate it, "error" refuses it."""
     token_counter: Callable[[str], int] | None = Field(default=None, exclude=True, repr=False)
     """Text -> number of tokens, instead of our estimate."""
     tags: dict[str, str] | None = None
-    """Tags for the jobs, on the AWS bill."""
+    """Tags for the jobs, which appear on the AWS bill."""
     output_kms_key_id: str | None = None
-    """The key that Bedrock encrypts outputs with."""
+    """The KMS key that Bedrock encrypts outputs with."""
     role_arn: str | None = None
     """A role to assume; its credentials are refreshed before they expire."""
     staging_s3_uri: str | None = None
-    """An S3 prefix in the model's region that files of other regions are copied to while their jobs run."""
+    """An S3 prefix in the model's region. Files from other regions are copied there while their jobs run."""
     identity: Literal["etag", "checksum"] | Callable[..., str] = Field(default="etag", repr=False)
     """How to distinguish versions of an object: see ``MarengoClient``."""
     normalize: bool = False
-    """Scale vectors to length 1: Marengo's differ by up to 0.4%, which matters for dot product and L2."""
+    """Scale vectors to length 1. Marengo's are off by up to 0.4%, which matters for dot product and L2."""
     local_files: bool = False
-    """Whether a string that is a path opens that file as an image. ``pathlib.Path`` always does."""
+    """Whether a path given as a string opens that file as an image. ``pathlib.Path`` always does."""
     local_root: Path | None = None
-    """A folder whose files a string that is a path may open."""
+    """A folder. Paths given as strings can open only the files in it."""
     provider: Literal["twelvelabs"] | None = None
     """For code written for BedrockEmbeddings."""
     dimensions: int | None = None
-    """For code written for BedrockEmbeddings: Marengo's dimension is fixed, and any other is refused."""
+    """For code written for BedrockEmbeddings. Marengo's dimension is fixed; any other is refused."""
     model_kwargs: dict[str, Any] | None = None
-    """For code written for BedrockEmbeddings: Marengo has no further parameters, and any is refused."""
+    """For code written for BedrockEmbeddings. Marengo has no further parameters; any is refused."""
 
     _lock: ForkSafeLock = PrivateAttr(default_factory=ForkSafeLock)
     _built: tuple[dict[str, Any], MarengoClient] | None = PrivateAttr(default=None)
@@ -176,7 +177,7 @@ class MarengoEmbeddings(BaseModel, Embeddings):
             return vector
         if is_handle:
             warnings.warn(
-                "This query handle is unknown: it is from another process, or too old. It is embedded as text.",
+                "This query handle is unknown: it comes from another process, or is too old. It is embedded as text.",
                 MarengoWarning,
                 stacklevel=2,
             )
@@ -213,19 +214,19 @@ class MarengoEmbeddings(BaseModel, Embeddings):
     def embed_image(
         self, image: ImageLike | None = None, *, uris: Sequence[ImageLike] | None = None
     ) -> Vector | list[Vector]:
-        """One image's vector, as in langchain-aws; or with ``uris=`` a list of vectors, as in Chroma and LanceDB.
+        """The vector of one image, as in langchain-aws; with ``uris=``, a list of vectors, as in Chroma and LanceDB.
 
         Args:
-            image: bytes, ``Media``, ``pathlib.Path``, "s3://...", base64, a data URI; a string that is a path only with
-                ``local_files=True`` or in ``local_root``.
-            uris: several of these.
+            image: bytes, ``Media``, ``pathlib.Path``, "s3://...", base64 or a data URI. A path given as a string needs
+                ``local_files=True`` or ``local_root``.
+            uris: several images.
 
         Raises:
             bedrock_marengo.InputError: Neither or both arguments, not an image, or a path that may not be opened.
             bedrock_marengo.ServiceError: AWS refused.
         """
         if (image is None) == (uris is None):
-            raise InputError("embed_image takes either one image or uris=[...]: give one of the two.")
+            raise InputError("embed_image takes either one image or uris=[...]: pass one of the two.")
         if uris is not None:
             return self.embed_images(uris)
         assert image is not None  # noqa: S101
@@ -311,7 +312,7 @@ class MarengoEmbeddings(BaseModel, Embeddings):
     def __getstate__(self) -> dict[Any, Any]:
         if self.client is not None:
             raise ConfigurationError(
-                "A client of your own (client=) can't be pickled: give region_name or a profile instead."
+                "Your own client (client=) can't be pickled: set region_name or a profile instead."
             )
         state = dict(super().__getstate__())
         # The copy uses the default credential chain; handles and clients belong to this process.

@@ -215,8 +215,9 @@ def _pgvector_make_room(store: Any, ids: Sequence[str]) -> None:
         others = session.query(table.id).filter(table.id.in_(ids))
         if other := others.filter(table.collection_id != store.get_collection(session).uuid).first():
             raise ConfigurationError(
-                f"Another collection of this database holds the segment {other[0]}, and PGVector keeps each id "
-                "once for all collections. Use a database for each collection, or PGVectorStore with a table for each."
+                f"Another collection of this database holds the segment {other[0]}, and PGVector keeps each ID "
+                "only once across all collections. Use a database for each collection, or PGVectorStore with a table "
+                "for each."
             )
 
 

@@ -33,34 +33,35 @@ _logger = logging.getLogger(__name__)
 
 
 class MarengoLoader(BaseLoader):
-    """Loads video, audio and images as segments: Documents that any store adds with Marengo's own vectors.
+    """Loads video, audio and images as segments: Documents that any vector store adds with their Marengo vectors.
 
-    A Document's text is the segment's URI, with its words on the next lines if there are captions; its
-    ``id`` is the segment's; its metadata is flat: ``source``, ``start_sec``, ``end_sec``, ``embedding_option``,
+    A Document's text is the segment's URI. If there are captions, the words spoken follow on the next lines. Its ``id``
+    is the segment's ID. Its metadata is flat: ``source``, ``start_sec``, ``end_sec``, ``embedding_option``,
     ``embedding_scope``, ``media_type``, ``model_id``, ``job_id`` and your own fields.
 
     Args:
         source: ``s3://bucket/prefix/``, ``s3://bucket/key``, a ``pathlib.Path`` of a file or folder, ``Media``, a
             ``Manifest``, or a list or iterator of these.
         embeddings: the model, output prefix and credentials to use.
-        options: the embedding options. Default: all of the model, each with its own vector.
+        options: the embedding options. Default: all that the model has, each with its own vector.
         scopes: ["clip"] (default), ["asset"] or both.
         segmentation: ``Segmentation.fixed(6)`` or ``.dynamic(4)``. Default: the service's default.
         start_sec: where to start in each file, in seconds.
         end_sec: where to end, in seconds.
-        fused: "only" stores one vector for each moment, the right choice for a plain ``as_retriever()``. Marengo 3.0.
-        suffixes: from a prefix or folder only files with these, such as [".mp4"].
+        fused: "only" stores one vector per time range. Use it with a plain ``as_retriever()``. True stores it in
+            addition to the tracks. Marengo 3.0.
+        suffixes: load only files with these suffixes, such as [".mp4"], from a prefix or folder.
         exclude: glob patterns of keys to leave out.
-        modified_after: from a prefix, folder or manifest only files modified after this time, with a time zone.
-        limit: the most files.
-        transcripts: True reads captions (.vtt, .srt) next to a file; False reads none; a mapping or a callable gives
-            them by source URI: a ``pathlib.Path``, or the captions' text.
+        modified_after: load only files modified after this time (with a time zone) from a prefix, folder or manifest.
+        limit: the maximum number of files.
+        transcripts: True reads captions (.vtt, .srt) next to a file, False reads none. Or a mapping or callable from
+            source URI to captions: a ``pathlib.Path``, or the text of the captions.
         metadata: source URI -> flat dict of your own fields, such as a tenant.
-        object_tags: these tags of each S3 object become fields of your own, "" if it lacks one.
+        object_tags: the S3 object tags to add as your own fields; "" if an object lacks one.
         on_error: "raise" (after all other files are done), "skip", or a callable that gets the source and the error.
-        show_progress: a progress bar.
-        jobs_at_once: the most jobs at the same time.
-        force: embed again, and pay again, what was embedded before.
+        show_progress: show a progress bar.
+        jobs_at_once: the maximum number of jobs at the same time.
+        force: embed finished files again, and pay again.
 
     Examples:
         ```python

@@ -27,10 +27,10 @@ class Migration:
     """What a migration did.
 
     Attributes:
-        plan: what it was going to do.
+        plan: the plan of the migration.
         added: source -> number of segments from its job.
         failed: source -> the error.
-        wrong: source -> (segments wanted, segments stored), if the new store's count is wrong.
+        wrong: source -> (segments expected, segments stored), if the count in the new store is wrong.
         switched: whether ``switch`` was called: nothing failed, and all counts are right.
     """
 
@@ -69,8 +69,8 @@ def migrate(
 ) -> Migration:
     """Embed the sources of one store again into another, check that all segments arrived, and switch.
 
-    A second run continues where the first one stopped: finished jobs are reused, and no segment is added twice. The
-    user's own fields, such as a tenant, are copied from the old store; its vectors are never read.
+    If a run is interrupted, the next one resumes where it stopped: finished jobs are reused, and no segment is added
+    twice. Your own metadata fields, such as a tenant, are copied from the old store. Its vectors are never read.
 
     Args:
         old: the store with segments of another model, such as 2.7.
@@ -85,7 +85,7 @@ def migrate(
     Raises:
         ConfigurationError: ``old`` and ``new`` are the same store, ``new`` holds another model, or a store isn't
             supported.
-        bedrock_marengo.MediaFailedError: Files that couldn't be embedded, or whose segments didn't all arrive.
+        bedrock_marengo.MediaFailedError: Files couldn't be embedded, or not all of their segments were stored.
     """
     if not isinstance(embeddings, MarengoEmbeddings):
         raise ConfigurationError(f"embeddings is {type(embeddings).__name__}: expected MarengoEmbeddings(...).")
@@ -99,7 +99,7 @@ def migrate(
     if old is new or stored.models.keys() - {model_id}:
         raise ConfigurationError(
             f"The new store must hold only segments of {model_id}, since vectors of two models can't be compared: "
-            f"use a store of its own. It holds: {stored}."
+            f"use a separate store. It holds: {stored}."
         )
     plan = plan_migration(inventory(old), stored, model_id, cost=cost)
     if dry_run:

@@ -52,12 +52,12 @@ _Hits = list[StoreHit[Document]]
 
 
 class MarengoRetriever(BaseRetriever):
-    """Searches each track of a store and fuses what it finds into moments: one Document for each.
+    """Searches each track of a store and fuses the results into moments. Returns one Document per moment.
 
-    The query is a string or a ``Query`` of text, image, audio or video. A Document's text and metadata are those of the
-    moment's best segment, with ``start_sec`` and ``end_sec`` of the whole moment, ``score`` (comparable only within one
-    search) and ``tracks``: track -> ``{"rank": from 1, "score": cosine}``. All settings below, except the stores and
-    the embeddings, can also be given to ``invoke``.
+    The query is a string or a ``Query`` of text, image, audio or video. A Document has the text and metadata of the
+    moment's best segment, with the ``start_sec`` and ``end_sec`` of the whole moment, a ``score`` (comparable only
+    within one search) and ``tracks``: track -> ``{"rank": from 1, "score": cosine}``. You can also pass all settings
+    below, except the stores and the embeddings, to ``invoke``.
 
     Examples:
         ```python
@@ -70,7 +70,7 @@ class MarengoRetriever(BaseRetriever):
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 
     embeddings: MarengoEmbeddings
-    """Embeds the query; the store holds segments of the same model."""
+    """Embeds the query. The store must hold segments of the same model."""
     vectorstore: VectorStore | None = None
     """One store for all tracks."""
     vectorstores: dict[str, VectorStore] | None = None
@@ -78,25 +78,25 @@ class MarengoRetriever(BaseRetriever):
     weights: str | dict[str, float] = "visual"
     """A preset ("visual", "dialogue", "sound", "balanced"), "intent" (from the query), or track -> weight."""
     alpha: float = ALPHA
-    """How sharply "intent" prefers one track."""
+    """How strongly "intent" favors the best track."""
     filter: Any = None
-    """A filter of your own, such as one for a tenant, in the store's own language; joined with the track's."""
+    """Your own filter in the store's syntax, such as one for a tenant. It is combined with the track's filter."""
     k: int = 5
     """How many moments to return."""
     fusion: Fusion = "rrf"
-    """"rrf": by ranks. "scores": by weighted cosines."""
+    """"rrf" fuses ranks, "scores" fuses weighted cosines."""
     merge_gap_sec: float | None = None
-    """Clips of one source at most this far apart become one moment; None keeps each clip separate."""
+    """Clips of one source that are at most this far apart become one moment. None keeps each clip separate."""
     max_per_source: int | None = None
-    """The most moments of one source."""
+    """The maximum number of moments per source."""
     sources: list[str] = Field(default_factory=list)
-    """Only these sources; one that ends in "/" is a prefix."""
+    """Search only these sources. A source that ends in "/" is a prefix."""
     start_sec: float | None = None
     """Only segments that end after this time."""
     end_sec: float | None = None
     """Only segments that start before this time."""
     asset_gate: int | None = None
-    """Only clips of this many best assets."""
+    """Return only clips of this many best assets."""
     asset_boost: float = 0.0
     """Adds this multiple of the asset's score to each of its clips' scores."""
     scope: Literal["clip", "asset"] = "clip"
@@ -107,7 +107,7 @@ class MarengoRetriever(BaseRetriever):
     @model_validator(mode="after")
     def _settings_fit(self) -> MarengoRetriever:
         if (self.vectorstore is None) == (not self.vectorstores):
-            raise ValueError("MarengoRetriever takes vectorstore= or vectorstores={track: store}: give one of the two.")
+            raise ValueError("MarengoRetriever takes vectorstore= or vectorstores={track: store}: pass one of the two.")
         # A wrong track, preset or number is refused here.
         check_tracks(self._tracks, self.embeddings.core.model)
         self._check({})

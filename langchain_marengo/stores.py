@@ -22,13 +22,13 @@ CHUNK = 500
 def add_segments(
     store: VectorStore, documents: Iterable[Document], *, replace: bool = False, chunk_size: int = CHUNK
 ) -> list[str]:
-    """Add a loader's Documents to a store. Adding them again adds no duplicates.
+    """Add Documents from a loader to a store. Adding them again creates no duplicates.
 
     Args:
         store: any LangChain store whose embeddings are ``MarengoEmbeddings``.
-        documents: from ``MarengoLoader``, also from ``lazy_load``.
-        replace: afterwards delete all other segments of the same sources, such as those of a video that has been
-            replaced. Works with the stores of docs/stores.md; with others use LangChain's
+        documents: the Documents that ``MarengoLoader`` loads, as a list or from ``lazy_load``.
+        replace: then delete all other segments of the same sources, such as those of a video that has been replaced.
+            Works with the stores in docs/stores.md. For other stores, use LangChain's
             ``index(..., cleanup="incremental", source_id_key="source")``.
         chunk_size: rows in one call.
 
@@ -84,7 +84,7 @@ def delete_segments(store: VectorStore, source: str, *, chunk_size: int = CHUNK)
     # None would list, and so delete, all segments.
     if split_s3_uri(source)[1].rpartition("/")[2] == "":
         raise InputError(
-            f"{source!r} doesn't name an object: segments are deleted source by source. Give s3://bucket/key."
+            f"{source!r} is not an object: segments are deleted one source at a time. Pass s3://bucket/key."
         )
     _check_store(store)
     _check_size(chunk_size)
@@ -105,12 +105,14 @@ async def adelete_segments(store: VectorStore, source: str, *, chunk_size: int =
 
 def _check_store(store: VectorStore) -> None:
     if not isinstance(store, VectorStore):
-        raise ConfigurationError(f"{short_repr(store)} is not a VectorStore of LangChain: pass the store first.")
+        raise ConfigurationError(
+            f"{short_repr(store)} is not a LangChain VectorStore: pass the store as the first argument."
+        )
 
 
 def _check_size(chunk_size: int) -> None:
     if not is_int(chunk_size):
-        raise ConfigurationError(f"chunk_size={short_repr(chunk_size)}: expected a whole number of rows from 1.")
+        raise ConfigurationError(f"chunk_size={short_repr(chunk_size)}: expected a whole number of rows, 1 or more.")
 
 
 def _check_embeddings(store: VectorStore) -> MarengoEmbeddings | None:
@@ -119,8 +121,8 @@ def _check_embeddings(store: VectorStore) -> MarengoEmbeddings | None:
     if inner is None or isinstance(inner, MarengoEmbeddings):
         return inner
     raise ConfigurationError(
-        f"This {type(store).__name__} embeds with {type(inner).__name__}, which would embed the text of a segment and "
-        "not use its vector. Create the store with MarengoEmbeddings."
+        f"This {type(store).__name__} embeds with {type(inner).__name__}, which would embed a segment's text "
+        "instead of using its vector. Create the store with MarengoEmbeddings."
     )
 
 

@@ -15,12 +15,12 @@ Pair = tuple[str, dict[str, Any]]
 
 
 class SegmentDocumentStore(SimpleDocumentStore):
-    """``SimpleDocumentStore`` for sources of thousands of nodes.
+    """``SimpleDocumentStore`` for sources with thousands of nodes.
 
-    Vector stores that keep no text (SimpleVectorStore, FAISS) make an index add its nodes to the docstore one by one,
-    and SimpleDocumentStore copies the whole list of a source's nodes each time: half a minute for the 6,000 segments
-    of one long video, and the same to remove them. This one appends and removes in place. Each of the two reads what
-    the other persisted.
+    With vector stores that keep no text (SimpleVectorStore, FAISS), an index adds its nodes to the docstore one by one.
+    SimpleDocumentStore copies the whole list of a source's nodes each time, which takes half a minute for the 6,000
+    segments of one long video, and as long to remove them. This class appends and removes in place. Each class can
+    read what the other has persisted.
 
     Examples:
         ```python

@@ -47,11 +47,11 @@ _PARAGRAPH = re.compile(r"\n\n(s3://[^\n]*)")
 
 
 class MarengoEmbedding(MultiModalEmbedding):
-    """Marengo as LlamaIndex's embedding model: text, image and combined queries, and segments of video and audio.
+    """LlamaIndex embedding model for Marengo: text, image and combined queries, and segments of video and audio.
 
-    Field names are LlamaIndex's Bedrock classes'. All vectors are lists of Python floats: 512 for Marengo 3.0, 1024
-    for 2.7. The text of a segment, even with the metadata that LlamaIndex puts before it, is not embedded as text:
-    it gets the segment's own vector, without a billed call.
+    Fields have the same names as in LlamaIndex's Bedrock classes. All vectors are lists of Python floats: 512 for
+    Marengo 3.0, 1024 for 2.7. The text of a segment, even with the metadata that LlamaIndex puts before it, is not
+    embedded as text: it gets the segment's own vector, without a billed call.
 
     Examples:
         ```python
@@ -64,9 +64,9 @@ class MarengoEmbedding(MultiModalEmbedding):
     )
 
     model_name: str = "3.0"
-    """"3.0", "2.7", a model ID, an inference profile's ID, or an ARN of these."""
+    """"3.0", "2.7", a model ID, an inference profile ID, or the ARN of either."""
     embed_batch_size: int = Field(default=512, gt=0, le=2048)
-    """Texts in one batch for the core, which sends ``max_concurrency`` at a time: keep it well above that."""
+    """Texts per batch. The core sends ``max_concurrency`` of them at a time: keep this well above that."""
     region_name: str | None = None
     """us-east-1, eu-west-1 or ap-northeast-2. Default: boto3's configuration."""
     profile_name: str | None = None
@@ -76,41 +76,41 @@ class MarengoEmbedding(MultiModalEmbedding):
     aws_secret_access_key: SecretStr | None = Field(default=None, exclude=True)
     aws_session_token: SecretStr | None = Field(default=None, exclude=True)
     client: Any = Field(default=None, exclude=True, repr=False)
-    """A bedrock-runtime client of your own. It can't be pickled."""
+    """Your own bedrock-runtime client. It can't be pickled."""
     endpoint_url: str | None = None
-    """Bedrock's endpoint, such as that of a local stand-in."""
+    """The Bedrock endpoint, such as that of a local stand-in."""
     s3_endpoint_url: str | None = None
-    """S3's endpoint."""
+    """The S3 endpoint."""
     botocore_config: Any = Field(default=None, exclude=True, repr=False)
     """A ``botocore.config.Config``."""
     output_s3_uri: str | None = None
     """An S3 prefix that this package may write to. Required for segments."""
     invoke_model_id: str | None = None
-    """The model ID for InvokeModel instead of the region's, such as an application inference profile's ARN."""
+    """The model ID for InvokeModel instead of the region's default, such as the ARN of an inference profile."""
     bucket_owner: str | dict[str, str] | None = None
     """The account that owns the buckets, or bucket -> account. Default: the caller's account, from STS."""
     max_concurrency: int = 16
-    """Calls in flight at once, however many tasks and batches LlamaIndex starts."""
+    """The maximum number of calls in flight, no matter how many tasks and batches LlamaIndex starts."""
     truncate: Literal["end", "error"] = "end"
-    """What happens to a text that is too long: the service cuts it, or it is refused."""
+    """What happens to a text that is too long: "end" lets the service truncate it, "error" refuses it."""
     token_counter: Callable[[str], int] | None = Field(default=None, exclude=True, repr=False)
     """Text -> number of tokens, instead of our estimate."""
     tags: dict[str, str] | None = None
-    """Tags for the jobs, on the AWS bill."""
+    """Tags for the jobs, which appear on the AWS bill."""
     output_kms_key_id: str | None = None
-    """The key that Bedrock encrypts outputs with."""
+    """The KMS key that Bedrock encrypts outputs with."""
     role_arn: str | None = None
     """A role to assume; its credentials are refreshed before they expire."""
     staging_s3_uri: str | None = None
-    """An S3 prefix in the model's region that files of other regions are copied to while their jobs run."""
+    """An S3 prefix in the model's region. Files from other regions are copied there while their jobs run."""
     identity: Literal["etag", "checksum"] | Callable[..., str] = Field(default="etag", repr=False)
     """How to distinguish versions of an object: see ``MarengoClient``."""
     normalize: bool = False
-    """Scale vectors to length 1: Marengo's differ by up to 0.4%, which matters for dot product and L2."""
+    """Scale vectors to length 1. Marengo's are off by up to 0.4%, which matters for dot product and L2."""
     local_files: bool = False
-    """Whether a string that is a path opens that file as an image. ``pathlib.Path`` always does."""
+    """Whether a path given as a string opens that file as an image. ``pathlib.Path`` always does."""
     local_root: Path | None = None
-    """A folder whose files a string that is a path may open."""
+    """A folder. Paths given as strings can open only the files in it."""
 
     _lock: ForkSafeLock = PrivateAttr(default_factory=ForkSafeLock)
     _built: tuple[dict[str, Any], MarengoClient] | None = PrivateAttr(default=None)
@@ -175,7 +175,7 @@ class MarengoEmbedding(MultiModalEmbedding):
         return await self.core.run_async(self._get_image_embeddings, img_file_paths)
 
     def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Vector]:
-        """LlamaIndex's own, but a string instead of a list is refused, since each letter would be billed."""
+        """As in LlamaIndex, but refuses a string instead of a list, because each letter would be billed."""
         texts = list(require_many(texts, "get_text_embedding_batch", "texts"))
         return super().get_text_embedding_batch(texts, show_progress, **kwargs)
 
@@ -187,7 +187,7 @@ class MarengoEmbedding(MultiModalEmbedding):
         return await super().aget_text_embedding_batch(texts, show_progress, **kwargs)
 
     def get_agg_embedding_from_queries(self, queries: list[str], agg_fn: Any = None) -> Vector:
-        """LlamaIndex's own, but a string instead of a list, and an empty list, are refused."""
+        """As in LlamaIndex, but refuses an empty list, and a string instead of a list."""
         return super().get_agg_embedding_from_queries(_queries(queries), agg_fn)
 
     async def aget_agg_embedding_from_queries(self, queries: list[str], agg_fn: Any = None) -> Vector:
@@ -220,7 +220,7 @@ class MarengoEmbedding(MultiModalEmbedding):
             bedrock_marengo.InputError: The model doesn't support this input, or the text or the image can't be used.
         """
         if text is None:
-            raise InputError("text=None: expected a string. For the image alone use get_image_embedding.")
+            raise InputError("text=None: expected a string. To embed only the image, use get_image_embedding.")
         return self._embed(Query(text=text, image=self._image(image)))
 
     def get_multi_input_embedding(self, text: str | None, images: Mapping[str, Image] | Sequence[Image]) -> Vector:
@@ -277,7 +277,7 @@ class MarengoEmbedding(MultiModalEmbedding):
         # Not LlamaIndex's own, which removes what can't be pickled from the object itself and continues without it.
         if self.client is not None:
             raise ConfigurationError(
-                "A client of your own (client=) can't be pickled: give region_name or a profile instead, so that the "
+                "Your own client (client=) can't be pickled: set region_name or a profile instead, so that the "
                 "other process can make its own."
             )
         state = dict(BaseModel.__getstate__(self))
@@ -364,7 +364,7 @@ def with_embed_model(values: Any) -> Any:
         rest = {name: value for name, value in values.items() if name not in model_settings}
         return {**rest, "embed_model": MarengoEmbedding(**model_settings)}
     if model_settings:
-        raise ConfigurationError(f"Give embed_model= or its settings ({', '.join(model_settings)}), not both.")
+        raise ConfigurationError(f"Pass embed_model= or its settings ({', '.join(model_settings)}), not both.")
     return values
 
 
@@ -378,7 +378,7 @@ def validate_with_embed_model(cls: type[Model], values: Any, handler: ModelWrapV
 def _queries(queries: list[str]) -> list[str]:
     given = list(require_many(queries, "get_agg_embedding_from_queries", "queries"))
     if not given:
-        raise InputError("An empty query has no vector: give at least one word, or a Query.")
+        raise InputError("The query is empty, so it has no vector: pass at least one word, or a Query.")
     return given
 
 

@@ -21,11 +21,11 @@ __all__ = ["MarengoLinks"]
 
 
 class MarengoLinks(BaseNodePostprocessor):
-    """Gives retrieved segments ``metadata["citation"]`` ("match.mp4 at 00:06") and a playable ``metadata["url"]``.
+    """Adds ``metadata["citation"]`` ("match.mp4 at 00:06") and a playable ``metadata["url"]`` to retrieved segments.
 
-    The URL is presigned, starts and ends the player with ``#t=start,end``, and expires. It is set on copies, after
-    retrieval, so that no store keeps it. It is for the page that shows the answer, and is excluded from the LLM's
-    text, which has the citation. Other nodes stay as they are.
+    The URL is presigned and expires. Its ``#t=start,end`` tells the player where to start and stop. It is set on copies
+    of the nodes, after retrieval, so no store keeps it. It is meant for the page that shows the answer: the LLM's text
+    contains only the citation. Other nodes are left unchanged.
 
     Examples:
         ```python
@@ -37,12 +37,12 @@ class MarengoLinks(BaseNodePostprocessor):
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
     embed_model: MarengoEmbedding = Field(exclude=True)
-    """Signs the URLs with its S3 settings and credentials; or give its settings as keywords instead."""
+    """Signs the URLs with its S3 settings and credentials. You can pass its settings as keywords instead."""
     expires_sec: int = 3600
     """How long the URL works: at most 7 days, and no longer than the credentials."""
     allowed_prefixes: Sequence[str] | None = None
-    """The only S3 prefixes and objects that get a URL. Set it if others can write to your store: a segment that they
-    make up could name any object that your credentials can read.
+    """Sign only URLs for these S3 prefixes and objects. Set it if others can write to your store: a forged segment
+    could name any object that your credentials can read.
     """
 
     @model_validator(mode="after")

@@ -30,10 +30,10 @@ DOCUMENT_KEYS = ("source", "media_type", "size", "etag", "captions")
 class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
     """Lists video, audio and images as Documents, lazily: only names, sizes and ETags are read.
 
-    A Document's ``id_`` is the S3 URI of the file, and its text and metadata have size and ETag, so that a docstore
-    can distinguish a changed file from an unchanged one. A local file is uploaded under ``output_s3_uri`` by the
-    digest of its bytes, and its Document is that of the upload: any machine can process it, and a changed file is
-    another Document (``DocstoreStrategy.UPSERTS_AND_DELETE`` then removes the old one). Captions next to a local file
+    A Document's ``id_`` is the S3 URI of the file. Its text and metadata include size and ETag, so that a docstore can
+    distinguish a changed file from an unchanged one. A local file is uploaded under ``output_s3_uri``, with the digest
+    of its bytes in the key, and the Document refers to the upload. Any machine can process it, and a changed file
+    becomes a new Document (``DocstoreStrategy.UPSERTS_AND_DELETE`` removes the old one). Captions next to a local file
     are in ``metadata["captions"]``.
 
     Examples:
@@ -50,19 +50,19 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
     or a list of these.
     """
     embed_model: MarengoEmbedding = Field(exclude=True)
-    """The S3 settings, credentials and output prefix to use; or give its settings as keywords instead."""
+    """The S3 settings, credentials and output prefix to use. You can pass its settings as keywords instead."""
     suffixes: Sequence[str] | None = None
-    """From a prefix or folder only files with these, such as [".mp4"]."""
+    """Load only files with these suffixes, such as [".mp4"], from a prefix or folder."""
     exclude: Sequence[str] = ()
     """Glob patterns of keys to leave out."""
     modified_after: datetime | None = None
-    """From a prefix, folder or manifest only files modified after this time, with a time zone."""
+    """Load only files modified after this time (with a time zone) from a prefix, folder or manifest."""
     limit: int | None = None
-    """The most files."""
+    """The maximum number of files."""
     metadata: Callable[[str], Mapping[str, Any]] | None = Field(default=None, exclude=True)
     """Source URI -> flat dict of your own fields, such as a tenant; each segment gets them."""
     object_tags: Sequence[str] = ()
-    """These tags of each S3 object become fields of your own, "" if it lacks one."""
+    """The S3 object tags to add as your own fields; "" if an object lacks one."""
     on_error: OnError = Field(default="raise", exclude=True)
     """"raise" (after all other files), "skip", or a callable that gets the source and the error."""
 
@@ -87,7 +87,7 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
         return self._skipped
 
     def lazy_load_data(self, *args: Any, **load_kwargs: Any) -> Iterator[Document]:
-        """Documents while the listing continues.
+        """Yield Documents while the listing continues.
 
         Raises:
             bedrock_marengo.MarengoError: The error of the file that failed, or ``MediaFailedError``, at the end.
@@ -105,7 +105,7 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
         failures.raise_noted()
 
     async def alazy_load_data(self, *args: Any, **load_kwargs: Any) -> Iterable[Document]:
-        """``lazy_load_data`` for asyncio, as one list: LlamaIndex's own would block the event loop."""
+        """``lazy_load_data`` for asyncio, as one list. LlamaIndex's default would block the event loop."""
         return await self.aload_data()
 
     async def aload_data(self, *args: Any, **load_kwargs: Any) -> list[Document]:
@@ -173,7 +173,8 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
         fields = user_fields(self.embed_model.core, uri, metadata=self.metadata, object_tags=self.object_tags)
         if taken := set(fields) & set(DOCUMENT_KEYS):
             raise InputError(
-                f"metadata for {uri!r} sets {', '.join(sorted(taken))}, which is the Document's own: use another name."
+                f"metadata for {uri!r} sets {', '.join(sorted(taken))}, which the Document itself uses: choose other "
+                "names."
             )
         metadata = {**info, **fields}
         if captions := self._captions(media):

@@ -34,27 +34,28 @@ _Result = tuple[list[Moment], dict[Segment, BaseNode]]
 
 
 class MarengoRetriever(BaseRetriever):
-    """Searches each track of an index and fuses what it finds into moments: one node for each.
+    """Searches each track of an index and fuses the results into moments. Returns one node per moment.
 
-    The query is a string, a ``QueryBundle``, or a ``Query`` of text, image, audio or video. A node's text and metadata
-    are those of the moment's best segment, with ``start_sec`` and ``end_sec`` of the whole moment, ``score`` and
-    ``tracks``: track -> ``{"rank": from 1, "score": cosine}``. The score is comparable only within one search.
+    The query is a string, a ``QueryBundle``, or a ``Query`` of text, image, audio or video. A node has the text and
+    metadata of the moment's best segment, with the ``start_sec`` and ``end_sec`` of the whole moment, a ``score``
+    (comparable only within one search) and ``tracks``: track -> ``{"rank": from 1, "score": cosine}``.
 
     Args:
         index: one index for all tracks.
         indices: or an index for each track: track -> index.
-        embed_model: embeds the query; the index holds segments of the same model. Default: the index's.
+        embed_model: embeds the query. The index must hold segments of the same model. Default: the index's model.
         similarity_top_k: how many moments to return.
         weights: a preset ("visual", "dialogue", "sound", "balanced"), "intent" (from the query), or track -> weight.
-        alpha: how sharply "intent" prefers one track.
-        filters: filters of your own, such as one for a tenant; joined with the track's.
-        fusion: "rrf" by ranks, "scores" by weighted cosines.
-        merge_gap_sec: clips of one source at most this far apart become one moment; None keeps each clip separate.
-        max_per_source: the most moments of one source.
-        sources: only these sources; one that ends in "/" is a prefix.
+        alpha: how strongly "intent" favors the best track.
+        filters: your own filters, such as one for a tenant. They are combined with the track's filter.
+        fusion: "rrf" fuses ranks, "scores" fuses weighted cosines.
+        merge_gap_sec: clips of one source that are at most this far apart become one moment. None keeps each clip
+            separate.
+        max_per_source: the maximum number of moments per source.
+        sources: search only these sources. A source that ends in "/" is a prefix.
         start_sec: only segments that end after this time.
         end_sec: only segments that start before this time.
-        asset_gate: only clips of this many best assets.
+        asset_gate: return only clips of this many best assets.
         asset_boost: adds this multiple of the asset's score to each of its clips' scores.
         scope: "clip", or "asset" to find whole files.
         fetch_k: how many hits to request for each track. Default: 10 for each moment, at least 50.
@@ -95,7 +96,7 @@ class MarengoRetriever(BaseRetriever):
         verbose: bool = False,
     ) -> None:
         if (index is None) == (not indices):
-            raise ConfigurationError("MarengoRetriever takes index= or indices={track: index}: give one of the two.")
+            raise ConfigurationError("MarengoRetriever takes index= or indices={track: index}: pass one of the two.")
         for given in [index] if index is not None else (indices or {}).values():
             if not isinstance(given, VectorStoreIndex):
                 raise ConfigurationError(f"{short_repr(given)} is not an index: expected a VectorStoreIndex.")

@@ -41,15 +41,15 @@ _NOT_FOR_LLM = ["embedding_option", "embedding_scope", "media_type", "model_id",
 
 
 class MarengoSegmenter(TransformComponent):
-    """Turns a reader's Documents into segments: ``TextNode``s that already have their vectors.
+    """Turns the Documents of ``MarengoReader`` into segments: ``TextNode``s that already have their vectors.
 
-    A node's text is the segment's URI, with its words on the next lines if there are captions; its ``id_``
-    is the segment's; its metadata is flat: ``source``, ``start_sec``, ``end_sec``, ``embedding_option``,
-    ``embedding_scope``, ``media_type``, ``model_id``, ``job_id`` and the Document's own fields. SOURCE is the
-    Document, PREVIOUS and NEXT are the neighbours on the same track. Other nodes stay as they are.
+    A node's text is the segment's URI. If there are captions, the words spoken follow on the next lines. Its ``id_`` is
+    the segment's ID. Its metadata is flat: ``source``, ``start_sec``, ``end_sec``, ``embedding_option``,
+    ``embedding_scope``, ``media_type``, ``model_id``, ``job_id`` and the Document's own fields. Its relationships are
+    SOURCE (the Document), and PREVIOUS and NEXT (the neighbors on the same track). Other nodes are left unchanged.
 
-    Finished jobs are reused, so that a second run costs nothing. A pipeline with a docstore skips files whose size and
-    ETag are unchanged; it doesn't notice changed captions on S3, or files that ``on_error`` skipped.
+    Finished jobs are reused, so a second run costs nothing. A pipeline with a docstore skips files whose size and ETag
+    are unchanged. It doesn't notice changed captions on S3, or files that ``on_error`` skipped.
 
     Examples:
         ```python
@@ -61,9 +61,9 @@ class MarengoSegmenter(TransformComponent):
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
     embed_model: MarengoEmbedding = Field(exclude=True)
-    """The model, output prefix and credentials to use; or give its settings as keywords instead."""
+    """The model, output prefix and credentials to use. You can pass its settings as keywords instead."""
     options: Sequence[str] | None = None
-    """The embedding options. Default: all of the model, each with its own vector."""
+    """The embedding options. Default: all that the model has, each with its own vector."""
     scopes: Sequence[str] | None = ("clip",)
     """["clip"] (default), ["asset"] or both."""
     segmentation: Segmentation | None = None
@@ -73,19 +73,19 @@ class MarengoSegmenter(TransformComponent):
     end_sec: float | None = None
     """Where to end, in seconds."""
     fused: bool | Literal["only"] = False
-    """"only" stores one vector for each moment, the right choice for a plain ``as_retriever()``. Marengo 3.0."""
+    """"only" stores one vector per time range. Use it with a plain ``as_retriever()``. Marengo 3.0."""
     transcripts: Transcripts = True
-    """True reads captions (.vtt, .srt) next to a file; False reads none; a mapping or a callable gives them by source
-    URI: a ``pathlib.Path``, or the captions' text.
+    """True reads captions (.vtt, .srt) next to a file, False reads none. Or a mapping or callable from source URI to
+    captions: a ``pathlib.Path``, or the text of the captions.
     """
     on_error: OnError = Field(default="raise", exclude=True)
     """"raise" (after all other files are done), "skip", or a callable that gets the source and the error."""
     show_progress: bool = False
-    """A progress bar."""
+    """Show a progress bar."""
     jobs_at_once: int = 64
-    """The most jobs at the same time."""
+    """The maximum number of jobs at the same time."""
     force: bool = False
-    """Embed again, and pay again, what was embedded before."""
+    """Embed finished files again, and pay again."""
 
     @model_validator(mode="wrap")
     @classmethod

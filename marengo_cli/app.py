@@ -53,7 +53,7 @@ app = typer.Typer(
 
 _logger = logging.getLogger(__name__)
 
-CONTINUES = "Jobs that were started continue. Run the same command again: it finds them and pays for nothing twice."
+CONTINUES = "Jobs that were started continue. Run the same command again: it finds them, and you don't pay twice."
 
 
 class Framework(StrEnum):
@@ -72,10 +72,10 @@ class Fusion(StrEnum):
 
 @app.command()
 def demo(
-    store: Annotated[Path, typer.Option(file_okay=False, help="Folder of the store.")] = Path("demo-store"),
-    framework: Annotated[Framework, typer.Option(help="What the store is made with.")] = Framework.LANGCHAIN,
+    store: Annotated[Path, typer.Option(file_okay=False, help="Folder for the store.")] = Path("demo-store"),
+    framework: Annotated[Framework, typer.Option(help="Framework to build the store with.")] = Framework.LANGCHAIN,
 ) -> None:
-    """Index real photographs and clips and search them, without AWS."""
+    """Index and search real photos and clips, without AWS."""
     module = _needed("marengo_cli.demo", "pip install 'bedrock-marengo[demo]'")
     raise typer.Exit(module.main(["--store", str(store), "--framework", framework.value]))
 
@@ -83,22 +83,22 @@ def demo(
 @app.command()
 def local(
     media: Annotated[
-        list[Path] | None, typer.Argument(metavar="MEDIA", help="Files and folders to put into its bucket.")
+        list[Path] | None, typer.Argument(metavar="MEDIA", help="Files and folders to put into the bucket.")
     ] = None,
-    port: Annotated[int, typer.Option(metavar="PORT", help="Bedrock's port. Default: a free one.")] = 0,
-    s3_port: Annotated[int, typer.Option(metavar="PORT", help="Port of S3 and STS. Default: a free one.")] = 0,
-    region: Annotated[str, typer.Option(metavar="REGION", help="Which of Marengo's regions to imitate.")] = "us-east-1",
-    bucket: Annotated[str | None, typer.Option(metavar="NAME", help="Its bucket. Default: a new name.")] = None,
+    port: Annotated[int, typer.Option(metavar="PORT", help="Port for Bedrock. Default: any free port.")] = 0,
+    s3_port: Annotated[int, typer.Option(metavar="PORT", help="Port for S3 and STS. Default: any free port.")] = 0,
+    region: Annotated[str, typer.Option(metavar="REGION", help="Region to simulate.")] = "us-east-1",
+    bucket: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the bucket. Default: a new name.")] = None,
     latency_sec: Annotated[float, typer.Option(metavar="SECONDS", help="Delay before each response.")] = 0.0,
     synthetic_sec: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Don't read media: give each this length.")
+        float | None, typer.Option(metavar="SECONDS", help="Don't decode media: treat each file as this long.")
     ] = None,
     as_json: AsJson = False,
     verbose: Verbose = 0,
 ) -> None:
     """Run a stand-in for Bedrock, S3 and STS on this machine until Ctrl-C.
 
-    Prints lines to paste in another shell: there all other commands, and any program that uses an AWS SDK, use it.
+    Prints lines to paste into another shell. All commands and AWS SDK programs that you start there use the stand-in.
     """
     with _errors_shown(verbose):
         module = _stand_in()
@@ -115,21 +115,21 @@ def doctor(
         list[str] | None, typer.Argument(metavar="SOURCES", help="s3://bucket/prefix/ or s3://bucket/key.")
     ] = None,
     model: Model = "3.0",
-    kms_key_id: Annotated[str | None, typer.Option(metavar="ARN", help="Key that outputs are encrypted with.")] = None,
+    kms_key_id: Annotated[str | None, typer.Option(metavar="ARN", help="Key to encrypt outputs with.")] = None,
     invoke: Annotated[bool, typer.Option("--invoke", help="Also embed one text, which is billed.")] = False,
     policy: Annotated[
-        bool, typer.Option("--policy", help="Only print the least IAM policy, without any call.")
+        bool, typer.Option("--policy", help="Only print the minimal IAM policy. Makes no calls.")
     ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Find out why it would not work on AWS, step by step, each with its fix.
+    """Check your AWS setup step by step, and suggest a fix for each problem.
 
-    Starts no job and, without --invoke, embeds nothing that is billed. Lists and reads a little, and writes and
-    deletes one object below the output prefix.
+    Starts no job and, without --invoke, embeds nothing. Lists and reads a few objects, and writes and deletes one
+    object under the output prefix.
 
-    Exit code: 0 nothing failed, 1 something did, 2 invalid input or you said no, 130 Ctrl-C.
+    Exit code: 0 no check failed, 1 a check failed, 2 invalid input or you answered no, 130 Ctrl-C.
     """
     with _errors_shown(verbose):
         module = _needed("marengo_cli.doctor")
@@ -156,19 +156,21 @@ def embed(
     dry_run: DryRun = False,
     yes: Yes = False,
     ask_above_usd: Annotated[float, typer.Option(metavar="USD", help="Ask before spending more than this.")] = 100.0,
-    max_cost_usd: Annotated[float | None, typer.Option(metavar="USD", help="Stop before this is exceeded.")] = None,
+    max_cost_usd: Annotated[
+        float | None, typer.Option(metavar="USD", help="Stop before the cost exceeds this.")
+    ] = None,
     assume_duration_sec: AssumeDurationSec = None,
     price: Price = None,
-    force: Annotated[bool, typer.Option("--force", help="Embed, and pay for, finished work again.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Embed finished files again, and pay again.")] = False,
     as_json: AsJson = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Embed media: show the plan, ask above 100 USD, run.
+    """Embed media: show the plan, ask if it costs more than 100 USD, and run it.
 
-    A job is known by its file and all options: finished jobs are found and running ones joined, by this command and
-    by the loaders of LangChain and LlamaIndex, on any machine. Whatever interrupts it, run it again and it continues.
+    Each job is identified by its file and all options. This command and the loaders of LangChain and LlamaIndex, on
+    any machine, reuse finished jobs and join running ones. If a run is interrupted, run the command again to continue.
 
-    Exit code: 0 done, 1 media failed or were not started, 2 invalid input or you said no, 130 Ctrl-C.
+    Exit code: 0 done, 1 files failed or were not started, 2 invalid input or you answered no, 130 Ctrl-C.
     """
     with _errors_shown(verbose, CONTINUES):
         module = _needed("marengo_cli.embed")
@@ -182,7 +184,7 @@ def embed(
         prices = prices_of(price) if dry_run or not local else None
         with _client(connection, model, media if local else None, prices) as client:
             if local and not dry_run:
-                typer.echo("Embedding with a stand-in: nothing leaves this machine, and nothing is kept.", err=True)
+                typer.echo("Embedding with the stand-in: nothing leaves this machine, and nothing is kept.", err=True)
             raise typer.Exit(module.run(client, media, settings, limits, dry_run=dry_run, as_json=as_json))
 
 
@@ -190,7 +192,7 @@ def embed(
 @bundled
 def search(
     query: Annotated[
-        str, typer.Argument(metavar="QUERY", help="What to look for. Leave it out with --image, --audio or --video.")
+        str, typer.Argument(metavar="QUERY", help="Text to search for. Leave it out with --image, --audio or --video.")
     ],
     embedding: Embedding,
     connection: Connection,
@@ -199,30 +201,32 @@ def search(
     ] = None,
     model: Model = "3.0",
     local: Local = False,
-    image: Annotated[str | None, typer.Option(metavar="MEDIUM", help="Look for an image instead of QUERY.")] = None,
-    audio: Annotated[str | None, typer.Option(metavar="MEDIUM", help="Look for a sound; embedded by a job.")] = None,
-    video: Annotated[str | None, typer.Option(metavar="MEDIUM", help="Look for a video; embedded by a job.")] = None,
-    text: Annotated[str | None, typer.Option(metavar="TEXT", help="A text together with the image.")] = None,
+    image: Annotated[str | None, typer.Option(metavar="FILE", help="Search by image instead of QUERY.")] = None,
+    audio: Annotated[str | None, typer.Option(metavar="FILE", help="Search by sound. This starts a job.")] = None,
+    video: Annotated[str | None, typer.Option(metavar="FILE", help="Search by video. This starts a job.")] = None,
+    text: Annotated[str | None, typer.Option(metavar="TEXT", help="Text to combine with --image.")] = None,
     weights: Annotated[
         str, typer.Option(metavar="WEIGHTS", help="visual, dialogue, sound, balanced, intent; or visual=0.8,audio=0.1.")
     ] = "visual",
-    fusion: Annotated[Fusion, typer.Option(help="Fuse cosine similarities, or ranks.")] = Fusion.SCORES,
-    k: Annotated[int, typer.Option("--k", "-k", metavar="COUNT", help="Number of moments.")] = 10,
+    fusion: Annotated[
+        Fusion, typer.Option(help="Fuse by ranks (rrf) or by cosine similarities (scores).")
+    ] = Fusion.SCORES,
+    k: Annotated[int, typer.Option("--k", "-k", metavar="COUNT", help="Number of results.")] = 10,
     merge_gap_sec: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Clips at most this far apart are one moment.")
+        float | None, typer.Option(metavar="SECONDS", help="Merge clips that are at most this far apart.")
     ] = None,
-    max_per_source: Annotated[int | None, typer.Option(metavar="COUNT", help="Maximum moments of one file.")] = None,
+    max_per_source: Annotated[int | None, typer.Option(metavar="COUNT", help="Maximum results per file.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a web page with players.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file at --html.")] = False,
     as_json: AsJson = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Find moments in embedded media by text, image, sound or video, without a store.
+    """Find moments in embedded media by text, image, sound or video, without a vector store.
 
-    Reads what marengo embed, or a loader, has finished with the same options. Never pays for media, only for the
-    query.
+    Reads the finished outputs of marengo embed, or of a loader, with the same options. Only the query is embedded and
+    billed.
 
-    Exit code: 0 done, 1 not all media were searched, 2 invalid input, 130 Ctrl-C.
+    Exit code: 0 done, 1 not all files were searched, 2 invalid input, 130 Ctrl-C.
     """
     with _errors_shown(verbose):
         if html:
@@ -261,9 +265,9 @@ def cost(
     as_json: AsJson = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Show what embedding costs: for media, or for a number of hours without AWS. Starts nothing.
+    """Estimate the cost of embedding: for existing media, or for a number of hours without AWS. Starts nothing.
 
-    Exit code: 0 done, 1 some media are not in the sum (unknown length, or refused), 2 invalid input, 130 Ctrl-C.
+    Exit code: 0 done, 1 some files are not in the total (unknown length, or refused), 2 invalid input, 130 Ctrl-C.
     """
     with _errors_shown(verbose):
         module = _needed("marengo_cli.cost")
@@ -280,7 +284,7 @@ def cost(
 @bundled
 def forget(
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCES", help="Media as for embed; they may be deleted from S3 already.")
+        list[str], typer.Argument(metavar="SOURCES", help="Media, as for embed; may already be deleted from S3.")
     ],
     connection: Connection,
     dry_run: DryRun = False,
@@ -288,13 +292,13 @@ def forget(
     as_json: AsJson = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Remove what was created for media: outputs, request files, uploads. Never the media themselves.
+    """Delete what was created for media: outputs, request files, uploads. Never deletes the media files themselves.
 
-    Embedding them again costs again. Stores keep their segments: remove those with delete_segments.
+    If you embed the media again, you pay again. Vector stores keep their segments: delete those with delete_segments.
 
-    Exit code: 0 done, 1 something could not be removed, 2 invalid input or you said no, 130 Ctrl-C.
+    Exit code: 0 done, 1 something could not be deleted, 2 invalid input or you answered no, 130 Ctrl-C.
     """
-    with _errors_shown(verbose, "The next run removes the rest."):
+    with _errors_shown(verbose, "The next run deletes the rest."):
         module = _needed("marengo_cli.forget")
         media = sources_of(sources, any_key=True)
         with connect(connection) as client:
@@ -305,22 +309,22 @@ def forget(
 @bundled
 def migrate(
     chroma: Annotated[Path, typer.Option(metavar="DIR", help="Folder of a Chroma store on disk.")],
-    collection: Annotated[str, typer.Option(metavar="OLD", help="Collection to move from; it is only read.")],
-    into: Annotated[str, typer.Option(metavar="NEW", help="Collection to fill with 3.0; made if it isn't there.")],
+    collection: Annotated[str, typer.Option(metavar="OLD", help="Collection to move from. It is only read.")],
+    into: Annotated[str, typer.Option(metavar="NEW", help="Collection to fill. Created if it doesn't exist.")],
     connection: Connection,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list, plan and price.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Pay without asking.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count, plan and show the cost.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
     as_json: AsJson = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Move a collection from Marengo 2.7 to 3.0, without a call to 2.7.
+    """Move a collection from Marengo 2.7 to 3.0, without calling 2.7.
 
-    Lists what the collection has by model, plans and prices embedding its sources with 3.0, asks, fills a new
-    collection, and counts. Run again, it continues where it stopped, and nothing is paid for twice.
+    Counts the collection's segments by model, shows the plan and its cost with 3.0, asks, fills a new collection and
+    compares the counts. If a run is interrupted, run it again: it resumes where it stopped, and you don't pay twice.
 
-    For Chroma on disk, filled through LangChain. For other stores call the function langchain_marengo.migrate.migrate.
+    For Chroma on disk, filled through LangChain. For other stores, call langchain_marengo.migrate.migrate in Python.
 
-    Exit code: 0 done, 1 media failed or counts differ, 2 invalid input or you said no, 130 Ctrl-C.
+    Exit code: 0 done, 1 files failed or counts differ, 2 invalid input or you answered no, 130 Ctrl-C.
     """
     with _errors_shown(verbose, CONTINUES):
         module = _needed("marengo_cli.migrate", "pip install 'bedrock-marengo[cli,langchain]' langchain-chroma")

@@ -26,7 +26,9 @@ __all__ = [
     "show_plan",
 ]
 
-SOURCE = "These prices are from public code, not from AWS's price page: check them, and give yours with --price."
+SOURCE = (
+    "These prices come from litellm's test data, not from the AWS price page. Check them, and set yours with --price."
+)
 
 _UNITS = {
     "video": ("video_sec", "per second"),
@@ -63,7 +65,7 @@ def run(
     lines = [*(plan_lines(plan) if plan else []), *asked]
     if not lines and plan is None:
         raise InputError(
-            "Nothing to calculate: give sources, such as s3://bucket/videos/, or amounts, such as --video-hours 1000."
+            "Nothing to calculate: pass sources, such as s3://bucket/videos/, or amounts, such as --video-hours 1000."
         )
     if as_json:
         print_json(_report(plan, lines, prices))
@@ -103,7 +105,10 @@ def amounts(prices: Prices, *, video_hours: float, audio_hours: float, images: i
 
 def plan_lines(plan: Plan) -> list[Line]:
     """Lines for what a plan would start, and copy."""
-    lines = [Line(kind, f"{count:,} media", plan.usd.get(kind, 0.0)) for kind, count in plan.started.items()]
+    lines = [
+        Line(kind, f"{count:,} file{'s' * (count != 1)}", plan.usd.get(kind, 0.0))
+        for kind, count in plan.started.items()
+    ]
     if plan.staged:
         lines.append(Line("copies", gigabytes(plan.staged_bytes), plan.usd.get("copies", 0.0)))
     return lines

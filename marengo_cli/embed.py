@@ -120,7 +120,7 @@ def run(
     show_lines(plan_lines(plan), client.usage.prices, stderr=True)
     ask = limits.most(plan) > limits.ask_above_usd and not limits.yes
     if ask and not agreed(
-        _question(plan, limits), f"add --yes, or a --max-cost-usd of at most {limits.ask_above_usd:g}."
+        _question(plan, limits), f"pass --yes, or --max-cost-usd with at most {limits.ask_above_usd:g}."
     ):
         typer.echo("Nothing was started.", err=True)
         return 2
@@ -178,7 +178,7 @@ def show_failed(failed: Sequence[MediaResult]) -> None:
     if len(reasons) > SHOWN:
         typer.echo(f"... and more, for {len(reasons) - SHOWN:,} other reasons; --json shows all.", err=True)
     if left:
-        typer.echo(f"{len(left):,} media were not started. The first: {rendered(left[0].error or '')}", err=True)
+        typer.echo(f"Files not started: {len(left):,}. The first: {rendered(left[0].error or '')}", err=True)
 
 
 def name_of(done: MediaResult) -> str:
@@ -238,10 +238,10 @@ def _question(plan: Plan, limits: Limits) -> str:
     started = sum(plan.started.values())
     if plan.unknown and limits.assume_duration_sec is None:
         return (
-            f"Start {started:,} media, of which {plan.unknown:,} are of unknown length and cost, the others for about "
-            f"{dollars(plan.total_usd)} USD?"
+            f"Files to embed: {started:,}. The length and cost of {plan.unknown:,} are unknown, the others cost about "
+            f"{dollars(plan.total_usd)} USD. Continue?"
         )
-    return f"Start {started:,} media, for about {dollars(plan.total_usd)} USD?"
+    return f"Files to embed: {started:,}, for about {dollars(plan.total_usd)} USD. Continue?"
 
 
 def _is_left(done: MediaResult) -> bool:

@@ -44,8 +44,8 @@ def run(client: MarengoClient, sources: Iterable[SourceLike], *, dry_run: bool, 
     if there and not dry_run:
         if not yes:
             _show(outcomes, stderr=True)
-            if not agreed(f"Remove {_count(there):,} objects?", "add --yes, or --dry-run to only list them."):
-                typer.echo("Nothing was removed.", err=True)
+            if not agreed(f"Delete {_count(there):,} objects?", "pass --yes, or --dry-run to only list them."):
+                typer.echo("Nothing was deleted.", err=True)
                 return 2
         outcomes = _each(client.forget, media)
     if as_json:
@@ -98,11 +98,11 @@ def _summary(client: MarengoClient, outcomes: Iterable[_Outcome]) -> str:
     receipts = [one.receipt for one in outcomes if one.receipt]
     removed = [receipt for receipt in receipts if receipt.uris]
     if not removed:
-        return f"Nothing was created for these under {client.output_s3_uri}."
-    verb = "Would remove" if removed[0].dry_run else "Removed"
+        return f"Nothing was created for these sources under {client.output_s3_uri}."
+    verb = "Would delete" if removed[0].dry_run else "Deleted"
     running = sum(receipt.unfinished for receipt in receipts)
-    late = f" {running:,} jobs have no output yet: run this again when they have ended." if running else ""
-    return f"{verb} {sum(len(receipt.uris) for receipt in removed):,} objects. The media themselves stay.{late}"
+    late = f" {running:,} jobs have no output yet: run this again when they are finished." if running else ""
+    return f"{verb} {sum(len(receipt.uris) for receipt in removed):,} objects. The media files themselves stay.{late}"
 
 
 def _count(outcomes: Iterable[_Outcome]) -> int:

@@ -49,7 +49,7 @@ def stand_in(
         uri = source if isinstance(source, str) else getattr(source, "uri", None)
         if uri is not None:
             raise InputError(
-                f"{uri!r}: with --local all media must be local files, because the stand-in's S3 is empty."
+                f"{uri!r}: with --local, all media must be local files, because the stand-in's S3 is empty."
             )
     if region not in (None, *REGIONS):
         raise ConfigurationError(f"--region {region}: expected a region with Marengo: {', '.join(REGIONS)}.")

@@ -56,11 +56,12 @@ class Move:
         # Chroma would create an empty store in any folder.
         if not (folder / "chroma.sqlite3").is_file():
             raise ConfigurationError(
-                f"--chroma {folder}: there is no Chroma store (no chroma.sqlite3): check the path."
+                f"--chroma {folder}: there is no Chroma store here (no chroma.sqlite3): check the path."
             )
         if collection == into:
             raise ConfigurationError(
-                f"--into {into}: expected another collection than --collection: vectors of two models can't be mixed."
+                f"--into {into}: expected a different collection from --collection: vectors of two models can't be "
+                "mixed."
             )
         client = chromadb.PersistentClient(str(folder))
         names = _names(client)
@@ -125,7 +126,7 @@ def run(move: Move, *, dry_run: bool, yes: bool, as_json: bool) -> int:
     left = sorted(held.of(todo.model_id).keys() - todo.todo.keys())
     if left:
         typer.echo(
-            f"{len(left):,} sources of the old collection are of {todo.model_id} already: they stay there.", err=True
+            f"{len(left):,} sources of the old collection already use {todo.model_id}. They stay there.", err=True
         )
     if not as_json:
         show_plan(todo, plan, as_held)
@@ -166,7 +167,8 @@ def agreed(plan: Plan, as_held: Plan) -> bool:
     """Ask, on stderr; no answer is no."""
     usd = max(plan.total_usd, as_held.total_usd)
     try:
-        return typer.confirm(f"Start {sum(plan.started.values()):,} media, for about {usd:,.4f} USD?", err=True)
+        question = f"Files to embed: {sum(plan.started.values()):,}, for about {usd:,.4f} USD. Continue?"
+        return typer.confirm(question, err=True)
     except typer.Abort:
         return False
 
@@ -187,14 +189,12 @@ def show_held(held: Inventory, name: str) -> None:
 def show_plan(todo: Todo, plan: Plan, as_held: Plan) -> None:
     """What is to be done, and what it costs."""
     if not todo.todo:
-        typer.echo(f"Nothing to move: all its segments are of {todo.model_id}.")
+        typer.echo(f"Nothing to move: all segments already use {todo.model_id}.")
         return
-    typer.echo(
-        f"\nTo embed {len(todo.todo):,} sources with {todo.model_id}, with this package's table of prices:\n{plan}"
-    )
+    typer.echo(f"\nTo embed {len(todo.todo):,} sources with {todo.model_id}, at this package's default prices:\n{plan}")
     if plan.unknown:
         typer.echo(
-            f"With the lengths from the old segments: {as_held.media_sec / 3600:,.2f} hours, "
+            f"With durations from the old segments: {as_held.media_sec / 3600:,.2f} hours, "
             f"{as_held.total_usd:,.4f} USD in total."
         )
 
@@ -204,10 +204,10 @@ def show_moved(moved: Migration, move: Move) -> None:
     for source, error in moved.failed.items():
         typer.echo(f"failed: {source}: {rendered(error)}", err=True)
     for source, (wanted, held) in moved.wrong.items():
-        typer.echo(f"count differs: {source}: its job has {wanted}, the collection {held}", err=True)
+        typer.echo(f"count differs: {source}: its job has {wanted} segments, the collection {held}", err=True)
     typer.echo(f"\n{sum(moved.added.values()):,} segments of {len(moved.added):,} sources are in {move.into}.")
     if moved.failed or moved.wrong:
-        typer.echo("Not all segments arrived. Run again to continue; nothing is paid for twice.")
+        typer.echo("Not all segments arrived. Run again to continue; you don't pay for anything twice.")
         return
     typer.echo(
         "All counts match. To switch, open the new collection instead of the old one:\n"

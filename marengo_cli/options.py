@@ -65,15 +65,15 @@ class Fused(StrEnum):
 
 
 _AWS = "AWS"
-_EMBEDDING = "What is embedded (the same options find finished work)"
+_EMBEDDING = "What to embed (use the same options to find finished files)"
 
 # How to reach AWS.
 
 Region = Annotated[
-    str | None, typer.Option("--region", metavar="REGION", help="Default: boto3's own.", rich_help_panel=_AWS)
+    str | None, typer.Option("--region", metavar="REGION", help="Default: boto3's configuration.", rich_help_panel=_AWS)
 ]
 Profile = Annotated[
-    str | None, typer.Option("--profile", metavar="NAME", help="A profile of ~/.aws/config.", rich_help_panel=_AWS)
+    str | None, typer.Option("--profile", metavar="NAME", help="Profile in ~/.aws/config.", rich_help_panel=_AWS)
 ]
 Model = Annotated[
     str,
@@ -87,7 +87,7 @@ OutputS3Uri = Annotated[
         "--output-s3-uri",
         metavar="S3_URI",
         envvar="MARENGO_OUTPUT_S3_URI",
-        help="S3 prefix for jobs' outputs and uploads.",
+        help="S3 prefix for outputs and uploads.",
         rich_help_panel=_AWS,
     ),
 ]
@@ -112,7 +112,7 @@ InvokeModelId = Annotated[
     typer.Option(
         "--invoke-model-id",
         metavar="ID",
-        help="What InvokeModel gets instead of the region's ID, such as a profile's ARN.",
+        help="Model ID for InvokeModel instead of the region's default, such as an inference profile ARN.",
         rich_help_panel=_AWS,
     ),
 ]
@@ -121,7 +121,7 @@ Stage = Annotated[
     typer.Option(
         "--staging-s3-uri",
         metavar="S3_URI",
-        help="S3 prefix in the model's region that media from other regions are copied to while their jobs run.",
+        help="S3 prefix in the model's region. Files from other regions are copied there while their jobs run.",
         rich_help_panel=_AWS,
     ),
 ]
@@ -129,7 +129,7 @@ Local = Annotated[
     bool,
     typer.Option(
         "--local",
-        help="Use a stand-in for AWS, for this command only: local media, no account, no cost, no real Marengo.",
+        help="Use a stand-in for AWS, for this command only: local files, no account, no cost, not the real Marengo.",
     ),
 ]
 
@@ -149,7 +149,7 @@ SegmentationOption = Annotated[
     typer.Option(
         "--segmentation",
         metavar="fixed:6|dynamic:4",
-        help="Segments of so many seconds, or shots of at least so many. Default: the service's.",
+        help="Segments of N seconds (fixed:N), or shots of at least N seconds (dynamic:N). Default: Bedrock's.",
         rich_help_panel=_EMBEDDING,
     ),
 ]
@@ -157,7 +157,7 @@ FusedVectors = Annotated[
     Fused | None,
     typer.Option(
         "--fused",
-        help="Vectors of all options together: in addition to the others, or instead of them.",
+        help="One vector that combines all options: in addition to the separate ones, or instead of them.",
         rich_help_panel=_EMBEDDING,
     ),
 ]
@@ -177,20 +177,24 @@ Price = Annotated[
     typer.Option(
         "--price",
         metavar="NAME=USD",
-        help=f"A price instead of ours: {', '.join(f.name for f in fields(Prices))}.",
+        help=f"Your own price, for one of {', '.join(f.name for f in fields(Prices))}.",
     ),
 ]
 AssumeDurationSec = Annotated[
     float | None,
-    typer.Option("--assume-duration-sec", metavar="SECONDS", help="Length to assume for media of unknown length."),
+    typer.Option("--assume-duration-sec", metavar="SECONDS", help="Length to assume for files of unknown length."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
 Verbose = Annotated[
     int,
     typer.Option(
-        "--verbose", "-v", count=True, show_default=False, help="Log to stderr, errors with their traceback; -vv: more."
+        "--verbose",
+        "-v",
+        count=True,
+        show_default=False,
+        help="Log to stderr, and show the traceback of errors. -vv logs more.",
     ),
 ]
 
@@ -362,7 +366,7 @@ def _source_of(word: str, any_key: bool) -> SourceLike:
     _, key = split_s3_uri(word)
     if not (any_key or not key or key.endswith("/") or kind_of_name(key)):
         raise InputError(
-            f"The suffix of {word!r} is not a media file's. To take all files under a prefix, end it with a slash."
+            f"The suffix of {word!r} doesn't identify a media type. For all files under a prefix, end it with a slash."
         )
     return word
 
@@ -371,7 +375,7 @@ def _path_of(word: str) -> Path:
     path = Path(word)
     if not path.exists():
         raise InputError(
-            f"{word!r}: there is no such file or folder. For media on S3 give s3://bucket/key or s3://bucket/prefix/."
+            f"{word!r}: there is no such file or folder. For media on S3, pass s3://bucket/key or s3://bucket/prefix/."
         )
     return path
 

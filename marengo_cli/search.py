@@ -44,7 +44,9 @@ __all__ = ["Page", "Search", "query_of", "run"]
 
 Vector = npt.NDArray[np.float32]
 
-STAND_IN = "Found with the stand-in's vectors, not Marengo's: this shows how search works, not how well Marengo finds."
+STAND_IN = (
+    "These vectors come from the stand-in, not from Marengo: they show how search works, not how well Marengo does it."
+)
 MARK = "<!-- made by marengo search -->\n"
 """The end of a page that this command wrote: the next search may overwrite it."""
 
@@ -64,7 +66,9 @@ class Page:
         if not self.path.absolute().parent.is_dir() or (self.path.exists() and not self.path.is_file()):
             raise InputError(f"--html {self.path}: expected a file in an existing folder.")
         if self.path.exists() and not self.force and not self._is_ours():
-            raise InputError(f"--html {self.path}: this file exists and is not a search page. --force overwrites it.")
+            raise InputError(
+                f"--html {self.path}: this file exists and is not a search page. To overwrite it, use --force."
+            )
 
     def write(self, html: str) -> None:
         """Write the page, all of it or nothing."""
@@ -187,7 +191,9 @@ def query_of(
     media = {"image": image, "audio": audio, "video": video}
     given: dict[str, Any] = {kind: _media_of(word, kind) for kind, word in media.items() if word is not None}
     if text is not None and not image:
-        raise InputError("--text needs --image. A text alone is the first word: marengo search 'a dog' SOURCES.")
+        raise InputError(
+            "--text needs --image. To search by text alone, pass it first: marengo search 'a dog' SOURCES."
+        )
     rest = list(words)
     if not given:
         given["text"] = rest.pop(0)
@@ -195,7 +201,7 @@ def query_of(
         given["text"] = text
     if not rest:
         raise InputError(
-            "There are no sources to search. Give sources after the query: s3://bucket/videos/, s3://bucket/match.mp4, "
+            "There are no sources to search. Pass sources after the query: s3://bucket/videos/, s3://bucket/match.mp4, "
             "files or folders."
         )
     return Query(**given), rest

@@ -82,7 +82,7 @@ def agreed(question: str, instead: str) -> bool:
         ConfigurationError: There is no terminal to ask on; ``instead`` says which option to give.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise ConfigurationError(f"{question} There is no terminal to ask on: {instead}")
+        raise ConfigurationError(f"{question} There is no terminal to ask in: {instead}")
     # Not typer's own question, which reads Ctrl-C as no.
     typer.echo(f"{question} [y/N]: ", nl=False, err=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,4 +1,4 @@
-"""Retries: which errors pass, how many calls run at once, and when all of them slow down."""
+"""Retries: which errors are transient, how many calls run at once, and when all of them slow down."""
 
 from __future__ import annotations
 
@@ -63,24 +63,26 @@ BAD_CREDENTIALS = Meaning(
     name="bad credentials",
     advice="The credentials have expired or are unknown to AWS: refresh them and run again; finished work is kept.",
 )
-CLOCK = Meaning(name="clock", advice="This machine's clock is wrong: synchronize it with NTP and run again.")
+CLOCK = Meaning(name="clock skew", advice="This machine's clock is wrong: synchronize it with NTP and run again.")
 QUOTA = Meaning(
     name="throttled",
     retried=True,
     throttled=True,
-    advice="The account's quota was still exceeded after backing off: lower max_concurrency, or request a higher "
-    "quota from AWS.",
+    advice="The account's quota was still exceeded after retries: lower max_concurrency, or request a higher quota "
+    "from AWS.",
 )
-BUSY = Meaning(name="busy", retried=True, advice="AWS was busy or failing, also after the retries: run again later.")
+BUSY = Meaning(name="unavailable", retried=True, advice="AWS was still unavailable after retries: run again later.")
 UNREACHABLE = Meaning(
     name="unreachable",
     retried=True,
-    advice="There was no response: check {region_name}, {endpoint_url} and the network.",
+    advice="AWS did not respond: check {region_name}, {endpoint_url} and the network.",
     remedy={"region_name": ..., "endpoint_url": ...},
 )
 NO_BUCKET = Meaning(name="no bucket", advice="Create the bucket, or correct its name.")
-ARCHIVED = Meaning(name="archived", advice="The object is archived: restore it; Bedrock can't read archived objects.")
-INVALID = Meaning(name="invalid")
+ARCHIVED = Meaning(
+    name="archived", advice="The object is archived, and Bedrock can't read archived objects: restore it first."
+)
+INVALID = Meaning(name="invalid request")
 
 CODES: Mapping[str, Meaning] = {
     "403": DENIED,
@@ -135,14 +137,14 @@ _BY_MESSAGE: tuple[tuple[Meaning, str, str, Mapping[str, Any]], ...] = (
     (
         INVALID,
         "on-demand throughput",
-        "In this region InvokeModel needs an inference profile: leave the choice to us with {model}, or set "
+        "In this region, InvokeModel needs an inference profile: set {model} to use the default profile, or set "
         "{invoke_model_id}.",
         {"model": "3.0", "invoke_model_id": ...},
     ),
     (
         INVALID,
         "Invalid S3 credentials",
-        "A Bedrock API key (AWS_BEARER_TOKEN_BEDROCK) can't reach S3: use an access key, a role or a profile.",
+        "A Bedrock API key (AWS_BEARER_TOKEN_BEDROCK) can't access S3: use an access key, a role or a profile.",
         {},
     ),
     (
@@ -154,7 +156,7 @@ _BY_MESSAGE: tuple[tuple[Meaning, str, str, Mapping[str, Any]], ...] = (
     (
         DENIED,
         "Marketplace",
-        "The first use of the model must be one InvokeModel call by a principal with aws-marketplace:Subscribe; "
+        "The first call to the model must be an InvokeModel call by a principal with aws-marketplace:Subscribe: "
         "embed one text with such a role.",
         {},
     ),

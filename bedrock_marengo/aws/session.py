@@ -93,7 +93,7 @@ class AwsSettings:
                 value=self.max_concurrency,
             )
         if (self.aws_access_key_id is None) != (self.aws_secret_access_key is None):
-            raise ConfigurationError("Give both aws_access_key_id and aws_secret_access_key, or neither.")
+            raise ConfigurationError("Set both aws_access_key_id and aws_secret_access_key, or neither.")
         owners = self.bucket_owner
         for owner in owners.values() if isinstance(owners, Mapping) else [owners] if owners is not None else []:
             if not isinstance(owner, str) or not _OWNER.fullmatch(owner):
@@ -183,7 +183,7 @@ class Aws:
         region = region or self._session().region_name or os.environ.get("AWS_REGION")
         if not region:
             raise ConfigurationError(
-                "No region is set: give {region_name}, or set AWS_DEFAULT_REGION.",
+                "No region is set: set {region_name} or AWS_DEFAULT_REGION.",
                 setting="region_name",
                 remedy={"region_name": "us-east-1"},
             )
@@ -283,7 +283,7 @@ class Aws:
                 return str(sts.get_caller_identity()["Account"])
             except (BotoCoreError, ClientError) as error:
                 raise ConfigurationError(
-                    f"Bedrock needs the account that owns bucket {bucket!r}, and STS did not report ours "
+                    f"Bedrock needs the account that owns bucket {bucket!r}, and STS did not return yours "
                     f"({error_code(error)}): set {{bucket_owner}}, or a mapping of bucket to account.",
                     setting="bucket_owner",
                     remedy={"bucket_owner": "123456789012"},

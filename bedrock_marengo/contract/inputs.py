@@ -43,8 +43,8 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", re.ASCII)
 class Media:
     """One video, audio file or image, by S3 URI, local path or bytes.
 
-    Create it with ``from_s3``, ``from_path`` or ``from_bytes``. Wherever media are accepted, ``"s3://..."`` strings
-    and ``pathlib.Path`` work too; no other string opens anything.
+    Create it with ``from_s3``, ``from_path`` or ``from_bytes``. Wherever ``Media`` is accepted, you can also pass an
+    ``"s3://..."`` string or a ``pathlib.Path``. No other string opens a file.
 
     Examples:
         >>> Media.from_s3("s3://bucket/match.mp4").kind
@@ -56,16 +56,19 @@ class Media:
     path: Path | None = None
     data: bytes | None = field(default=None, repr=False)
     size: int | None = None
-    """Bytes, if a listing or the file system gave them."""
+    """In bytes, if known from a listing or the file system."""
     etag: str | None = None
     captions: str | None = None
-    """S3 URI of the captions that a listing found next to the file; "" if it found none, None if none was made."""
+    """S3 URI of the captions that a listing found next to the file; "" if it found none, None without a listing."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise InputError(f"expected {kinds_in_words()}.", setting="kind", value=self.kind)
         if sum(x is not None for x in (self.uri, self.path, self.data)) != 1:
-            raise InputError("Media needs exactly one of uri, path and data: use Media.from_s3(...) or another from_.")
+            raise InputError(
+                "Media needs exactly one of uri, path and data: use Media.from_s3(...), from_path(...) or "
+                "from_bytes(...)."
+            )
         for name, value, wanted in (("uri", self.uri, str), ("path", self.path, Path), ("data", self.data, bytes)):
             if value is not None and not isinstance(value, wanted):
                 raise InputError(
@@ -77,14 +80,15 @@ class Media:
 
     @classmethod
     def from_s3(cls, uri: str, kind: Kind | None = None) -> Media:
-        """Media at ``s3://bucket/key``, the key as it is on S3 (not percent-encoded).
+        """Media at ``s3://bucket/key``, with the key as it is on S3 (not percent-encoded).
 
         Raises:
-            InputError: Not an S3 URI of an object, or a suffix that doesn't identify a media type and no ``kind``.
+            InputError: It is not the S3 URI of an object, or its suffix doesn't identify a media type and there is no
+                ``kind``.
         """
         _, key = split_s3_uri(uri)
         if not key or key.endswith("/"):
-            raise InputError(f"{uri!r} is not an object but a prefix: list it with client.list_media() or a loader.")
+            raise InputError(f"{uri!r} is a prefix, not an object: list it with client.list_media() or a loader.")
         return cls(kind or _kind_of_name(key, uri), uri=uri)
 
     @classmethod
@@ -92,26 +96,27 @@ class Media:
         """Media in a local file.
 
         Raises:
-            InputError: No such file, an empty one, or a suffix that doesn't identify a media type and no ``kind``.
+            InputError: The file does not exist or is empty, or its suffix doesn't identify a media type and there is
+                no ``kind``.
         """
         if not isinstance(path, str | os.PathLike):
             raise InputError(f"Media.from_path takes a path, not {short_repr(path)}.")
         path = Path(path)
         if path.is_dir():
-            raise InputError(f"{str(path)!r} is not a file but a folder: list it with client.list_media().")
+            raise InputError(f"{str(path)!r} is a folder, not a file: list it with client.list_media().")
         if not path.is_file():
             raise InputError(f"There is no file at {str(path)!r}: check the path.")
         size = path.stat().st_size
         if not size:
-            raise InputError(f"{str(path)!r} is empty (0 bytes): give a file with media in it.")
+            raise InputError(f"{str(path)!r} is empty (0 bytes): use a file that contains media.")
         return cls(kind or _kind_of_name(path.name, str(path)), path=path, size=size)
 
     @classmethod
     def from_bytes(cls, data: bytes, kind: Kind | None = None) -> Media:
-        """Media in memory; the kind comes from the first bytes unless given.
+        """Media in memory. Unless you pass ``kind``, the first bytes identify it.
 
         Raises:
-            InputError: No bytes, or bytes that don't identify a media type and no ``kind``.
+            InputError: There are no bytes, or they don't identify a media type and there is no ``kind``.
         """
         if not isinstance(data, bytes | bytearray | memoryview):
             raise InputError(
@@ -119,18 +124,18 @@ class Media:
             )
         data = bytes(data)
         if not data:
-            raise InputError("These media are empty (0 bytes): check whether the file object was read before.")
+            raise InputError("The media file is empty (0 bytes): check whether the file object was already read.")
         found = kind or next((k for at, magic, k in _MAGIC if data[at : at + len(magic)] == magic), None)
         if found is None:
-            raise InputError(f"The first bytes don't identify a media type: give kind={kinds_in_words()}.")
+            raise InputError(f"The first bytes don't identify a media type: pass kind={kinds_in_words()}.")
         return cls(found, data=data, size=len(data))
 
     @classmethod
     def of(cls, value: MediaLike, kind: Kind | None = None) -> Media:
-        """Media from whatever a user may pass in where media are accepted.
+        """``Media`` from any value that is accepted as media.
 
         Raises:
-            InputError: A string that is not an S3 URI, another type, or media of another kind.
+            InputError: It is a string but not an S3 URI, a value of another type, or media of another kind.
         """
         if isinstance(value, Media):
             if kind and value.kind != kind:
@@ -143,13 +148,13 @@ class Media:
             _check_kind(str(value), kind)
             return cls.from_path(value, kind)
         raise InputError(
-            f"{short_repr(value)} is not a media file. Give 's3://bucket/key', a pathlib.Path, Media.from_path(...) or "
+            f"{short_repr(value)} is not a media file. Pass 's3://bucket/key', a pathlib.Path, Media.from_path(...) or "
             "Media.from_bytes(...): a plain string never opens a file."
         )
 
     @property
     def name(self) -> str:
-        """What messages call this file: its URI or path, never its bytes."""
+        """The name of this file in messages: its URI or path, never its bytes."""
         return self.uri or (str(self.path) if self.path else f"{self.size} bytes of {self.kind}")
 
     def read(self) -> bytes:
@@ -161,21 +166,21 @@ class Media:
         if self.data is not None:
             return self.data
         if self.path is None:
-            raise InputError(f"{self.name} is on S3: only local media can be read here.")
+            raise InputError(f"{self.name} is on S3: only local files can be read here.")
         return self.path.read_bytes()
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A list of media in a file: a source like a prefix, wherever sources are accepted.
+    """A file that lists media. You can use it as a source, like a prefix.
 
     Args:
-        where: ``"s3://bucket/list.csv"``, a ``pathlib.Path``, or an S3 inventory's ``manifest.json`` on either (CSV
-            format; the inventory's own files are on S3). A ``.csv`` (or ``.csv.gz``) has the columns bucket, key and
-            optionally size and etag: named in a header, or in this order; keys as they are on S3. An inventory's keys
-            are URL-encoded, and decoded.
+        where: ``"s3://bucket/list.csv"`` or a ``pathlib.Path``: a ``.csv``, a ``.csv.gz``, or the ``manifest.json`` of
+            an S3 inventory in CSV format (the inventory's data files are on S3). A ``.csv`` has the columns bucket, key
+            and optionally size and etag, named in a header or in this order, with keys as they are on S3. An
+            inventory's URL-encoded keys are decoded.
 
-    Size and ETag, if both are there, save a listing of each object.
+    If both size and ETag are present, the objects need not be listed.
 
     Examples:
         >>> Manifest("s3://logs/inventory/2026-11-22T01-00Z/manifest.json").is_inventory
@@ -229,17 +234,17 @@ def open_image(image: ImageLike, *, local_files: bool = False, local_root: Path 
     elif local_files:
         return Media.from_path(path, "image")
     raise InputError(
-        f"{short_repr(image)} is a string, which does not open a file here: give pathlib.Path(...), bytes or "
+        f"{short_repr(image)} is a string, and strings do not open files here: pass pathlib.Path(...), bytes or "
         "'s3://...', or allow paths with local_files=True or local_root=folder."
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What to search with: text, image, images, audio or video, and the combinations that Marengo has.
+    """What to search for: a text, image, audio or video, or a combination that Marengo supports.
 
-    Text with one image is Marengo's ``text_image``; ``images`` (a name for each, with ``<@name>`` in the text, or a
-    plain list) is ``multi_input``. Audio and video can't be combined.
+    Text with one ``image`` uses Marengo's ``text_image``. ``images`` uses ``multi_input``: a mapping of name to image,
+    with each name as ``<@name>`` in the text, or a plain list. Audio and video can't be combined with anything.
 
     Examples:
         >>> Query(text="at night", image=Media.from_s3("s3://bucket/goal.jpg"))  # doctest: +SKIP
@@ -254,7 +259,7 @@ class Query:
     def __post_init__(self) -> None:
         media = [name for name in ("image", "images", "audio", "video") if getattr(self, name) is not None]
         if self.text is None and not media:
-            raise InputError("The query is empty: give text, image, images, audio or video.")
+            raise InputError("The query is empty: pass text, image, images, audio or video.")
         if self.text is not None and not isinstance(self.text, str):
             raise InputError(
                 f"Query(text={short_repr(self.text)}): a text must be a string; use image=, audio= or video= for media."
@@ -267,7 +272,7 @@ class Query:
             if isinstance(value, bytes | bytearray | memoryview):
                 raise InputError(f"Query({media[0]}={short_repr(value)}): wrap the bytes with Media.from_bytes(...).")
         if len(media) > 1:
-            raise InputError(f"Marengo can't combine {' with '.join(media)} in a query: give one of them.")
+            raise InputError(f"Marengo can't combine {' with '.join(media)} in a query: pass only one of them.")
         if self.text is not None and self.job_kind is not None:
             raise InputError(
                 f"Marengo can't combine text with {media[0]} in a query: search with each and fuse the results."
@@ -282,7 +287,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """How media are cut into segments. By default the service decides: video by shots, audio in about 10 s."""
+    """How a file is split into segments. By default the service decides: video by shots, audio about every 10 s."""
 
     method: Literal["fixed", "dynamic"]
     seconds: float
@@ -316,7 +321,8 @@ def split_s3_uri(uri: str) -> tuple[str, str]:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     if not _BUCKET.fullmatch(bucket):
         raise InputError(
-            f"{short_repr(uri)} is not an S3 URI: expected s3://bucket/key, the bucket of letters, digits, . - _"
+            f"{short_repr(uri)} is not an S3 URI: expected s3://bucket/key, with only letters, digits and . - _ in the "
+            "bucket."
         )
     try:
         key.encode()
@@ -346,7 +352,8 @@ def _check_kind(name: str, kind: Kind | None) -> None:
     said = kind_of_name(name)
     if kind and said not in (None, kind):
         raise InputError(
-            f"{name!r} is of kind {said!r} by its suffix: expected {kind!r} here. If it is {kind} nevertheless, give "
+            f"{name!r} is of kind {said!r} by its suffix: expected {kind!r} here. If it really is of kind {kind!r}, "
+            "pass "
             f"Media.from_s3(..., kind={kind!r}) or Media.from_path(..., kind={kind!r})."
         )
 
@@ -355,7 +362,7 @@ def _kind_of_name(name: str, shown: str) -> Kind:
     kind = kind_of_name(name)
     if kind is None:
         raise InputError(
-            f"The suffix of {shown!r} doesn't identify a media type: give kind={kinds_in_words()}. "
+            f"The suffix of {shown!r} doesn't identify a media type: pass kind={kinds_in_words()}. "
             f"Known suffixes: {', '.join(_SUFFIXES)}."
         )
     return kind

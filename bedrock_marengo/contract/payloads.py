@@ -114,7 +114,7 @@ class MediaRequest:
         options = tuple(option for option in self.model.options[self.kind] if option in asked)
         if not options:
             raise InputError(
-                f"options={list(asked)} do not apply to {self.kind}: for it Marengo {self.model.version} has "
+                f"options={list(asked)} do not apply to {self.kind}: Marengo {self.model.version} expects "
                 f"{', '.join(self.model.options[self.kind])}.",
                 setting="options",
             )
@@ -190,7 +190,7 @@ class MediaRequest:
         least = self.segmentation.seconds if self.segmentation else self.model.segmentation["dynamic"].default_sec
         if self.end_sec < start + least:
             raise InputError(
-                f"the range from {{start_sec}} is shorter than one segment ({least:g} s): widen the range or ask for "
+                f"the range from {{start_sec}} is shorter than one segment ({least:g} s): widen the range or request "
                 "shorter segments.",
                 setting="end_sec",
                 value=self.end_sec,
@@ -252,12 +252,12 @@ def multi_input(model: Model, words: str | None, locations: Mapping[str, Locatio
     placed = _PLACEHOLDER.findall(words) if isinstance(words, str) else []
     for name in placed:
         if name not in names:
-            has = ", ".join(map(str, names)) if named else "none; give a mapping of name to image"
-            raise InputError(f"The text has <@{name}>, but there is no image of that name. Names: {has}.")
+            has = ", ".join(map(str, names)) if named else "none; pass a mapping of name to image"
+            raise InputError(f"The text has <@{name}>, but no image has that name. Names: {has}.")
     for name in names if named and words is not None else ():
         if name not in placed:
             raise InputError(
-                f"The text does not place the image {name!r}: write <@{name}> in it, or give a plain list."
+                f"The text does not mention the image {name!r}: write <@{name}> in it, or pass a plain list."
             )
     values = locations.values() if isinstance(locations, Mapping) else locations
     # A name that no text places is refused by the service.
@@ -304,7 +304,7 @@ def encode(body: Body) -> bytes:
     if len(data) > BODY_BYTES:
         raise InputError(
             f"The request has {len(data):,} bytes: InvokeModel accepts at most {BODY_BYTES:,}. Put the images on S3 "
-            "and give Media.from_s3(...), or send fewer or smaller images."
+            "and pass Media.from_s3(...), or send fewer or smaller images."
         )
     return data
 
@@ -329,7 +329,7 @@ def _checked_text(words: str) -> str:
     # numpy's strings can't be sent.
     words = str.__str__(words)
     if not words.strip():
-        raise InputError("An empty text has no vector: leave it out, or give at least one word.")
+        raise InputError("The text is empty, so it has no vector: leave it out, or pass at least one word.")
     return valid_unicode(words)
 
 

@@ -72,7 +72,7 @@ class Segment:
     def __post_init__(self) -> None:
         if not split_s3_uri(self.source)[1]:
             raise InputError(
-                f"{short_repr(self.source)} is not an object that can have segments: give s3://bucket/key."
+                f"{short_repr(self.source)} is not an object that can have segments: pass s3://bucket/key."
             )
         for name in ("start_sec", "end_sec"):
             value = getattr(self, name)
@@ -80,7 +80,7 @@ class Segment:
             rounded = round(float(value), 3) + 0.0 if is_number(value) else -1.0
             if rounded < 0 or value < 0 or rounded >= MAX_SEC:
                 raise InputError(
-                    f"expected seconds from 0, below {MAX_SEC:g}, for a segment of {self.source!r}.",
+                    f"expected seconds, 0 or more and below {MAX_SEC:g}, for a segment of {self.source!r}.",
                     setting=name,
                     value=value,
                 )
@@ -236,8 +236,8 @@ def checked_metadata(own: Mapping[str, Any], source: str) -> dict[str, Any]:
             )
         if not isinstance(key, str) or not isinstance(value, str | int | float | bool):
             raise InputError(
-                f"metadata for {source!r} has {key!r}: {type(value).__name__}. Stores keep str, int, float and bool "
-                "under a str; leave a field out instead of setting None."
+                f"metadata for {source!r} has {key!r}: {type(value).__name__}. Stores accept str, int, float and bool "
+                "values under str keys. Leave a field out instead of setting None."
             )
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"metadata for {source!r} has {key!r}: {value}, which JSON can't encode: leave it out.")

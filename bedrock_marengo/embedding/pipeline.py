@@ -400,7 +400,7 @@ def _stage_of(job: Job) -> Stage:
 
 def _never_settled(source: SourceIdentity) -> JobError:
     return JobError(
-        f"{source.uri} was replaced each of the {JOBS_A_CALL} times it was embedded. Embed it when it is final.",
+        f"{source.uri} was replaced during each of its {JOBS_A_CALL} jobs. Embed it when it no longer changes.",
         source=source.uri,
         arn=None,
     )

@@ -113,7 +113,7 @@ class Plan:
             f"cost       {self.total_usd:,.2f} USD" + (f" ({dollars})" if dollars else ""),
             f"vectors    about {self.vectors:,}, {self.vector_bytes / GB:,.3f} GB",
             f"outputs    about {self.output_bytes / GB:,.3f} GB",
-            f"time       {self.days:,.2f} days, {self.jobs_at_once} jobs at once of {self.mean_job_sec:g} s",
+            f"time       {self.days:,.2f} days, {self.jobs_at_once} jobs at once, {self.mean_job_sec:g} s each",
             f"skipped    {', '.join(f'{n:,} {why}' for why, n in self.skipped.items())}" if self.skipped else "",
             f"refused    {self.refused:,}" if self.refused else "",
             *(f"  {refusal}" for refusal in self.refusals),

@@ -171,7 +171,8 @@ class Budget:
         cost = self._prices.media(kind, self._assume_duration_sec if duration_sec is None else duration_sec)
         if cost is None:
             raise BudgetError(
-                f"{media.name} was not started: its length, and so its cost, is unknown. Install the extra 'media', or "
+                f"{media.name} was not started: its duration, and therefore its cost, is unknown. Install the extra "
+                "'media', or "
                 "set {durations} or {assume_duration_sec}.",
                 spent_usd=self.spent_usd,
                 exhausted=False,

@@ -34,7 +34,7 @@ def resume_job(runner: JobRunner, model: Model, name: str) -> Job:
     record = _request(runner, f"{folder}/")
     if record.model_id != model.model_id:
         raise ConfigurationError(
-            f"{name} is a job of {record.model_id}: use a client with {{model}}.",
+            f"{name} is a job for {record.model_id}: use a client with {{model}}.",
             remedy={"model": record.model_id},
         )
     if output is not None and output not in runner.outputs(f"{folder}/"):
@@ -62,7 +62,7 @@ def _folder_of_arn(runner: JobRunner, arn: str) -> str:
         if error.code not in UNKNOWN_JOB:
             raise
         raise JobError(
-            f"Bedrock does not know {arn}: it may have expired. The S3 URI of its output.json names the job, too.",
+            f"Bedrock does not know {arn}: it may have expired. Pass the S3 URI of its output.json instead.",
             source=arn,
             arn=arn,
         ) from error
@@ -75,5 +75,5 @@ def _request(runner: JobRunner, prefix: str) -> RequestFile:
         if error.code != "NoSuchKey":
             raise
         raise OutputError(
-            f"{prefix}request.json does not exist: not a job of this package, or one that was forgotten."
+            f"{prefix}request.json does not exist: this is not a job of this package, or forget() deleted it."
         ) from error

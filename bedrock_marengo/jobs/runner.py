@@ -209,7 +209,7 @@ class JobRunner:
                 raise
             raise JobError(
                 f"Bedrock no longer knows the job of {job.source} ({job.arn}), and there is no output under "
-                f"{job.prefix}. {{force}} starts, and pays for, it again.",
+                f"{job.prefix}. {{force}} starts it again, and it is billed again.",
                 source=job.source,
                 arn=job.arn,
                 transient=True,
@@ -277,7 +277,8 @@ class JobRunner:
         if not ended:
             raise JobError(
                 f"The job of {job.source} is still running after {timeout_sec:g} s ({arn}). The next run joins it; "
-                f"once it is {invocations.STUCK_SEC / 3600:g} h old, {{force}} starts, and pays for, another.",
+                f"once it is {invocations.STUCK_SEC / 3600:g} h old, {{force}} starts another job, which is billed "
+                "too.",
                 source=job.source,
                 arn=arn,
                 running=True,
@@ -347,8 +348,9 @@ class JobRunner:
             # The segments are read and right: a note that can't be written must not lose them.
             warn_once(
                 "note",
-                f"The output of {job.source} was read, but that could not be noted in request.json: if the output is "
-                f"deleted later, the file is embedded, and paid for, again. {error} (Shown once.)",
+                f"The output of {job.source} was read, but request.json could not be updated to say so: if the output "
+                "is "
+                f"deleted later, the file is embedded and billed again. {error} (Shown once.)",
             )
 
     def check_writable(self, job: Job) -> None:
@@ -377,7 +379,7 @@ class JobRunner:
 
 def _final(job: Job, what: str, way_out: str) -> JobError:
     return JobError(
-        f"The job of {job.source} {what} ({job.arn}). {{{way_out}}} starts, and pays for, it again.",
+        f"The job of {job.source} {what} ({job.arn}). {{{way_out}}} starts it again, and it is billed again.",
         source=job.source,
         arn=job.arn,
         remedy={way_out: True},

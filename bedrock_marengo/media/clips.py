@@ -54,7 +54,9 @@ def clip_of(objects: S3Objects, media: Media, start_sec: float, end_sec: float, 
     if not KINDS[media.kind].timed:
         raise InputError(f"{media.name} is an {media.kind}, which has no clips: use frames().")
     if end_sec <= start_sec:
-        raise InputError(f"A clip of {media.name} from {start_sec:g} to {end_sec:g} s is empty: end it later.")
+        raise InputError(
+            f"A clip of {media.name} from {start_sec:g} to {end_sec:g} s is empty: the end must be after the start."
+        )
     file = io.BytesIO()
     with open_container(objects, media) as container:
         import av
@@ -62,7 +64,7 @@ def clip_of(objects: S3Objects, media: Media, start_sec: float, end_sec: float, 
         with av.open(file, "w", format="mp4") as film:
             if not _transcode(container, film, start_sec, end_sec, width):
                 raise InputError(
-                    f"{media.name} has nothing from {start_sec:g} to {end_sec:g} s: give a range within the file."
+                    f"{media.name} has nothing from {start_sec:g} to {end_sec:g} s: choose a range within the file."
                 )
     return file.getvalue()
 

@@ -56,7 +56,7 @@ def frames_of(objects: S3Objects, media: Media, at_sec: Sequence[float], *, widt
     with open_container(objects, media) as container:
         picture = next((stream for stream in _tracks(container) if stream.type == "video"), None)
         if picture is None:
-            raise InputError(f"{media.name} has no video track to take a frame from: give a video or an image.")
+            raise InputError(f"{media.name} has no video track to take a frame from: use a video or an image.")
         for time in sorted(set(times)):
             frame = _frame_at(container, picture, time)
             if frame is None:
@@ -68,7 +68,7 @@ def frames_of(objects: S3Objects, media: Media, at_sec: Sequence[float], *, widt
 def _check_times(times: Sequence[float]) -> None:
     for time in times:
         if not (is_number(time) and 0 <= time < MAX_SEC):
-            raise InputError(f"{short_repr(time)} is not a time: expected seconds from 0, below {MAX_SEC:g}.")
+            raise InputError(f"{short_repr(time)} is not a time: expected seconds, 0 or more and below {MAX_SEC:g}.")
 
 
 def _tracks(container: InputContainer) -> list[Any]:

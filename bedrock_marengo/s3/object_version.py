@@ -46,9 +46,7 @@ def object_version(objects: S3Objects, source: SourceIdentity, identity: Identit
         return source
     version = _checksum(objects, source) if identity == "checksum" else identity(source)
     if not isinstance(version, str) or not version:
-        raise InputError(
-            f"identity= returned {version!r} for {source.uri!r}: it must return a string that is not empty."
-        )
+        raise InputError(f"identity= returned {version!r} for {source.uri!r}: it must return a non-empty string.")
     return replace(source, version=version)
 
 
@@ -58,6 +56,6 @@ def _checksum(objects: S3Objects, source: SourceIdentity) -> str:
         if found := head.get(f"Checksum{name}"):
             return f"{name}:{found}"
     raise InputError(
-        f"{source.uri!r} has no checksum on S3; older objects lack one. Copy it in place once, or set identity='etag' "
+        f"{source.uri!r} has no checksum on S3, like most older objects. Copy it in place once, or set identity='etag' "
         "or a callable."
     )

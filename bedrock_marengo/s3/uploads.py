@@ -99,7 +99,7 @@ def _state(media: Media) -> tuple[int, int] | None:
 
 def _unreadable(media: Media, error: OSError) -> InputError:
     return InputError(
-        f"{media.name} can't be read: {error.strerror or error}. Check that it exists and that you may read it."
+        f"{media.name} can't be read: {error.strerror or error}. Check that it exists and that you can read it."
     )
 
 

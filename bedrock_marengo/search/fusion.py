@@ -151,11 +151,11 @@ class SearchSettings:
         for name in ("k", "max_per_source", "asset_gate", "fetch_k"):
             value = getattr(self, name)
             if not (is_int(value) or (value is None and name != "k")):
-                raise InputError("expected a whole number from 1.", setting=name, value=value)
+                raise InputError("expected a whole number, 1 or more.", setting=name, value=value)
         for name in ("merge_gap_sec", "start_sec", "end_sec", "asset_boost"):
             value = getattr(self, name)
             if value is not None and not (is_number(value) and 0 <= value < float("inf")):
-                raise InputError("expected a number from 0.", setting=name, value=value)
+                raise InputError("expected a number, 0 or more.", setting=name, value=value)
         if self.end_sec is not None and self.end_sec <= (self.start_sec or 0):
             raise InputError(
                 "expected a time after {start_sec}.",
@@ -238,7 +238,7 @@ def describe_query(query: Query | str) -> str:
         return query
     if not isinstance(query, Query):
         raise InputError(
-            f"{short_repr(query)} is not a query: expected a string, or Query(text=..., image=...), for example."
+            f"{short_repr(query)} is not a query: expected a string or a Query, such as Query(text=..., image=...)."
         )
     media = [query.image, query.audio, query.video]
     media += query.images.values() if isinstance(query.images, Mapping) else query.images or []

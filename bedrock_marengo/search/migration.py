@@ -81,7 +81,7 @@ class Plan:
     def __str__(self) -> str:
         kinds = [holding.media_type for source, holding in self.todo.items() if source not in self.there]
         parts = [f"{kinds.count(kind)} {kind} ({seconds:.0f} s)" for kind, seconds in sorted(self.seconds.items())]
-        cost = "unknown (give cost=)" if self.cost is None else f"{self.cost:.2f}"
+        cost = "unknown (pass cost=)" if self.cost is None else f"{self.cost:.2f}"
         segments = sum(holding.segments for holding in self.todo.values())
         return (
             f"{segments} segments of {len(self.todo)} sources. "

@@ -78,7 +78,7 @@ def moment_parts(
     """
     for name, value in (("max_frames", max_frames), ("frames_per_moment", frames_per_moment)):
         if not is_int(value, 0):
-            raise InputError("expected a whole number from 0.", setting=name, value=value)
+            raise InputError("expected a whole number, 0 or more.", setting=name, value=value)
     check_width(width)
     check_allowed_prefixes(allowed_prefixes)
     texts, rest = _texts(found, max_chars)
@@ -95,7 +95,7 @@ def moment_parts(
 def _texts(found: Sequence[SearchResult], max_chars: int) -> tuple[list[str], list[str]]:
     """A text for each moment that fits, and a last one that counts the others, if there are any."""
     if not is_int(max_chars, 0):
-        raise InputError("expected a whole number from 0.", setting="max_chars", value=max_chars)
+        raise InputError("expected a whole number, 0 or more.", setting="max_chars", value=max_chars)
     names = names_of(hit.source for hit in found)
     heads = [f"[{number}] {_one_line(_label(hit, names))}" for number, hit in enumerate(found, start=1)]
     kept = _fitting(heads, max_chars)

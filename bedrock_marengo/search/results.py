@@ -68,7 +68,7 @@ def results_from(hits: Iterable[Any]) -> list[SearchResult]:
         InputError: One hit instead of a list.
     """
     if not isinstance(hits, tuple) and _result_of(hits) is not None:
-        raise InputError("This takes many hits, not one: give a list, even of one.")
+        raise InputError("Expected a list of hits, got a single hit: pass a list, even for one hit.")
     return [result for hit in require_many(hits, "This", "hits") if (result := _result_of(hit)) is not None]
 
 

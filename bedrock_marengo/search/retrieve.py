@@ -138,7 +138,8 @@ def check_models(model_ids: Iterable[str | None], query_model_id: str, store: st
     if others := sorted({model_id for model_id in model_ids if model_id not in (None, query_model_id)}):
         raise ConfigurationError(
             f"{store} holds segments of {', '.join(map(str, others))}, and the query is embedded with "
-            f"{query_model_id}: vectors of two models never compare. Search with the store's own model, or move its "
+            f"{query_model_id}: vectors of two models can't be compared. Search with the store's own model, or move "
+            "its "
             "sources to a new store (langchain_marengo.migrate)."
         )
 

@@ -128,11 +128,12 @@ def weights_of(weights: str | Mapping[str, float], tracks: Sequence[str]) -> dic
             )
         if not (is_number(weight) and 0 <= weight < float("inf")):
             raise InputError(
-                f"weights has {track!r}: {short_repr(weight)}; expected a number from 0.", setting="weights"
+                f"weights has {track!r}: {short_repr(weight)}; expected a number, 0 or more.", setting="weights"
             )
     if not sum(weights.values()):
         raise InputError(
-            "weights has no track above 0, so nothing would be searched: give at least one a weight.", setting="weights"
+            "weights has no track above 0, so nothing would be searched: set at least one weight above 0.",
+            setting="weights",
         )
     return dict(weights)
 
@@ -238,5 +239,7 @@ def cosines(query: Vector, vectors: Vector) -> Vector:
 def _check_alpha(alpha: float) -> None:
     if not (is_number(alpha) and 0 <= alpha < float("inf")):
         raise InputError(
-            f"expected a number from 0, such as {ALPHA:g}; larger is sharper.", setting="alpha", value=alpha
+            f"expected a number, 0 or more, such as {ALPHA:g}. Larger values favor the best track more.",
+            setting="alpha",
+            value=alpha,
         )

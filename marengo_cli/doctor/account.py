@@ -41,7 +41,7 @@ def credentials(context: Context) -> Finding:
     """Which credentials boto3 finds, and of which kind."""
     if token := os.environ.get(BEARER):
         context.hide(token, "(a Bedrock API key)")
-        found = f"{BEARER} is set: a Bedrock API key can't reach S3, and its jobs fail with 'Invalid S3 credentials'."
+        found = f"{BEARER} is set: a Bedrock API key can't access S3, and its jobs fail with 'Invalid S3 credentials'."
         return Finding(State.FAILED, found, f"Unset {BEARER}; use an access key, a role or a profile.")
     try:
         session = context.aws.session
@@ -75,7 +75,7 @@ def region(context: Context) -> Finding:
     if name in context.model.invoke_ids:
         return Finding(State.OK, f"{name} has Marengo {context.model.version}.")
     there = ", ".join(context.model.invoke_ids)
-    found = f"Marengo {context.model.version} is not in {name}, as far as we know: it is in {there}."
+    found = f"As far as we know, Marengo {context.model.version} is not available in {name}, only in {there}."
     return Finding(State.WARNING if context.invoke_model_id else State.FAILED, found)
 
 
@@ -101,7 +101,7 @@ def clock(context: Context) -> Finding:
         return Finding(State.UNKNOWN, "Neither STS nor Bedrock reported the time.")
     behind_sec = _behind_sec(answer)
     side = "behind" if behind_sec > 0 else "ahead of"
-    found = f"This clock is {abs(behind_sec):.0f} s {side} AWS's, which refuses requests signed 300 s off."
+    found = f"This clock is {abs(behind_sec):.0f} s {side} AWS's. AWS refuses requests that are off by 300 s."
     if abs(behind_sec) >= FAIL_SEC:
         return Finding(State.FAILED, found, SET_CLOCK)
     if abs(behind_sec) >= WARN_SEC:

@@ -60,11 +60,11 @@ def access(context: Context) -> Finding:
     for member, value, state, meaning, fix in _TOLD:
         if status.get(member) == value:
             if member == "agreement" and context.invoke:
-                state, fix = State.WARNING, "The call that --invoke pays for also subscribes."
+                state, fix = State.WARNING, "The call made by --invoke also subscribes."
             why = f" ({agreement['errorMessage']})" if agreement.get("errorMessage") else ""
             return Finding(state, f"{model_id}: {meaning}{why}.", fix)
     if all(status.get(member) in ("AVAILABLE", "AUTHORIZED") for member in _MEMBERS):
-        return Finding(State.OK, f"{model_id} is available, its terms are accepted.")
+        return Finding(State.OK, f"{model_id} is available, and its terms are accepted.")
     return Finding(State.UNKNOWN, f"{model_id}: {', '.join(f'{member} {status.get(member)}' for member in _MEMBERS)}.")
 
 
@@ -76,9 +76,9 @@ def invoke(context: Context) -> Finding:
         # AWS: a model's first call subscribes the account. It does not exclude calls that are refused.
         return Finding(
             State.UNKNOWN,
-            "Not called: whether the account has accepted the model's terms is not known, and a first call, even one "
+            "Not called: it is unknown whether the account has accepted the model's terms, and a first call, even one "
             "that is refused, might accept them.",
-            "Allow bedrock:GetFoundationModelAvailability on *; or use --invoke to embed one text, which shows it.",
+            "Allow bedrock:GetFoundationModelAvailability on *; or use --invoke to embed one text and find out.",
         )
     answer = ask(lambda: context.aws.bedrock.invoke_model(modelId=context.invoke_id, body=b"{}"))
     return _probed(answer, f"InvokeModel {context.invoke_id}", _resources(context)[:-1])
@@ -87,7 +87,7 @@ def invoke(context: Context) -> Finding:
 def start(context: Context) -> Finding:
     """Whether StartAsyncInvoke is allowed, on the model and on the job."""
     if context.output is None:
-        return Finding(State.SKIPPED, "A job needs an output prefix.", "Give --output-s3-uri s3://bucket/marengo/.")
+        return Finding(State.SKIPPED, "A job needs an output prefix.", "Pass --output-s3-uri s3://bucket/marengo/.")
     try:
         owner = context.aws.owner(bucket_of(context.output))
     except ConfigurationError as error:
@@ -110,7 +110,7 @@ def jobs(context: Context) -> Finding:
     if (error := context.listed.error) is not None:
         return refused(error, "ListAsyncInvokes", "bedrock:ListAsyncInvokes", "*")
     if context.account is None:
-        found = "Jobs can be listed. Whether they can be read was not checked, because the account is not known."
+        found = "Jobs can be listed. Whether they can be read was not checked, because the account is unknown."
         return Finding(State.UNKNOWN, found, "Run this where STS can be reached, or allow bedrock:GetAsyncInvoke.")
     arn = f"arn:aws:bedrock:{context.aws.region}:{context.account}:async-invoke/{_JOB}"
     answer = ask(lambda: context.aws.bedrock.get_async_invoke(invocationArn=arn))
@@ -131,7 +131,12 @@ def _paid(context: Context) -> Finding:
     try:
         vector = read_vector(answer.reply, context.model.dimension)
     except OutputError as error:
-        return Finding(State.FAILED, f"{what}: {error}", "The response is not as documented: report it.", error=error)
+        return Finding(
+            State.FAILED,
+            f"{what}: {error}",
+            "The response differs from AWS documentation: please report it.",
+            error=error,
+        )
     context.subscribed = True
     return Finding(
         State.OK, f"{what}: a text was embedded as {len(vector)} numbers, for about {Prices().text:.5f} USD."

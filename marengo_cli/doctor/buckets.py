@@ -19,8 +19,8 @@ __all__ = ["key", "listing", "output", "owner", "places", "reading"]
 _PROBE = b"marengo doctor wrote this to test its permissions. It can be deleted."
 _NO_BUCKET = Finding(
     State.SKIPPED,
-    "No bucket was named.",
-    "Name sources, such as s3://bucket/videos/, and give --output-s3-uri s3://bucket/marengo/.",
+    "No bucket was passed.",
+    "Pass sources, such as s3://bucket/videos/, and pass --output-s3-uri s3://bucket/marengo/.",
 )
 
 
@@ -52,7 +52,7 @@ def owner(context: Context) -> Finding:
 def listing(context: Context) -> Finding:
     """Whether sources can be listed, and what is there."""
     if not context.sources:
-        return Finding(State.SKIPPED, "No sources were named.", "Name some, such as s3://bucket/videos/.")
+        return Finding(State.SKIPPED, "No sources were passed.", "Pass some, such as s3://bucket/videos/.")
     findings = [_listed(context, source) for source in context.sources]
     return worst(findings, f"{'; '.join(context.media.values())}: there.")
 
@@ -60,7 +60,7 @@ def listing(context: Context) -> Finding:
 def reading(context: Context) -> Finding:
     """Whether the first media file of each source can be read: its first byte."""
     if not context.media:
-        return Finding(State.SKIPPED, "There is no media file to read.", "Name a source that has one.")
+        return Finding(State.SKIPPED, "There is no media file to read.", "Pass a source that has one.")
     found = [_read(context, uri) for uri in context.media.values()]
     return worst(found, f"{'; '.join(context.media.values())}: the first byte was read.")
 
@@ -68,7 +68,7 @@ def reading(context: Context) -> Finding:
 def output(context: Context) -> Finding:
     """Whether the output prefix, and the staging prefix, can be listed, written, read and cleaned up."""
     if context.output is None:
-        return Finding(State.SKIPPED, "No output prefix was named.", "Give --output-s3-uri s3://bucket/marengo/.")
+        return Finding(State.SKIPPED, "No output prefix was passed.", "Pass --output-s3-uri s3://bucket/marengo/.")
     found = [_kept(context, uri) for uri in context.written]
     return worst(found, f"{'; '.join(context.written)}: listed, written, read and deleted.")
 
@@ -76,7 +76,7 @@ def output(context: Context) -> Finding:
 def key(context: Context) -> Finding:
     """Whether outputs can be encrypted with the key, and read back."""
     if context.kms_key_id is None or context.output is None:
-        return Finding(State.OK, "None was named: outputs are encrypted as their bucket is configured.")
+        return Finding(State.OK, "No key was passed: outputs are encrypted as their bucket is configured.")
     region = context.kms_key_id.split(":")[3]
     if region != context.aws.region:
         return Finding(State.FAILED, f"The key is in {region}, the model in {context.aws.region}.", "Use a key there.")
@@ -107,7 +107,7 @@ def _owned(context: Context, uri: str, account: str) -> Finding:
         return Finding(State.OK, bucket)
     if http_status(error) == 403 and ask(lambda: s3.list_objects_v2(**where)).error is None:
         found = f"{bucket} does not belong to account {account}."
-        return Finding(State.FAILED, found, "Give the account that owns it: --bucket-owner.", error=error)
+        return Finding(State.FAILED, found, "Pass the account that owns it: --bucket-owner.", error=error)
     found = f"{bucket}: S3 did not report its owner ({error_code(error)})."
     return Finding(State.UNKNOWN, found, f"Allow s3:ListBucket on arn:aws:s3:::{bucket}.", error=error)
 
@@ -126,7 +126,7 @@ def _listed(context: Context, source: str) -> Finding:
         context.media[source] = f"s3://{bucket}/{name}"
         return Finding(State.OK, source)
     if not many:
-        fix = "Name an object, or a prefix that ends in '/'."
+        fix = "Pass an object, or a prefix that ends in '/'."
         return Finding(State.FAILED, f"{source}: there is no media file.", fix)
     more = " on the first page" if answer.reply.get("IsTruncated") else ""
     found = f"{source}: {len(items)} objects{more}, no media files among them."

@@ -170,11 +170,11 @@ _FAILURES: tuple[tuple[Meaning | None, str, str], ...] = (
     (NO_BUCKET, "", _FROM_CORE),
     (ARCHIVED, "", _FROM_CORE),
 )
-_BUSY = "AWS is busy or failing: run this again in a minute."
+_BUSY = "AWS is temporarily unavailable: run this again in a minute."
 # What does not show whether the setting is right.
 _PASSING: Mapping[str, str] = {
     QUOTA.name: _BUSY,
     BUSY.name: _BUSY,
-    UNREACHABLE.name: "There was no response: check --region, endpoints and the network (a private subnet needs VPC "
+    UNREACHABLE.name: "AWS did not respond: check --region, endpoints and the network (a private subnet needs VPC "
     "endpoints).",
 }

@@ -79,7 +79,7 @@ def run(context: Context, *, yes: bool = False, as_json: bool = False, verbose: 
     Raises:
         ConfigurationError: There is no terminal to ask on.
     """
-    if context.invoke and not yes and not agreed(_question(context), "give --yes, or leave out --invoke."):
+    if context.invoke and not yes and not agreed(_question(context), "pass --yes, or leave out --invoke."):
         typer.echo("Nothing was called.", err=True)
         return 2
     findings = []
@@ -130,16 +130,16 @@ def _show(finding: Finding) -> None:
 def _conclude(context: Context, findings: Sequence[Finding]) -> None:
     unsure = [finding.step for finding in findings if finding.state not in (State.FAILED, State.OK)]
     if failed := _failed(findings):
-        typer.echo(f"\nIt would not work: {', '.join(failed)}. Fix the first, and run this again.")
+        typer.echo(f"\nFailed: {', '.join(failed)}. Fix the first one, then run this again.")
     elif unsure:
-        typer.echo(f"\nNothing failed, but some steps are not certain: {', '.join(unsure)}.")
+        typer.echo(f"\nNothing failed, but the result of some steps is uncertain: {', '.join(unsure)}.")
     else:
-        typer.echo("\nAll is fine.")
+        typer.echo("\nAll checks passed.")
     if any(finding.denied for finding in findings):
-        typer.echo("The least IAM policy for these settings (--policy prints only it):\n")
+        typer.echo("The minimal IAM policy for these settings (--policy prints only the policy):\n")
         print_policy(context)
     else:
-        typer.echo("--policy prints the least IAM policy for these settings.")
+        typer.echo("--policy prints the minimal IAM policy for these settings.")
 
 
 def _report(context: Context, findings: Sequence[Finding]) -> dict[str, Any]:

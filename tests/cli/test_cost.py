@@ -17,7 +17,7 @@ def test_of_so_many_hours_without_aws(marengo, monkeypatch, local):
     assert (rows["video"], rows["audio"], rows["image"], rows["text"]) == ("2,520,000.00", "1.2600", "0.0100", "0.0700")
     assert "total  " in result.stdout
     assert "video 1,000,000 hours 0.0007 per second" in " ".join(result.stdout.split())
-    assert "from public code, not from AWS's price page" in result.stdout
+    assert "from litellm's test data, not from the AWS price page" in result.stdout
     said = json.loads(marengo("cost", *words, "--json").stdout)
     assert said["total_usd"] == pytest.approx(2_520_000 + 1.26 + 0.01 + 0.07)
     assert said["prices"]["video_sec"] == 0.0007

@@ -93,7 +93,7 @@ def paid(local):
 def test_all_is_fine(local, run):
     result = run()
     assert result.exit_code == 0, result.output
-    assert "All is fine." in result.stdout
+    assert "All checks passed." in result.stdout
     lines = result.stdout.splitlines()
     assert [line.split("  ")[0] for line in lines[: len(STEPS)]] == ["ok"] * len(STEPS)
     assert M3 in lines[2]
@@ -206,7 +206,7 @@ FAULTS = {
     "a Bedrock API key": (
         with_env(AWS_BEARER_TOKEN_BEDROCK=TOKEN),
         {},
-        ("credentials", "failed", "can't reach S3", "Unset AWS_BEARER_TOKEN_BEDROCK"),
+        ("credentials", "failed", "can't access S3", "Unset AWS_BEARER_TOKEN_BEDROCK"),
     ),
     "expired": (
         fault("sts:GetCallerIdentity", "ExpiredToken"),
@@ -231,13 +231,13 @@ FAULTS = {
     "STS out of reach, so whose buckets": (
         with_env(AWS_ENDPOINT_URL_STS="http://127.0.0.1:1"),
         {},
-        ("owner", "failed", "STS did not report ours", "--bucket-owner"),
+        ("owner", "failed", "STS did not return yours", "--bucket-owner"),
     ),
     "no region": (without("AWS_DEFAULT_REGION"), {}, ("region", "failed", "No region", "--region us-east-1")),
     "a region without Marengo": (
         knob(),
         {"region": "us-west-2"},
-        ("region", "failed", "not in us-west-2", "--region us-east-1"),
+        ("region", "failed", "not available in us-west-2", "--region us-east-1"),
     ),
     "a clock 2 minutes off": (knob(clock_skew_sec=120), {}, ("clock", "warning", "s behind AWS", "NTP")),
     "a clock 10 minutes ahead": (knob(clock_skew_sec=-600), {}, ("clock", "failed", "s ahead of AWS", "NTP")),
@@ -583,7 +583,7 @@ def test_the_least_policy_comes_where_iam_refused(local, run):
     local.faults.append(Fault("s3:PutObject", error="AccessDenied"))
     result = run()
     assert result.exit_code == 1
-    assert "It would not work: output." in result.stdout
+    assert "Failed: output." in result.stdout
     assert json.loads(result.stdout[result.stdout.index("{") :])["Version"] == "2012-10-17"
 
 

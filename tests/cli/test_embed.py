@@ -59,7 +59,7 @@ def test_a_dry_run_starts_nothing(local, marengo, bucket):
     result = marengo("embed", bucket, "--dry-run", *ASSUME)
     assert result.exit_code == 0, result.output
     assert "3, assumed as 12 s each" in result.stdout
-    assert "not from AWS's price page" in result.stdout
+    assert "not from the AWS price page" in result.stdout
     unknown = marengo("embed", bucket, "--dry-run", "--json")
     assert unknown.exit_code == 1
     assert json.loads(unknown.stdout)["plan"]["unknown"] == 3
@@ -145,7 +145,7 @@ class TestMoney:
     def test_above_the_limit_it_asks_and_no_is_no(self, local, bucket, in_terminal):
         process, said = in_terminal("embed", bucket, "--ask-above-usd", "0.02", *ASSUME, answer="n\n")
         assert process.returncode == 2
-        assert "Start 3 media, for about 0.0252 USD? [y/N]:" in said
+        assert "Files to embed: 3, for about 0.0252 USD. Continue? [y/N]:" in said
         assert "Nothing was started." in said
         assert starts(local) == 0
 
@@ -153,7 +153,7 @@ class TestMoney:
         # Lengths that can't be read may cost anything.
         process, said = in_terminal("embed", bucket, answer="y\n")
         assert process.returncode == 0, said
-        assert "3 are of unknown length" in said
+        assert "The length and cost of 3 are unknown" in said
         assert "3/3" in said  # the bar
         assert starts(local) == 3
 
@@ -176,7 +176,7 @@ class TestMoney:
         assert result.exit_code == 1
         assert "embedded       2" in result.stdout
         assert "not started    1" in result.stdout
-        assert "1 media were not started" in result.stderr
+        assert "Files not started: 1" in result.stderr
         assert "--max-cost-usd 0.02" in result.stderr
         assert marengo("embed", bucket, "--max-cost-usd", "0.02", *ASSUME).exit_code == 0
 
@@ -232,7 +232,7 @@ class TestMistakes:
             (["{bucket}", "--profile", "nobody"], "--profile nobody"),
             (["{bucket}", "--region", "mars-1"], "mars-1"),
             (["{bucket}", "--region", "eu-west-1"], "--region us-east-1"),
-            (["{bucket}", "--local"], "with --local all media must be local files"),
+            (["{bucket}", "--local"], "with --local, all media must be local files"),
         ],
     )
     def test_one_is_a_line_and_2_and_costs_nothing(self, local, marengo, bucket, words, said):

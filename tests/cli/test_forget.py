@@ -24,14 +24,14 @@ def test_a_dry_run_tells_what_would_go(local, marengo, done):
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[0].split() == ["created", "for", "outputs", "requests", "others", "size"]
     assert "b.mp4" in result.stdout
-    assert "Would remove 9 objects." in result.stdout
+    assert "Would delete 9 objects." in result.stdout
     assert kept(local) == before
 
 
 def test_what_was_made_goes_and_the_media_stay(local, marengo, done):
     result = marengo("forget", f"{done}a.mp4", "--yes")
     assert result.exit_code == 0, result.output
-    assert "Removed 3 objects." in result.stdout
+    assert "Deleted 3 objects." in result.stdout
     assert len(kept(local)) == 6
     assert marengo("forget", done, "--yes").exit_code == 0
     assert kept(local) == []
@@ -41,7 +41,7 @@ def test_what_was_made_goes_and_the_media_stay(local, marengo, done):
 
 def test_a_medium_that_is_gone_is_forgotten_by_its_name(local, marengo, done):
     local.s3.delete_object(Bucket=local.bucket, Key="videos/a.mp4")
-    assert "Removed 3 objects." in marengo("forget", f"{done}a.mp4", "--yes").stdout
+    assert "Deleted 3 objects." in marengo("forget", f"{done}a.mp4", "--yes").stdout
 
 
 def test_the_upload_of_a_local_file_goes_and_the_file_stays(local, marengo, tmp_path):
@@ -59,7 +59,7 @@ def test_the_upload_of_a_local_file_goes_and_the_file_stays(local, marengo, tmp_
 def test_no_terminal_to_ask_on_is_a_no(local, marengo, done):
     result = marengo("forget", done, input="y\n")
     assert result.exit_code == 2
-    assert "Remove 9 objects? There is no terminal to ask on: add --yes" in result.stderr
+    assert "Delete 9 objects? There is no terminal to ask in: pass --yes" in result.stderr
     assert "b.mp4" in result.stderr
     assert len(kept(local)) == 9
 
@@ -77,7 +77,7 @@ def test_what_cannot_be_removed_is_told_and_the_rest_goes(local, marengo, done):
     assert result.exit_code == 1
     assert result.stderr.count("failed: ") == 1
     assert "AccessDenied" in result.stderr
-    assert "Removed 6 objects." in result.stdout
+    assert "Deleted 6 objects." in result.stdout
     assert len(kept(local)) == 3
 
 

@@ -122,7 +122,7 @@ def test_a_second_run_pays_nothing_and_does_not_ask(local, folder, run):
 def test_it_asks_before_it_pays(local, folder, run, answer):
     result = run(answer=answer)
     assert result.exit_code == 2
-    assert "Start 3 media, for about 0.0102 USD?" in result.stderr
+    assert "Files to embed: 3, for about 0.0102 USD. Continue?" in result.stderr
     assert not paid(local)
     assert names(folder) == {"old"}
     assert run(answer="y\n").exit_code == 0
@@ -168,7 +168,7 @@ def test_counts_that_differ_are_told(folder, run, monkeypatch):
     ("settings", "said"),
     [
         ({"collection": "older"}, "Expected one of old"),
-        ({"into": "old"}, "expected another collection"),
+        ({"into": "old"}, "expected a different collection"),
         ({"into": "?"}, "--into ?"),
         ({"chroma": "nowhere"}, "no Chroma store"),
         ({"output_s3_uri": "bucket/marengo"}, "bucket/marengo"),

@@ -195,13 +195,13 @@ class TestLocal:
         result = marengo("search", "--local", "a cat", photographs)
         assert result.exit_code == 0, result.output
         assert "1   cat.jpg" in result.stdout
-        assert "stand-in's vectors, not Marengo's" in result.stderr
+        assert "come from the stand-in, not from Marengo" in result.stderr
 
     def test_media_on_s3_are_refused(self, marengo, bucket, photographs):
         for words in (["a cat", bucket], ["--image", "s3://bucket/cat.jpg", photographs]):
             result = marengo("search", "--local", *words)
             assert result.exit_code == 2
-            assert "with --local all media must be local files" in result.stderr
+            assert "with --local, all media must be local files" in result.stderr
 
 
 class TestPage:
@@ -213,7 +213,7 @@ class TestPage:
         html = page.read_text()
         assert "a rocket" in html
         assert "cat.jpg" in html
-        assert "not Marengo" in html
+        assert "not from Marengo" in html
         assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["out.html"]
 
     def test_a_page_of_ours_is_written_over_and_nothing_else_unless_told(self, marengo, done, tmp_path, local):
@@ -235,13 +235,13 @@ class TestPage:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["a goal"], "Give sources after the query"),
-        (["", "{bucket}"], "empty text"),
+        (["a goal"], "Pass sources after the query"),
+        (["", "{bucket}"], "text is empty"),
         (["a goal", "nowhere/"], "'nowhere/': there is no such file or folder"),
         (["a goal", "{bucket}", "--weights", "smell"], "--weights smell: not a preset"),
         (["a goal", "{bucket}", "--weights", "smell=1"], "'smell', which is not a track"),
         (["a goal", "{bucket}", "--weights", "visual=x"], "--weights 'visual=x': expected NAME=NUMBER"),
-        (["a goal", "{bucket}", "-k", "0"], "--k 0: expected a whole number from 1"),
+        (["a goal", "{bucket}", "-k", "0"], "--k 0: expected a whole number, 1 or more"),
         (["a goal", "{bucket}", "--merge-gap-sec", "-1"], "--merge-gap-sec -1"),
         (["a goal", "{bucket}", "--max-per-source", "0"], "--max-per-source 0"),
         (["a goal", "{bucket}", "--text", "at night"], "--text needs --image"),

@@ -469,7 +469,7 @@ def test_the_error_for_an_unknown_segment_names_the_prefix(client, local, video)
         client.segment_vectors([Segment(video, 0, 5, "visual", "clip", found.job)])
     with pytest.raises(InputError, match="is not a segment's URI"):
         client.segment_vectors(["a dog"])
-    with pytest.raises(SegmentNotFoundError, match="set output_s3_uri to find it"):
+    with pytest.raises(SegmentNotFoundError, match="on S3: set output_s3_uri"):
         MarengoClient(region_name="us-east-1").segment_vectors([found[0]])
 
 

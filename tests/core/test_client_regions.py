@@ -59,7 +59,7 @@ def test_an_application_inference_profile(connect, local, video):
 
 
 def test_a_wrong_id_is_explained(connect, local):
-    with pytest.raises(ServiceError, match=r"on-demand throughput.*leave the choice to us"):
+    with pytest.raises(ServiceError, match=r"on-demand throughput.*to use the default profile"):
         connect("2.7", invoke_model_id=BASE["2.7"]).embed_text("a")
 
 
@@ -76,7 +76,7 @@ def test_a_region_without_marengo(connect, local, video):
 def test_no_region(monkeypatch, local):
     for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ConfigurationError, match="No region is set: give region_name="):
+    with pytest.raises(ConfigurationError, match="No region is set: set region_name="):
         MarengoClient().embed_text("a")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     assert MarengoClient().embed_text("a").shape == (512,)

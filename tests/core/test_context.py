@@ -186,7 +186,7 @@ class TestParts:
     @pytest.mark.parametrize(
         ("settings", "said"),
         [
-            ({"max_frames": -1}, "max_frames=-1: expected a whole number from 0"),
+            ({"max_frames": -1}, "max_frames=-1: expected a whole number, 0 or more"),
             ({"max_frames": 1.5}, "max_frames=1.5"),
             ({"frames_per_moment": "2"}, "frames_per_moment='2'"),
             ({"frames_per_moment": True}, "frames_per_moment=True"),

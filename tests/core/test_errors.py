@@ -74,8 +74,8 @@ def test_a_service_error_says_what_to_do():
     assert str(error).startswith(
         "InvokeModel for a text: ValidationException: Retry with on-demand throughput | In this"
     )
-    assert "model='3.0', or set invoke_model_id." in str(error)
-    assert "--model 3.0, or set --invoke-model-id" in rendered(error)
+    assert "model='3.0' to use the default profile, or set invoke_model_id." in str(error)
+    assert "--model 3.0 to use the default profile, or set --invoke-model-id" in rendered(error)
 
 
 def test_an_unknown_code_has_no_advice():

@@ -87,7 +87,7 @@ class TestShapes:
         "one", [document(), node(), NodeWithScore(node=node()), SEGMENT, Hit(SEGMENT, 0.1), results_from([SEGMENT])[0]]
     )
     def test_one_in_place_of_many_is_refused(self, one):
-        with pytest.raises(InputError, match="give a list, even of one"):
+        with pytest.raises(InputError, match="pass a list, even for"):
             results_from(one)
 
     @pytest.mark.parametrize("nothing", [None, 7, "text", b"bytes", {"a": 1}, SimpleNamespace()])

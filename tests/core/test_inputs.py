@@ -34,7 +34,7 @@ def test_the_suffix_says_the_kind(name, kind, tmp_path):
 
 @pytest.mark.parametrize("name", ["a", "a.txt", ".mp4", "a.mp4.json", "mp4", "a.mp4?x=1", "a.mp4 "])
 def test_other_suffixes_need_the_kind(name, tmp_path):
-    with pytest.raises(InputError, match="doesn't identify a media type: give kind="):
+    with pytest.raises(InputError, match="doesn't identify a media type: pass kind="):
         Media.from_s3(f"s3://bucket/{name}")
     assert Media.from_s3(f"s3://bucket/{name}", kind="audio").kind == "audio"
 
@@ -64,21 +64,21 @@ def test_the_first_bytes_say_the_kind(head, kind):
     ("make", "said"),
     [
         (lambda: Media.from_bytes(b""), "empty"),
-        (lambda: Media.from_bytes(b"GIF89a"), "give kind="),
+        (lambda: Media.from_bytes(b"GIF89a"), "pass kind="),
         (lambda: Media.from_bytes("text"), "takes bytes, not str"),
         (lambda: Media.from_bytes(None), "takes bytes, not NoneType"),
         (lambda: Media.from_bytes(b"x", kind="film"), "kind='film': expected 'video', 'audio' or 'image'"),
         (lambda: Media.from_s3("s3://bucket/a.mp4", kind="film"), "kind='film': expected 'video', 'audio' or 'image'"),
-        (lambda: Media.from_s3("s3://bucket/"), "is not an object but a prefix"),
-        (lambda: Media.from_s3("s3://bucket"), "is not an object but a prefix"),
-        (lambda: Media.from_s3("s3://bucket/folder/"), "is not an object but a prefix"),
+        (lambda: Media.from_s3("s3://bucket/"), "is a prefix, not an object"),
+        (lambda: Media.from_s3("s3://bucket"), "is a prefix, not an object"),
+        (lambda: Media.from_s3("s3://bucket/folder/"), "is a prefix, not an object"),
         (lambda: Media.from_s3("s3:///a.mp4"), "not an S3 URI"),
         (lambda: Media.from_s3("S3://bucket/a.mp4"), "not an S3 URI"),
         (lambda: Media.from_s3("https://bucket/a.mp4"), "not an S3 URI"),
         (lambda: Media.from_s3(None), "not an S3 URI"),
         (lambda: Media.from_s3("s3://bucket/\ud800.mp4"), "surrogate"),
         (lambda: Media.from_path("/nowhere/a.mp4"), "There is no file"),
-        (lambda: Media.from_path("/"), "is not a file but a folder"),
+        (lambda: Media.from_path("/"), "is a folder, not a file"),
         (lambda: Media.from_path("a\0.mp4"), "There is no file"),
         (lambda: Media("video"), "exactly one"),
         (lambda: Media("video", uri="s3://b/k", data=b"x"), "exactly one"),

@@ -83,7 +83,7 @@ async def test_a_failure_for_asyncio(client):
     assert len(given) == 20
 
 
-@pytest.mark.parametrize(("texts", "match"), [("a string", "give a list, even of one"), (["a", 3], "Text 1: ")])
+@pytest.mark.parametrize(("texts", "match"), [("a string", "pass a list, even for"), (["a", 3], "Text 1: ")])
 def test_invalid_texts(client, texts, match):
     with pytest.raises(InputError, match=match):
         list(client.iter_embed_texts(texts))

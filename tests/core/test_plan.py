@@ -115,7 +115,7 @@ def test_files_that_would_be_rejected(client, local, archive):
 def test_a_plan_as_text(client, local, archive):
     local.put(b"x", "in/notes.txt")
     text = str(client.plan([archive, "a string"], durations=length, probe=False, mean_job_sec=30, jobs_at_once=2))
-    for part in ("4 (2 video, 1 audio, 1 image)", "0.13 hours", "0.17 USD", "1 not media", "2 jobs at once of 30 s"):
+    for part in ("4 (2 video, 1 audio, 1 image)", "0.13 hours", "0.17 USD", "1 not media", "2 jobs at once, 30 s each"):
         assert part in text, text
     assert "refused    1\n  a string: " in text and "to stage" not in text
 

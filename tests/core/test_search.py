@@ -244,8 +244,8 @@ class TestWeights:
         [
             ("sports", "not a preset"),
             ({"smell": 1}, "not a track of this model"),
-            ({"visual": -1}, "from 0"),
-            ({"visual": math.nan}, "from 0"),
+            ({"visual": -1}, "0 or more"),
+            ({"visual": math.nan}, "0 or more"),
             ({"visual": 0}, "nothing would be searched"),
             ({}, "nothing would be searched"),
         ],
@@ -340,7 +340,7 @@ class TestModelsNeverMeet:
     def test_other_model_ids_are_refused(self):
         old, new = MODELS["2.7"].model_id, MODELS["3.0"].model_id
         check_models([new, new, None], new, "This store")
-        with pytest.raises(ConfigurationError, match="two models never compare"):
+        with pytest.raises(ConfigurationError, match="two models can't be compared"):
             check_models([new, old], new, "This store")
 
     def test_cosines_do_not_depend_on_length(self):

@@ -71,7 +71,7 @@ class TestText:
             format_moments(moments, max_chars=5)
 
     def test_one_document_in_place_of_many(self, moments):
-        with pytest.raises(InputError, match="give a list, even of one"):
+        with pytest.raises(InputError, match="pass a list, even for"):
             format_moments(moments[0])
 
     @pytest.mark.parametrize(

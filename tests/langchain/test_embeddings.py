@@ -104,13 +104,13 @@ class TestImages:
         anywhere = MarengoEmbeddings(local_files=True, **local.client_options)
         below = MarengoEmbeddings(local_root=REEL, **local.client_options)
         assert anywhere.embed_image(str(CAT)) == below.embed_image("cat.jpg") == below.embed_image(str(CAT)) == vector
-        with pytest.raises(InputError, match="does not open a file"):
+        with pytest.raises(InputError, match="do not open files"):
             below.embed_image("../weights.npz")
 
     def test_a_link_does_not_lead_out_of_local_root(self, local, tmp_path):
         (tmp_path / "inside.jpg").symlink_to(CAT)
         embeddings = MarengoEmbeddings(local_root=tmp_path, **local.client_options)
-        with pytest.raises(InputError, match="does not open a file"):
+        with pytest.raises(InputError, match="do not open files"):
             embeddings.embed_image("inside.jpg")
 
 

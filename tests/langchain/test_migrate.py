@@ -60,7 +60,7 @@ def test_a_dry_run_counts_and_calls_nothing(local, old, new, embeddings, uris):
     assert moved.plan.seconds == {"video": 12.0, "audio": 12.0, "image": 0.0}
     assert moved.plan.cost == pytest.approx(0.12 + 0.012 + 0.0001)
     assert "1 video (12 s)" in str(moved.plan)
-    assert "give cost=" in str(migrate(old, new, embeddings=embeddings, dry_run=True).plan)
+    assert "pass cost=" in str(migrate(old, new, embeddings=embeddings, dry_run=True).plan)
     assert not calls_of(local, "marengo")
     assert not inventory(new).models
 
@@ -134,5 +134,5 @@ def test_a_store_that_loses_rows_is_not_switched_to(old, embeddings):
 
 
 def test_the_new_store_must_hold_no_other_model(old, embeddings):
-    with pytest.raises(ConfigurationError, match="use a store of its own"):
+    with pytest.raises(ConfigurationError, match="use a separate store"):
         migrate(old, old, embeddings=embeddings)

@@ -55,7 +55,7 @@ class TestText:
 
     def test_one_node_in_place_of_many(self, moments):
         for one in (moments[0], moments[0].node):
-            with pytest.raises(InputError, match="give a list, even of one"):
+            with pytest.raises(InputError, match="pass a list, even for"):
                 format_moments(one)
 
     @pytest.mark.parametrize(

@@ -147,14 +147,14 @@ class TestImages:
 
     @pytest.mark.parametrize("path", [str(CAT), "/etc/passwd", "file:///etc/passwd", "cat.jpg"])
     def test_a_string_opens_no_file(self, embed_model, path):
-        with pytest.raises(InputError, match="does not open a file"):
+        with pytest.raises(InputError, match="do not open files"):
             embed_model.get_image_embedding(path)
 
     def test_a_string_opens_a_file_where_that_is_allowed(self, local, vector):
         anywhere = MarengoEmbedding(local_files=True, **local.client_options)
         below = MarengoEmbedding(local_root=REEL, **local.client_options)
         assert anywhere.get_image_embedding(str(CAT)) == below.get_image_embedding("cat.jpg") == vector
-        with pytest.raises(InputError, match="does not open a file"):
+        with pytest.raises(InputError, match="do not open files"):
             below.get_image_embedding("../weights.npz")
 
     def test_2_7_has_no_combined_inputs(self, local):

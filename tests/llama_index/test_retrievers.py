@@ -113,7 +113,7 @@ class TestAnyQuery:
 
     def test_a_bundle_of_an_image_path_opens_it_only_where_allowed(self, retriever, index, local):
         bundle = QueryBundle("", image_path=str(CAT))
-        with pytest.raises(InputError, match="does not open a file"):
+        with pytest.raises(InputError, match="do not open files"):
             retriever.retrieve(bundle)
         open_minded = MarengoEmbedding(**local.client_options, local_files=True)
         found = MarengoRetriever(index, embed_model=open_minded).retrieve(bundle)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.promise("Each extra works alone, with the lowest and the newest versions")
+pytestmark = pytest.mark.promise("Each extra works on its own, with the lowest and the newest versions")
 
 ROOT = Path(__file__).parents[2]
 UNTRIED = {

@@ -27,7 +27,7 @@ from langchain_marengo import MarengoEmbeddings
 from llama_index_marengo import MarengoEmbedding
 from marengo_local import Fault
 
-pytestmark = pytest.mark.promise("One client serves any number of threads, tasks and processes")
+pytestmark = pytest.mark.promise("One client works for any number of threads, tasks and processes")
 
 TEXTS = [f"text {i}" for i in range(64)]
 PASSING = [

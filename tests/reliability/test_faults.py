@@ -134,7 +134,7 @@ def test_a_service_that_is_away_for_a_moment(local, bucket):
 def test_a_service_that_stays_away_is_told_and_costs_nothing(connect, local, video, monkeypatch):
     monkeypatch.setattr("bedrock_marengo.aws.retries.backoff_sec", lambda _: 0.0)
     away = connect(endpoint_url="http://127.0.0.1:1")
-    with pytest.raises(ServiceError, match=r"StartAsyncInvoke for .*EndpointConnectionError.*There was no response"):
+    with pytest.raises(ServiceError, match=r"StartAsyncInvoke for .*EndpointConnectionError.*AWS did not respond"):
         away.embed_media(video)
     assert len(connect().embed_media(video)) == 12 and len(local.jobs) == 1
 

@@ -68,7 +68,7 @@ class TestStuck:
     def test_the_next_run_joins_it_and_pays_nothing(self, connect, local, bucket, stuck):
         uri = f"{bucket}3.mp4"
         for _ in range(2):
-            with pytest.raises(JobError, match=r"still running.*force=True starts, and pays for, another"):
+            with pytest.raises(JobError, match=r"still running.*force=True starts another job"):
                 connect().embed_media(uri, timeout_sec=0.1, force=True)
         assert len(local.jobs) == 1
 
@@ -255,7 +255,7 @@ class TestAReplacedSource:
 
     def test_that_changes_for_ever_is_told(self, client, local, video):
         local.job_duration_sec = lambda job: local.put(str(job.number).encode(), "match.mp4") and 0.0
-        with pytest.raises(JobError, match=r"replaced each of the 4 times it was embedded\. Embed it when it is final"):
+        with pytest.raises(JobError, match=r"replaced during each of its 4 jobs\. Embed it when it no longer changes"):
             client.embed_media(video)
         assert len(local.jobs) == 4
 

@@ -10,7 +10,7 @@ import pytest
 from bedrock_marengo import SegmentEmbeddings
 from bedrock_marengo.embedding.vector_cache import VectorCache
 
-pytestmark = pytest.mark.promise("Memory, threads and open files stay flat")
+pytestmark = pytest.mark.promise("Memory, threads and open files stay bounded")
 
 SOAK = Path(__file__).parents[2] / "benchmarks" / "soak.py"
 

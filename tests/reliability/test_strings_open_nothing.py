@@ -20,7 +20,7 @@ from langchain_marengo import MarengoEmbeddings, MarengoLoader, MarengoRetriever
 from llama_index_marengo import MarengoEmbedding, MarengoLinks, MarengoReader, MarengoSegmenter
 from llama_index_marengo import MarengoRetriever as IndexRetriever
 
-pytestmark = pytest.mark.promise("No string opens a file, and no planted segment reads or deletes anything")
+pytestmark = pytest.mark.promise("No string opens a file, and no forged segment reads or deletes anything")
 
 JOB = "3fa9c1d27b041e55"
 SEGMENT = f"s3://other/secret.mp4#t=0,6&track=visual&job={JOB}"

@@ -220,7 +220,7 @@ class TestChange:
 
     def test_vectors_of_two_models_never_meet(self, store, local):
         other = MarengoEmbeddings(**local.client_options | {"model_id": "2.7"})
-        with pytest.raises(ConfigurationError, match=r"holds segments of .*marengo-embed-3-0.*never compare"):
+        with pytest.raises(ConfigurationError, match=r"holds segments of .*marengo-embed-3-0.*can't be compared"):
             MarengoRetriever(vectorstore=store, embeddings=other).invoke("a goal")
 
 
@@ -241,5 +241,5 @@ def test_a_pgvector_whose_database_has_the_segment_elsewhere_is_refused(embeddin
     uri = postgres("shared").replace("postgresql://", "postgresql+psycopg://")
     first, second = (PGVector(embeddings, connection=uri, collection_name=name) for name in ("one", "two"))
     add_segments(first, corpus)
-    with pytest.raises(ConfigurationError, match="once for all collections"):
+    with pytest.raises(ConfigurationError, match="once across all collections"):
         add_segments(second, corpus)
