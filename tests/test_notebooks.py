@@ -115,7 +115,7 @@ def a_whole_bucket(shown):
     chroma, qdrant = (line.partition(" ")[2] for line in shown.text("rank").splitlines())
     assert chroma == qdrant and chroma.startswith("['coffee.jpg'")
     assert "would delete 1 outputs" in shown.text("forget-dry")
-    assert "\nremoved 1 outputs" in "\n" + shown.text("forget") and "coffee" not in shown.text("forget").splitlines()[1]
+    assert "\ndeleted 1 outputs" in "\n" + shown.text("forget") and "coffee" not in shown.text("forget").splitlines()[1]
     assert shown.text("plan-after").startswith("1 to start, 8 to reuse")
 
 

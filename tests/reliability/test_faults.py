@@ -248,7 +248,7 @@ class TestAccessDenied:
     def test_to_note_that_an_output_was_read_does_not_lose_it(self, connect, local, video, truth, same):
         wanted = truth(video)
         local.faults = [Fault("s3:PutObject", error="AccessDenied", when=3)]
-        with pytest.warns(MarengoWarning, match=r"was read, but that could not be noted.*AccessDenied"):
+        with pytest.warns(MarengoWarning, match=r"was read, but request.json could not be updated.*AccessDenied"):
             assert same(connect().embed_media(video), wanted)
         assert local.faults[0].hits == 1 and len(local.jobs) == 1
 
