@@ -82,13 +82,16 @@ async def in_batches(
 
 
 async def one_by_one(
-    results: Generator[T, None, None], waits: Executor, closes: Executor, token: CancelToken
+    results: Generator[T, None, None],
+    waits: Callable[[], Executor],
+    closes: Callable[[], Executor],
+    token: CancelToken,
 ) -> AsyncGenerator[T, None]:
     """Iterate over blocking results, each as it is ready; leaving it cancels ``token`` and closes them."""
     step: asyncio.Future[Any] | None = None
     try:
         while True:
-            step = _submit(waits, token, next, results, _END)
+            step = _submit(waits(), token, next, results, _END)
             # Shielded: a generator can't be closed while a thread is inside it.
             if (result := await asyncio.shield(step)) is _END:
                 return
@@ -99,7 +102,7 @@ async def one_by_one(
             await asyncio.wait([step])
             # Retrieved, or asyncio would complain; no one needs it any more.
             _ = step.cancelled() or step.exception()
-        await _submit(closes, CancelToken(), results.close)
+        await _submit(closes(), CancelToken(), results.close)
 
 
 def _submit(

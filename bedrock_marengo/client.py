@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from dataclasses import replace
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from bedrock_marengo.embedding.pipeline import Progress, RunOptions
 from bedrock_marengo.embedding.pricing import Budget
 from bedrock_marengo.errors import InputError, warn_once
 from bedrock_marengo.file_calls import FileCalls
-from bedrock_marengo.jobs.job import Job
+from bedrock_marengo.jobs.job import InvocationStatus, Job
 from bedrock_marengo.jobs.resume import resume_job
 from bedrock_marengo.runtime import JOBS_AT_ONCE
 from bedrock_marengo.s3.listing import MediaListing
@@ -251,7 +252,7 @@ class MarengoClient(VectorCalls, FileCalls):
         run = self._run_options(force=force, repay_expired=repay_expired)
         media = Media.of(source)
         request = MediaRequest(model=self.model, kind=media.kind, **settings)  # type: ignore[arg-type]
-        return self._runtime.embedder.start(media, request, run)
+        return replace(self._runtime.embedder.start(media, request, run), _ask=self._ask)
 
     def collect(self, job: Job, *, timeout_sec: float | None = None) -> SegmentEmbeddings:
         """Wait for a job and read its segments.
@@ -278,7 +279,7 @@ class MarengoClient(VectorCalls, FileCalls):
             ConfigurationError: The job is for another model.
             ServiceError: AWS refused a call.
         """
-        return resume_job(self._runtime.runner, self.model, name)
+        return replace(resume_job(self._runtime.runner, self.model, name), _ask=self._ask)
 
     # The same for asyncio.
 
@@ -300,9 +301,13 @@ class MarengoClient(VectorCalls, FileCalls):
         runtime = self._runtime
         token = CancelToken(runtime.limiter.cancel_token)
         results = self._embed_all(sources, jobs_at_once, read_ahead, settings, token)
-        return one_by_one(results, runtime.pool("jobs"), runtime.pool("async"), token)
+        return one_by_one(results, lambda: self._runtime.pool("jobs"), lambda: self._runtime.pool("async"), token)
 
     # How.
+
+    def _ask(self, job: Job) -> InvocationStatus:
+        # By the runtime of this process: a job may outlive a fork.
+        return self._runtime.runner.ask(job)
 
     def _embed_all(
         self,
@@ -318,12 +323,10 @@ class MarengoClient(VectorCalls, FileCalls):
         )
         runtime = self._runtime
         return embed_all(
-            runtime.embedder,
-            runtime.objects,
+            lambda: self._runtime.embedder,
             sources if isinstance(sources, MediaListing) else self.list_media(sources),
             requests_by_kind(self.model, "embed_many", settings),
             run,
-            output_s3_uri=self.output_s3_uri,
             executor=runtime.open_executor("media", jobs_at_once, token),
             at_once=jobs_at_once,
             read_ahead=read_ahead,

@@ -215,6 +215,8 @@ class RetryLimiter:
             ClosedError: It was cancelled while it waited.
         """
         token = self.token()
+        # Before the slots: in a forked child they may all be held by threads of the parent.
+        token.check(f"{operation} for {what}")
         failed = throttled = 0
         while True:
             try:

@@ -18,7 +18,6 @@ from bedrock_marengo.errors import MarengoError
 from bedrock_marengo.jobs.fingerprint import JobKey
 from bedrock_marengo.jobs.index import JobIndex
 from bedrock_marengo.s3.listing import MediaListing
-from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.validation import short_repr
 
 __all__ = ["MediaResult", "embed_all"]
@@ -61,13 +60,11 @@ class _Task:
 
 
 def embed_all(
-    embedder: MediaEmbedder,
-    objects: S3Objects,
+    embedder: Callable[[], MediaEmbedder],
     listing: MediaListing,
     request: Callable[[Kind], MediaRequest],
     run: RunOptions,
     *,
-    output_s3_uri: str,
     executor: CancellableExecutor,
     at_once: int,
     read_ahead: bool,
@@ -76,18 +73,19 @@ def embed_all(
     """Embed the files of a listing.
 
     Args:
-        embedder: embeds one file.
-        objects: S3.
+        embedder: the embedder of the current process, made when it is first needed.
         listing: the files.
         request: what to request of each kind.
         run: how to embed them.
-        output_s3_uri: the prefix of all jobs.
         executor: embeds at most ``at_once`` files at a time.
         at_once: files in progress.
         read_ahead: read the segments of finished files right away, on the executor.
         token: ends it; cancelled when the caller stops taking results.
     """
-    lookup, context = _Lookup(embedder, objects, output_s3_uri), contextvars.copy_context()
+    lookup, context = _Lookup(embedder, run), contextvars.copy_context()
+
+    def embed(task: _Task) -> SegmentEmbeddings:
+        return embedder().embed(task.media, task.request, run, task.key)
 
     def known(task: _Task | MediaResult) -> MediaResult | None:
         if isinstance(task, MediaResult):
@@ -95,16 +93,15 @@ def embed_all(
                 log_failure(task.uri or short_repr(task.source), task.error)
             return task
         # With force=True a finished job is embedded again.
-        if read_ahead or run.force or task.key is None or not lookup.is_done(task.key):
+        if read_ahead or run.force or task.key is None or not lookup.is_done(task.media, task.key):
             return None
-        read = functools.partial(embedder.embed, task.media, task.request, run, task.key)
-        return MediaResult(task.source, task.media.uri, media=task.media, read=read)
+        return MediaResult(task.source, task.media.uri, media=task.media, read=functools.partial(embed, task))
 
     def embed_one(task: _Task | MediaResult) -> MediaResult:
         assert isinstance(task, _Task)  # noqa: S101  the others are known
         try:
             with cancel_scope(token):
-                found = embedder.embed(task.media, task.request, run, task.key)
+                found = embed(task)
         except MarengoError as error:
             return MediaResult(task.source, task.media.uri, error=error, media=task.media)
         return MediaResult(task.source, found.source, media=task.media, _found=found)
@@ -113,12 +110,16 @@ def embed_all(
         # The caller's: a file's span belongs to the caller's span.
         return context.copy().run(embed_one, task)
 
-    tasks = _tasks(embedder, listing, request)
+    tasks = _tasks(embedder, listing, request, with_keys=not (read_ahead or run.force))
     return as_finished(in_context, tasks, executor=executor, at_once=at_once, token=token, known=known)
 
 
 def _tasks(
-    embedder: MediaEmbedder, listing: MediaListing, request: Callable[[Kind], MediaRequest]
+    embedder: Callable[[], MediaEmbedder],
+    listing: MediaListing,
+    request: Callable[[Kind], MediaRequest],
+    *,
+    with_keys: bool,
 ) -> Iterator[_Task | MediaResult]:
     """What to embed, with its key; what can't be embedded is a result with an error."""
     for source, media in listing.items():
@@ -131,7 +132,7 @@ def _tasks(
             yield MediaResult(source, media.uri, error=error, media=media)
             continue
         try:
-            key = embedder.key(media, wanted)
+            key = embedder().key(media, wanted) if with_keys else None
         except MarengoError:
             # What is wrong with it is reported when it is embedded.
             key = None
@@ -141,17 +142,16 @@ def _tasks(
 class _Lookup:
     """Whether jobs are done: the first few one by one, the rest from one listing of the output prefix."""
 
-    def __init__(self, embedder: MediaEmbedder, objects: S3Objects, output_s3_uri: str) -> None:
+    def __init__(self, embedder: Callable[[], MediaEmbedder], run: RunOptions) -> None:
         self._embedder = embedder
-        self._objects = objects
-        self._output_s3_uri = output_s3_uri
+        self._run = run
         self._count = 0
         self._index: JobIndex | None = None
 
-    def is_done(self, key: JobKey) -> bool:
+    def is_done(self, media: Media, key: JobKey) -> bool:
         self._count += 1
         if self._index is None and self._count > LOOKUPS:
-            self._index = JobIndex.load(self._objects, self._output_s3_uri)
+            self._index = self._embedder().load_index()
         if self._index is not None:
             return self._index.state(key.fingerprint) == "done"
-        return self._embedder.is_done(key)
+        return self._embedder().is_done(media, key, self._run)

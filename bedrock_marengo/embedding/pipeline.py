@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bedrock_marengo import instrumentation
-from bedrock_marengo.aws.cancellation import cancel_scope
+from bedrock_marengo.aws.cancellation import CancelToken, cancel_scope
 from bedrock_marengo.aws.retries import RetryLimiter
 from bedrock_marengo.contract import payloads
 from bedrock_marengo.contract.inputs import Media, split_s3_uri
@@ -34,6 +34,7 @@ from bedrock_marengo.errors import (
     ServiceError,
 )
 from bedrock_marengo.jobs.fingerprint import JobKey, work_prefix
+from bedrock_marengo.jobs.index import JobIndex
 from bedrock_marengo.jobs.job import Job, invocation_id
 from bedrock_marengo.jobs.runner import JobRunner
 from bedrock_marengo.s3.listing import locate
@@ -133,9 +134,14 @@ class MediaEmbedder:
             return None
         return self._key(request, locate(self._objects, media, self._identity))
 
-    def is_done(self, key: JobKey) -> bool:
-        """Whether a job's output is on S3. A refusal is left to the embedding to report."""
+    def load_index(self) -> JobIndex:
+        """Which jobs are started or done under the output prefix."""
+        return JobIndex.load(self._objects, self._output_s3_uri)
+
+    def is_done(self, media: Media, key: JobKey, run: RunOptions) -> bool:
+        """Whether a listed file's output is on S3. A refusal is left to the embedding to report."""
         try:
+            self.locate(media, run)
             return self._runner.find(key).output_uri is not None
         except MarengoError:
             return False
@@ -353,9 +359,14 @@ class MediaEmbedder:
             run.report("started", media, job=job.id)
             self._runner.check_writable(job)
             reply, found = self._invoke_image(job, key, run)
-            now = self._now(key.source)
-            if now.canonical() == key.source.canonical():
-                self._runner.write_reply(job, reply)
+            # The reply is paid for: a client that is closed now must not lose it.
+            with cancel_scope(CancelToken()):
+                now = self._now(key.source)
+                is_unchanged = now.canonical() == key.source.canonical()
+                if is_unchanged:
+                    self._runner.write_reply(job, reply)
+                run.costs.job_ended(job)
+            if is_unchanged:
                 return found
             # Bedrock may have read the new bytes under the old name.
             key = self._key(key.request, now)
@@ -380,7 +391,6 @@ class MediaEmbedder:
 
         reply, found = self._limiter.call(call, "InvokeModel", job.source)
         run.costs.usage.image()
-        run.costs.job_ended(job)
         return reply, found
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from botocore.exceptions import ClientError
 
 from bedrock_marengo import instrumentation
-from bedrock_marengo.aws.cancellation import CancelToken
+from bedrock_marengo.aws.cancellation import CancelToken, cancel_scope
 from bedrock_marengo.aws.retries import UNKNOWN_JOB
 from bedrock_marengo.aws.session import Aws
 from bedrock_marengo.aws.start_rate import StartLimiter
@@ -138,7 +138,9 @@ class JobRunner:
                 folder.withdraw_request(claim.etag)
             raise
         try:
-            claim.etag = folder.write_request(record, claim.etag) or claim.etag
+            # The job runs: a client that is closed now must not lose its ARN.
+            with cancel_scope(CancelToken()):
+                claim.etag = folder.write_request(record, claim.etag) or claim.etag
         except BaseException:
             # It runs, and its token finds it again; but no one here will wait for it.
             if hold:

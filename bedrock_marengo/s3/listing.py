@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -33,7 +33,7 @@ class MediaListing(Iterable[Media]):
     """The media files that a user names, listed lazily; iterate again to list again.
 
     Args:
-        objects: S3.
+        objects: S3 in the current process; a listing may be read again in a forked one.
         sources: ``s3://bucket/prefix/`` (ends in a slash, or is a bucket), ``s3://bucket/key``, a local file or
             folder as ``pathlib.Path``, ``Media``, a ``Manifest``, or an iterable of these.
         suffixes: only files with these suffixes, such as ``[".mp4"]``. Default: all that Marengo reads.
@@ -54,7 +54,7 @@ class MediaListing(Iterable[Media]):
 
     def __init__(
         self,
-        objects: S3Objects,
+        objects: Callable[[], S3Objects],
         sources: Sources,
         *,
         suffixes: Iterable[str] | None = None,
@@ -136,17 +136,17 @@ class MediaListing(Iterable[Media]):
     def _prefix(self, uri: str) -> Iterator[Media]:
         bucket, prefix = split_s3_uri(uri)
         if not self._staged:
-            self._objects.check_bucket(bucket)
+            self._objects().check_bucket(bucket)
         listed = (
             Entry(bucket, item.key, item.size, item.etag, item.modified, item.storage_class)
-            for item in self._objects.list(f"s3://{bucket}/{prefix}")
+            for item in self._objects().list(f"s3://{bucket}/{prefix}")
         )
         ours = self._output
         theirs = (entry for entry in listed if not (ours and ours.match(f"s3://{bucket}/{entry.key}")))
         yield from _with_captions((entry, self._kept(entry)) for entry in theirs)
 
     def _manifest(self, manifest: Manifest) -> Iterator[Media | InputError]:
-        for entry in read_manifest(self._objects, manifest):
+        for entry in read_manifest(self._objects(), manifest):
             found = entry if isinstance(entry, InputError) else self._kept(entry)
             if found is not None:
                 yield found

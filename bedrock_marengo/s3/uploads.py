@@ -78,7 +78,7 @@ def _digest(media: Media) -> str:
 def _put_whole(objects: S3Objects, uri: str, media: Media, before: tuple[int, int] | None) -> None:
     """Upload a file; refuse it if it is no longer as it was ``before`` its digest was computed."""
     file = io.BytesIO(media.read()) if media.path is None else str(media.path)
-    objects.upload(uri, file, content_type=mimetypes.guess_type(uri)[0], name=media.name)
+    objects.upload(uri, file, content_type=mimetypes.guess_type(_name(media))[0], name=media.name)
     if _state(media) != before:
         # Other bytes than the digest says. If they may not be deleted they stay.
         with suppress(ServiceError):

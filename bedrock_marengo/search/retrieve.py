@@ -139,8 +139,7 @@ def check_models(model_ids: Iterable[str | None], query_model_id: str, store: st
         raise ConfigurationError(
             f"{store} holds segments of {', '.join(map(str, others))}, and the query is embedded with "
             f"{query_model_id}: vectors of two models can't be compared. Search with the store's own model, or move "
-            "its "
-            "sources to a new store (langchain_marengo.migrate)."
+            "its sources to a new store (langchain_marengo.migrate)."
         )
 
 
