@@ -302,6 +302,13 @@ class TestClosing:
         waiting.join()
         assert own_threads(before) == []
 
+    async def test_a_run_that_is_left_can_be_closed_after_the_client(self, client, few):
+        run = client.aembed_many(few)
+        await anext(run)
+        await asyncio.to_thread(client.close)
+        await run.aclose()
+        assert len(await client.aembed_media(few[0])) == 12
+
     async def test_what_tasks_wait_for_is_called_off(self, client, video, held):
         job = client.start(video)
         tasks = [asyncio.create_task(client.acollect(job)) for _ in range(100)]
@@ -532,6 +539,21 @@ class TestForks:
 
         assert forked(work) == 0
         assert sum(done.error is None for done in run) >= 1
+
+    def test_what_outlives_a_fork_works_in_the_child(self, client, bucket, few, video):
+        """A job, a listing and a result that was not read yet ask the client, not the connections of the parent."""
+        job, listing = client.start(video), client.list_media(bucket)
+        assert len(list(listing)) == 8
+        list(client.embed_many(few))
+        (result,) = client.embed_many(few[:1])
+
+        def work():
+            assert job.status() in ("InProgress", "Completed")
+            assert len(list(listing)) == 8
+            assert len(result.segments) == 12
+            assert listing._objects() is client._runtime.objects
+
+        assert forked(work) == 0
 
     def test_a_child_forked_inside_a_call(self, client, expected):
         """By code that works for asyncio on the client's threads."""
