@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bedrock_marengo.errors import error_code
+from bedrock_marengo.fork_safety import hold_forks
 
 __all__ = ["EVENTS", "METRICS", "Event", "emit", "file_span", "queued", "watch_requests"]
 
@@ -130,7 +131,8 @@ def emit(name: str, **facts: Any) -> None:
         return
     known = {key: _plain(value) for key, value in facts.items()}
     if is_logged:
-        logger.log(event.level, event.message, known, extra={"event": name, **known}, stacklevel=2)
+        with hold_forks():
+            logger.log(event.level, event.message, known, extra={"event": name, **known}, stacklevel=2)
     if is_counted:
         _count(event.adds or {}, known)
     if span is not None and event.level > DEBUG:

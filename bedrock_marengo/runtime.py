@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from bedrock_marengo.async_calls import Pool, run_in_thread
 from bedrock_marengo.aws.cancellation import CancellableExecutor, CancelToken
-from bedrock_marengo.aws.fork_safety import ForkSafeLock
 from bedrock_marengo.aws.retries import RetryLimiter
 from bedrock_marengo.aws.session import Aws
 from bedrock_marengo.aws.start_rate import StartLimiter
@@ -25,6 +24,7 @@ from bedrock_marengo.embedding.pipeline import MediaEmbedder
 from bedrock_marengo.embedding.pricing import Budget, Prices, Usage
 from bedrock_marengo.embedding.vector_cache import VectorCache
 from bedrock_marengo.errors import ConfigurationError
+from bedrock_marengo.fork_safety import ForkSafeLock
 from bedrock_marengo.jobs.invocations import Invocations
 from bedrock_marengo.jobs.runner import JobRunner
 from bedrock_marengo.media.durations import Durations

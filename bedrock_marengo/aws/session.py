@@ -18,11 +18,11 @@ from botocore.exceptions import BotoCoreError, ClientError, ResponseStreamingErr
 
 from bedrock_marengo import instrumentation
 from bedrock_marengo.aws.cancellation import current_token
-from bedrock_marengo.aws.fork_safety import importing
 from bedrock_marengo.errors import (
     ConfigurationError,
     error_code,
 )
+from bedrock_marengo.fork_safety import hold_forks
 from bedrock_marengo.validation import is_int
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class Aws:
             return session
 
     def _own_session(self) -> boto3.Session:
-        with importing():
+        with hold_forks():
             import boto3  # 0.1 s that an import of this package must not cost
 
         names = ("profile_name", "region_name", *_SECRETS)

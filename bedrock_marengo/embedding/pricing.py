@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field, fields
 
 from bedrock_marengo import instrumentation
-from bedrock_marengo.aws.fork_safety import ForkSafeLock
 from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.contract.models import KINDS, Kind
 from bedrock_marengo.errors import BudgetError, ConfigurationError
+from bedrock_marengo.fork_safety import ForkSafeLock
 from bedrock_marengo.validation import is_number, short_repr
 
 __all__ = ["Budget", "Prices", "Usage"]

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from weakref import WeakValueDictionary
 
-from bedrock_marengo.aws.fork_safety import ForkSafeLock
 from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.errors import InputError, ServiceError
+from bedrock_marengo.fork_safety import ForkSafeLock
 from bedrock_marengo.s3.objects import S3Objects
 
 __all__ = ["FOLDER", "find_upload", "upload", "upload_prefix"]

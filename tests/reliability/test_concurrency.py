@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import json
+import logging
 import multiprocessing
 import os
 import pickle
@@ -506,6 +507,29 @@ class TestForks:
         """It would wait indefinitely for the module, which a thread that it does not have was importing."""
         told, complaints = child(IMPORTING).communicate(timeout=60)
         assert told.split() == ["0"], complaints
+
+    def test_a_child_of_a_parent_that_is_just_logging(self, client):
+        """The lock of a log file would be held by a thread that the child does not have."""
+        file, writing = threading.Lock(), threading.Event()
+
+        class Slow(logging.Handler):
+            def emit(self, record):
+                with file:
+                    writing.set()
+                    time.sleep(0.3)
+
+        logger, handler = logging.getLogger("bedrock_marengo.aws"), Slow()
+        client.embed_text("a")
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
+        try:
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(client.embed_text, "b")
+                writing.wait()
+                assert forked(lambda: client.embed_text("c")) == 0
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(logging.NOTSET)
 
     def test_a_client_that_was_handed_in_shares_no_connection(self, local, expected):
         given = boto3.client(

@@ -1,4 +1,4 @@
-"""What a forked child needs: locks that no thread of its parent holds, and imports that are not half done."""
+"""What a forked child needs: locks that no thread of its parent holds, and work that is not half done."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["ForkSafeLock", "importing"]
+__all__ = ["ForkSafeLock", "hold_forks"]
 
 
 class ForkSafeLock:
@@ -28,15 +28,16 @@ class ForkSafeLock:
 
 
 @contextmanager
-def importing() -> Iterator[None]:
-    """Make a fork wait for a late import: a child would find the module locked forever. Only for short imports."""
-    with _importing:
+def hold_forks() -> Iterator[None]:
+    """Make a fork wait for this block: a child would find what it locks locked forever. Only for short work.
+
+    For late imports, which lock modules, and for logging, whose handlers lock files.
+    """
+    with _held:
         yield
 
 
-_importing = threading.RLock()
+_held = threading.RLock()
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-    os.register_at_fork(
-        before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release
-    )
+    os.register_at_fork(before=_held.acquire, after_in_parent=_held.release, after_in_child=_held.release)
