@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from bedrock_marengo.async_calls import async_twin
 from bedrock_marengo.contract.inputs import Media, MediaLike, Sources
 from bedrock_marengo.contract.payloads import requests_by_kind
-from bedrock_marengo.contract.segments import Segment
+from bedrock_marengo.contract.segments import Segment, time_range
 from bedrock_marengo.embedding.pipeline import RunOptions
 from bedrock_marengo.embedding.plan import JOB_SEC, JOBS_ALLOWED, Plan, Planner
 from bedrock_marengo.jobs.cleanup import Cleanup, DeletionReport
@@ -176,7 +177,7 @@ class FileCalls(ClientBase):
         Anyone with the URL can read the whole file until it expires, or until the credentials that signed it expire.
 
         Args:
-            segment: the segment or its URI.
+            segment: the segment, its URI, or a moment's URI, for the whole moment.
             expires_sec: seconds, at most 7 days.
 
         Raises:
@@ -184,7 +185,10 @@ class FileCalls(ClientBase):
             ConfigurationError: ``expires_sec`` is more than S3 supports.
             ServiceError: There are no credentials.
         """
-        return playable_url(self._runtime.objects, Segment.of(segment), expires_sec=expires_sec)
+        shown, times = Segment.of(segment), time_range(segment)
+        if times is not None:
+            shown = replace(shown, start_sec=times[0], end_sec=times[1])
+        return playable_url(self._runtime.objects, shown, expires_sec=expires_sec)
 
     def frames(self, source: MediaLike, at_sec: Sequence[float], *, width: int = 512) -> list[bytes]:
         """Frames of a video as JPEGs, in the order of ``at_sec``. A time past the end returns the last frame.

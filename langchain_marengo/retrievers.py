@@ -15,7 +15,8 @@ from langchain_core.vectorstores import VectorStore
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, model_validator
 
 from bedrock_marengo import MarengoError, Query, Segment
-from bedrock_marengo.search.fusion import Fusion, Moment, SearchSettings, SearchTarget, describe_query
+from bedrock_marengo.search.citations import describe_query
+from bedrock_marengo.search.fusion import Fusion, Moment, SearchSettings, SearchTarget
 from bedrock_marengo.search.retrieve import (
     MAX_LIMIT,
     StoreHit,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from llama_index.core.bridge.pydantic import ConfigDict, Field, model_validator
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+from llama_index.core.schema import NodeWithScore, QueryBundle
 from pydantic import ModelWrapValidatorHandler
 
-from bedrock_marengo import InputError, Segment
+from bedrock_marengo import InputError
 from bedrock_marengo.s3.presign import check_lifetime
 from bedrock_marengo.search.citations import citation
-from bedrock_marengo.search.results import check_allowed_prefixes, is_allowed
+from bedrock_marengo.search.results import check_allowed_prefixes, is_allowed, results_from
 from bedrock_marengo.validation import require_many, short_repr
 from llama_index_marengo.embeddings import MarengoEmbedding, validate_with_embed_model
 
@@ -76,12 +77,14 @@ class MarengoLinks(BaseNodePostprocessor):
             raise InputError(
                 f"{short_repr(found)} is not a NodeWithScore: MarengoLinks takes what a retriever returns."
             )
-        segment = Segment.find(found.node.get_content(MetadataMode.NONE))
-        if segment is None:
+        moment = next(iter(results_from([found])), None)
+        if moment is None:
             return found
-        links = {"citation": citation(segment)}
-        if is_allowed(segment.source, self.allowed_prefixes):
-            links["url"] = self.embed_model.core.playable_url(segment, expires_sec=self.expires_sec)
+        links = {"citation": citation(moment)}
+        if is_allowed(moment.source, self.allowed_prefixes):
+            # A player shows the whole moment, not just its best segment.
+            shown = replace(moment.segment, start_sec=moment.start_sec, end_sec=moment.end_sec)
+            links["url"] = self.embed_model.core.playable_url(shown, expires_sec=self.expires_sec)
         node = found.node.model_copy()
         node.metadata = {**node.metadata, **links}
         node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, *links]

@@ -18,7 +18,8 @@ from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.dispatcher import active_instrument_tags, instrument_tags
 
 from bedrock_marengo import ConfigurationError, InputError, MarengoError, Query, Segment
-from bedrock_marengo.search.fusion import Fusion, Moment, SearchSettings, SearchTarget, describe_query
+from bedrock_marengo.search.citations import describe_query
+from bedrock_marengo.search.fusion import Fusion, Moment, SearchSettings, SearchTarget
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, aretrieve, check_stored, moment_document, retrieve
 from bedrock_marengo.search.weights import ALPHA, check_tracks, check_weights, query_weights, tracks_of
 from bedrock_marengo.validation import short_repr

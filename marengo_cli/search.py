@@ -30,8 +30,8 @@ from bedrock_marengo import (
 )
 from bedrock_marengo.contract import payloads
 from bedrock_marengo.contract.inputs import SourceLike
-from bedrock_marengo.search.citations import span
-from bedrock_marengo.search.fusion import Moment, SearchSettings, SearchTarget, describe_query
+from bedrock_marengo.search.citations import describe_query, span
+from bedrock_marengo.search.fusion import Moment, SearchSettings, SearchTarget
 from bedrock_marengo.search.results import results_from
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, retrieve
 from bedrock_marengo.search.weights import INTENT, check_weights, cosines, intent_weights, tracks_of
@@ -147,9 +147,10 @@ class Search:
             if scope == self.settings.scope:
                 rows[track].append(i)
         for track, indices in rows.items():
-            best = nlargest(self.settings.depth, indices, key=lambda i: scores[i])
+            # One more than counts, as from any store.
+            best = nlargest(self.settings.depth + 1, indices, key=lambda i: scores[i])
             self.hits[track] += [StoreHit(found[i], None, float(scores[i]), found.model_id) for i in best]
-            self.hits[track] = nlargest(self.settings.depth, self.hits[track], key=lambda hit: hit.score or 0.0)
+            self.hits[track] = nlargest(self.settings.depth + 1, self.hits[track], key=lambda hit: hit.score or 0.0)
         self.segments += len(found)
         self.media[found.source] = done.media or Media.of(done.source)
         if self.keep:

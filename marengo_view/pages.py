@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from bedrock_marengo import MarengoClient, Query, Segment, SegmentEmbeddings
 from bedrock_marengo.search import SearchResult, results_from
-from bedrock_marengo.search.fusion import describe_query
+from bedrock_marengo.search.citations import describe_query
 from marengo_view.cards import cards_of
 from marengo_view.rendering import HasCore, asset, client_of, embeddings_list, render
 from marengo_view.timelines import chart_of

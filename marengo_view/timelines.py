@@ -12,7 +12,7 @@ import numpy.typing as npt
 from bedrock_marengo import InputError, MarengoClient, Query, Segment, SegmentEmbeddings
 from bedrock_marengo.s3.presign import fragment
 from bedrock_marengo.search import cosines
-from bedrock_marengo.search.fusion import describe_query
+from bedrock_marengo.search.citations import describe_query
 from marengo_view.rendering import HasCore, View, client_of, embeddings_list, render
 
 __all__ = ["Chart", "chart_of", "timeline"]

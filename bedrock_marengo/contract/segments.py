@@ -18,7 +18,7 @@ from bedrock_marengo.contract.models import Kind
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.validation import is_number, short_repr
 
-__all__ = ["METADATA_KEYS", "Segment", "SegmentEmbeddings", "checked_metadata"]
+__all__ = ["METADATA_KEYS", "Segment", "SegmentEmbeddings", "checked_metadata", "time_range"]
 
 MAX_SEC = 1e7
 """Times of segments are below this: 7 digits in the URI, 115 days."""
@@ -42,7 +42,8 @@ _SCOPES = ("clip", "asset")
 _URI = re.compile(
     r"s3://(?P<bucket>[A-Za-z0-9][A-Za-z0-9._-]*)/(?P<key>(?:[A-Za-z0-9._~/-]++|%[0-9A-F]{2})++)"
     rf"#t=(?P<start>{_TIME}),(?P<end>{_TIME})"
-    r"&track=(?P<track>[A-Za-z0-9._~-]+)&job=(?P<job>[0-9a-f]{16})(?P<asset>&scope=asset)?",
+    r"&track=(?P<track>[A-Za-z0-9._~-]+)&job=(?P<job>[0-9a-f]{16})(?P<asset>&scope=asset)?"
+    rf"(?:&clip=(?P<clip_start>{_TIME}),(?P<clip_end>{_TIME}))?",
     re.ASCII,
 )
 
@@ -95,9 +96,24 @@ class Segment:
     @property
     def uri(self) -> str:
         """A W3C media fragment that names its job: the first line of the segment's text, and the source of its id."""
+        return self._uri(self.start_sec, self.end_sec)
+
+    def uri_within(self, start_sec: float, end_sec: float) -> str:
+        """The URI of a moment whose best segment this is: ``#t=`` is the moment's range, ``&clip=`` the segment's.
+
+        Equal to ``uri`` if the ranges are. ``find`` returns the segment, so a moment's text has the segment's vector.
+
+        Args:
+            start_sec: the moment's start, in seconds.
+            end_sec: its end.
+        """
+        within = self._uri(start_sec, end_sec)
+        return within if within == self.uri else f"{within}&clip={_seconds(self.start_sec)},{_seconds(self.end_sec)}"
+
+    def _uri(self, start_sec: float, end_sec: float) -> str:
         bucket, key = split_s3_uri(self.source)
         return (
-            f"s3://{bucket}/{quote(key, safe='/~')}#t={_seconds(self.start_sec)},{_seconds(self.end_sec)}"
+            f"s3://{bucket}/{quote(key, safe='/~')}#t={_seconds(start_sec)},{_seconds(end_sec)}"
             f"&track={self.option}&job={self.job}{'&scope=asset' if self.scope == 'asset' else ''}"
         )
 
@@ -108,17 +124,17 @@ class Segment:
 
     @classmethod
     def parse(cls, text: str) -> Segment:
-        """The segment that a URI names: the only inverse of ``uri``.
+        """The segment that a URI names: the only inverse of ``uri``. Of a moment's URI, its best segment.
 
         Raises:
             InputError: Not exactly a segment's URI.
         """
-        segment = cls.find(text)
-        if segment is None or segment.uri != text:
+        found = _found(text)
+        if found is None or found[0].uri_within(*found[1:]) != text:
             raise InputError(
                 f"{_cut(text)} is not a segment's URI: expected s3://bucket/key#t=START,END&track=OPTION&job=HEX16"
             )
-        return segment
+        return found[0]
 
     @classmethod
     def of(cls, value: Segment | str) -> Segment:
@@ -131,26 +147,41 @@ class Segment:
 
     @classmethod
     def find(cls, text: str) -> Segment | None:
-        """The segment whose URI is the first line of a text, or None: the text is just text."""
-        if not isinstance(text, str) or not text.startswith("s3://"):
-            return None
-        line = text.partition("\n")[0].rstrip("\r ")
-        match = _URI.fullmatch(line)
-        if match is None:
-            return None
-        try:
-            key = unquote(match["key"], errors="strict")
-        except UnicodeDecodeError:
-            return None
-        segment = cls(
-            source=f"s3://{match['bucket']}/{key}",
-            start_sec=float(match["start"]),
-            end_sec=float(match["end"]),
-            option=match["track"],
-            scope="asset" if match["asset"] else "clip",
-            job=match["job"],
-        )
-        return segment if segment.uri == line else None
+        """The segment whose URI is the first line of a text, or None: the text is just text.
+
+        Of a moment's text, its best segment.
+        """
+        found = _found(text)
+        return found[0] if found else None
+
+
+def time_range(text: Segment | str) -> tuple[float, float] | None:
+    """Start and end, in seconds, of the segment or moment whose URI is the first line of a text; None of other text."""
+    found = _found(text)
+    return found[1:] if found else None
+
+
+def _found(text: Segment | str) -> tuple[Segment, float, float] | None:
+    if not isinstance(text, str) or not text.startswith("s3://"):
+        return None
+    line = text.partition("\n")[0].rstrip("\r ")
+    match = _URI.fullmatch(line)
+    if match is None:
+        return None
+    try:
+        key = unquote(match["key"], errors="strict")
+    except UnicodeDecodeError:
+        return None
+    start_sec, end_sec = float(match["start"]), float(match["end"])
+    segment = Segment(
+        source=f"s3://{match['bucket']}/{key}",
+        start_sec=float(match["clip_start"] or start_sec),
+        end_sec=float(match["clip_end"] or end_sec),
+        option=match["track"],
+        scope="asset" if match["asset"] else "clip",
+        job=match["job"],
+    )
+    return (segment, start_sec, end_sec) if segment.uri_within(start_sec, end_sec) == line else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

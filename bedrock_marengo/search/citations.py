@@ -1,16 +1,22 @@
-"""A segment for people: how to cite it."""
+"""Segments, times and queries in words, for people."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from bedrock_marengo.contract.inputs import Media, Query
 from bedrock_marengo.contract.segments import Segment
+from bedrock_marengo.errors import InputError
+from bedrock_marengo.search.results import SearchResult
+from bedrock_marengo.validation import short_repr
 
-__all__ = ["citation", "clock", "span"]
+__all__ = ["citation", "clock", "describe_query", "span"]
 
 
-def citation(segment: Segment) -> str:
-    """``match.mp4 at 00:06``: the file's name and when the segment starts."""
-    name = segment.source.rpartition("/")[2]
-    return f"{name} at {clock(segment.start_sec)}" if segment.end_sec > segment.start_sec else name
+def citation(found: Segment | SearchResult) -> str:
+    """``match.mp4 at 00:06``: the file's name and when the segment or moment starts."""
+    name = found.source.rpartition("/")[2]
+    return f"{name} at {clock(found.start_sec)}" if found.end_sec > found.start_sec else name
 
 
 def span(start_sec: float, end_sec: float) -> str:
@@ -23,3 +29,21 @@ def clock(seconds: float) -> str:
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute:02d}:{second:02d}"
+
+
+def describe_query(query: Query | str) -> str:
+    """A query in words, for traces and pages: its text and the names of its files.
+
+    Raises:
+        InputError: Not a query.
+    """
+    if isinstance(query, str):
+        return query
+    if not isinstance(query, Query):
+        raise InputError(
+            f"{short_repr(query)} is not a query: expected a string or a Query, such as Query(text=..., image=...)."
+        )
+    media = [query.image, query.audio, query.video]
+    media += query.images.values() if isinstance(query.images, Mapping) else query.images or []
+    parts = [query.text, *(Media.of(file).name for file in media if file is not None)]
+    return " + ".join(part for part in parts if part)

@@ -6,12 +6,13 @@ Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion" (SIGIR 2009) for k = 60.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Literal
 
-from bedrock_marengo.contract.inputs import Media, Query
 from bedrock_marengo.contract.models import UNTIMED_TRACKS
 from bedrock_marengo.contract.segments import Segment
 from bedrock_marengo.errors import InputError
@@ -24,7 +25,7 @@ __all__ = [
     "Moment",
     "SearchSettings",
     "SearchTarget",
-    "describe_query",
+    "cut_off",
     "find_moments",
     "rank",
 ]
@@ -34,21 +35,31 @@ Fusion = Literal["rrf", "scores"]
 RRF_K = 60
 """The constant of reciprocal rank fusion: Cormack et al. 2009, and TwelveLabs' guidance."""
 
+TIE = 1e-6
+"""Cosines this close are equal: the last bits of float32 differ between stores. Ours."""
 
-_ALONE = ("fused", *UNTIMED_TRACKS)
-"""Tracks whose one vector covers a whole moment."""
+MERGED_CLIPS = 20
+"""How many of the best clips may merge into moments. Ours: of a short video, every clip is found."""
+
+_PICTURE = ("visual", "visual-text", "visual-image")
+"""Tracks of what is seen in a clip: photographs are ranked among these, or among fused vectors if there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One segment that a search found: cosine ``score``, and ``rank`` from 1 within its track once it is ranked.
+    """One segment that a search found.
 
-    Equal cosines share a rank: that of the last of them.
+    Attributes:
+        segment: what was found.
+        score: its cosine similarity to the query.
+        rank: from 1 within its track, once it is ranked. Equal cosines share a rank: that of the last of them.
+        is_cut: the store holds equal ones that were not requested. It then counts for nothing, as they do.
     """
 
     segment: Segment
     score: float
     rank: int = 0
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +112,11 @@ class Moment:
         """The hit that contributed most."""
         return next(iter(self.tracks.values()))
 
+    @property
+    def uri(self) -> str:
+        """Its own time range as a URI, in which its best segment can be found."""
+        return self.best.segment.uri_within(self.start_sec, self.end_sec)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
@@ -110,7 +126,8 @@ class SearchSettings:
         weights: track -> weight; tracks of weight 0 are not searched.
         k: how many moments to return.
         fusion: "rrf", the sum of w / (60 + rank); or "scores", the sum of w * cosine over the sum of w.
-        merge_gap_sec: clips of one source at most this far apart become one moment; None keeps each clip separate.
+        merge_gap_sec: clips of one source at most this far apart become one moment, if they are among the
+            ``MERGED_CLIPS`` best; None keeps each clip separate.
         max_per_source: the most moments of one source.
         sources: only these sources; one that ends in "/" is a prefix.
         start_sec: only segments that end after this time.
@@ -118,7 +135,8 @@ class SearchSettings:
         asset_gate: only clips of this many best assets. The store must hold assets (``scopes=["clip", "asset"]``).
         asset_boost: adds this multiple of the asset's fused score to each of its clips' scores.
         scope: "clip", or "asset" to find whole files.
-        fetch_k: how many hits to request for each track. Default: 10 for each moment, at least 50.
+        fetch_k: how many hits to count for each track. Default: 10 for each moment, at least 50; with ``merge_gap_sec``
+            100, so that a moment's range does not depend on ``k``.
 
     Raises:
         InputError: A setting has a wrong value.
@@ -176,8 +194,8 @@ class SearchSettings:
 
     @property
     def depth(self) -> int:
-        """How many hits to request for each track."""
-        return self.fetch_k or max(10 * self.k, 50)
+        """How many hits count for each track."""
+        return self.fetch_k or (max(10 * self.k, 50) if self.merge_gap_sec is None else max(self.k, 100))
 
     @property
     def _with_assets(self) -> bool:
@@ -203,47 +221,47 @@ def find_moments(hits: Iterable[Hit], settings: SearchSettings) -> list[Moment]:
     clips = _fuse([hit for hit in ranked if hit.segment.scope == settings.scope], settings)
     if settings._with_assets:
         clips = _apply_assets(clips, [hit for hit in ranked if hit.segment.scope == "asset"], settings)
-    clips.sort(key=lambda clip: (-clip.score, clip.source, clip.start_sec, clip.end_sec))
-    return _choose(clips, settings)
+    return _choose(sorted(clips, key=_order), settings)
+
+
+def cut_off(hits: Iterable[Hit], depth: int) -> list[Hit]:
+    """The ``depth`` best hits of each track and scope. They are marked if there are more that are equal to the last.
+
+    Args:
+        hits: one more than ``depth`` for each track, if the store has so many.
+        depth: how many count.
+    """
+    kept: list[Hit] = []
+    for found in _by_track(hits).values():
+        edge = found[depth].score + TIE if len(found) > depth else float("-inf")
+        kept += [replace(hit, is_cut=hit.score <= edge) for hit in found[:depth]]
+    return kept
 
 
 def rank(hits: Iterable[Hit]) -> list[Hit]:
     """Hits with their ranks within each track and scope, best first: a rank counts the hits that are at least as good.
 
     So equal cosines share a rank, and a track that can't distinguish clips, such as a silent one, reorders nothing. A
-    segment that was found twice, or a clip that two jobs embedded, counts once, with its best score.
+    segment that was found twice, or a clip that two jobs embedded, counts once, with its best score. Photographs and
+    what is seen in clips are ranked together, since a rank says nothing about the sizes of two separate lists.
     """
-    lists: defaultdict[tuple[str, str], list[Hit]] = defaultdict(list)
-    for hit in hits:
-        lists[hit.segment.option, hit.segment.scope].append(hit)
-    ranked = []
-    for found in lists.values():
-        found.sort(key=lambda hit: (-hit.score, hit.segment.source, hit.segment.start_sec, hit.segment.job))
+    lists: dict[tuple[str, str], list[Hit]] = {}
+    for name, found in _by_track(hits).items():
         once: dict[_Clip, Hit] = {}
         for hit in found:
             once.setdefault(_clip(hit.segment), hit)
-        # Of equal scores the last place counts.
-        places = {hit.score: place for place, hit in enumerate(once.values(), start=1)}
-        ranked += [Hit(hit.segment, hit.score, places[hit.score]) for hit in once.values()]
+        lists[name] = list(once.values())
+    ranked = []
+    for (track, scope), found in lists.items():
+        rivals = [hit.score for hit in found]
+        if track in _PICTURE or track == "fused":
+            rivals += [hit.score for image in UNTIMED_TRACKS for hit in lists.get((image, scope), ())]
+        elif track in UNTIMED_TRACKS:
+            clips = (hit for (_, of), hits in lists.items() for hit in hits if of == scope)
+            rivals += _seen(clips).values()
+        places = sorted(-score for score in rivals)
+        ranked += [replace(hit, rank=bisect_right(places, TIE - hit.score)) for hit in found]
     return ranked
-
-
-def describe_query(query: Query | str) -> str:
-    """A query in words, for traces and pages: its text and the names of its files.
-
-    Raises:
-        InputError: Not a query.
-    """
-    if isinstance(query, str):
-        return query
-    if not isinstance(query, Query):
-        raise InputError(
-            f"{short_repr(query)} is not a query: expected a string or a Query, such as Query(text=..., image=...)."
-        )
-    media = [query.image, query.audio, query.video]
-    media += query.images.values() if isinstance(query.images, Mapping) else query.images or []
-    parts = [query.text, *(Media.of(file).name for file in media if file is not None)]
-    return " + ".join(part for part in parts if part)
 
 
 _Clip = tuple[str, int, int]
@@ -251,43 +269,115 @@ _Clip = tuple[str, int, int]
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """One time range with the hits of all tracks. ``parts`` is what each hit adds to the score."""
+    """One time range with the hits of all tracks.
+
+    ``parts`` is what each hit adds to the score; ``seen`` the cosine of its picture, None if none was found.
+    """
 
     source: str
     start_sec: float
     end_sec: float
     score: float
     parts: tuple[tuple[float, Hit], ...]
+    seen: float | None
+
+    @property
+    def is_image(self) -> bool:
+        return all(hit.segment.option in UNTIMED_TRACKS for _, hit in self.parts)
 
 
-def _clip(segment: Segment) -> _Clip:
+def _order(clip: _Scored) -> tuple[float, bool, float, str, float, float]:
+    # A photograph with the score of a clip comes after it.
+    seen = -(clip.seen or 0.0) if clip.is_image else 0.0
+    return -clip.score, clip.is_image, seen, clip.source, clip.start_sec, clip.end_sec
+
+
+def _clip(of: Segment | _Scored) -> _Clip:
     # Milliseconds as integers, and no job, so that tracks embedded by two jobs are joined.
-    return segment.source, round(segment.start_sec * 1000), round(segment.end_sec * 1000)
+    return of.source, round(of.start_sec * 1000), round(of.end_sec * 1000)
+
+
+def _by_track(hits: Iterable[Hit]) -> dict[tuple[str, str], list[Hit]]:
+    """(track, scope) -> its hits, best first; equal ones in one order."""
+    lists: defaultdict[tuple[str, str], list[Hit]] = defaultdict(list)
+    for hit in hits:
+        lists[hit.segment.option, hit.segment.scope].append(hit)
+    for found in lists.values():
+        found.sort(key=lambda hit: (-hit.score, hit.segment.source, hit.segment.start_sec, hit.segment.job))
+    return lists
+
+
+def _seen(hits: Iterable[Hit]) -> dict[_Clip, float]:
+    """The cosine of each clip's picture: of its fused vector if there is no other."""
+    seen: dict[_Clip, float] = {}
+    fused: dict[_Clip, float] = {}
+    for hit in hits:
+        if hit.segment.option in _PICTURE:
+            seen[_clip(hit.segment)] = max(hit.score, seen.get(_clip(hit.segment), hit.score))
+        elif hit.segment.option == "fused":
+            fused[_clip(hit.segment)] = hit.score
+    return {**fused, **seen}
 
 
 def _fuse(ranked: Sequence[Hit], settings: SearchSettings) -> list[_Scored]:
     clips: defaultdict[_Clip, list[Hit]] = defaultdict(list)
     for hit in ranked:
         clips[_clip(hit.segment)].append(hit)
-    parts = _by_rank if settings.fusion == "rrf" else _by_score
+    seen = {
+        **_seen(ranked),
+        **{_clip(hit.segment): hit.score for hit in ranked if hit.segment.option in UNTIMED_TRACKS},
+    }
+    by_rank = settings.fusion == "rrf"
+    shares = _by_rank(clips.values(), settings.weights) if by_rank else _by_score(clips.values(), settings.weights)
     scored = []
-    for hits in clips.values():
-        segment, shares = hits[0].segment, parts(hits, settings.weights)
-        score = sum(share for share, _ in shares)
-        scored.append(_Scored(segment.source, segment.start_sec, segment.end_sec, score, tuple(shares)))
-    return scored
+    for (clip, hits), parts in zip(clips.items(), shares, strict=True):
+        segment, score = hits[0].segment, sum(share for share, _ in parts)
+        scored.append(_Scored(segment.source, segment.start_sec, segment.end_sec, score, parts, seen.get(clip)))
+    return _behind_better_pictures(scored) if by_rank else scored
 
 
-def _by_rank(hits: Sequence[Hit], weights: Mapping[str, float]) -> list[tuple[float, Hit]]:
-    return [(weights[hit.segment.option] / (RRF_K + hit.rank), hit) for hit in hits]
+_Parts = tuple[tuple[float, Hit], ...]
 
 
-def _by_score(hits: Sequence[Hit], weights: Mapping[str, float]) -> list[tuple[float, Hit]]:
-    # A track without a hit here counts as a cosine of 0, so that a clip gains nothing from a missing track.
-    tracks = {hit.segment.option for hit in hits}
-    others = [track for track in weights if track not in _ALONE] if tracks - set(_ALONE) else []
-    total = sum(weights[track] for track in {*others, *tracks})
-    return [(weights[hit.segment.option] * hit.score / total, hit) for hit in hits]
+def _by_rank(clips: Iterable[Sequence[Hit]], weights: Mapping[str, float]) -> list[_Parts]:
+    clips = list(clips)
+    # A clip with separate tracks and a fused vector counts twice, and so must a photograph.
+    times = 2 if any(len({_block(hit.segment.option) for hit in hits}) > 1 for hits in clips) else 1
+    shares = {track: times * weight if track in UNTIMED_TRACKS else weight for track, weight in weights.items()}
+    return [
+        tuple((0.0 if hit.is_cut else shares[hit.segment.option] / (RRF_K + hit.rank), hit) for hit in hits)
+        for hits in clips
+    ]
+
+
+def _by_score(clips: Iterable[Sequence[Hit]], weights: Mapping[str, float]) -> list[_Parts]:
+    clips = list(clips)
+    # Divided by what any clip here can have, so a track without a hit counts as a cosine of 0. The weight of images is
+    # not part of it: an image has no other track.
+    blocks = {_block(hit.segment.option) for hits in clips for hit in hits}
+    blocks = blocks - {"image"} or blocks
+    total = sum(weight for track, weight in weights.items() if _block(track) in blocks)
+    return [
+        tuple((0.0 if hit.is_cut else weights[hit.segment.option] * hit.score / total, hit) for hit in hits)
+        for hits in clips
+    ]
+
+
+def _block(track: str) -> str:
+    """A clip has separate tracks, a fused vector or both; an image has neither."""
+    return "image" if track in UNTIMED_TRACKS else "fused" if track == "fused" else "separate"
+
+
+def _behind_better_pictures(scored: Sequence[_Scored]) -> list[_Scored]:
+    """No photograph has a higher score than a clip whose picture is as good a match."""
+    clips = sorted((-clip.seen, clip.score) for clip in scored if clip.seen is not None and not clip.is_image)
+    least = list(accumulate((score for _, score in clips), min, initial=float("inf")))
+    return [
+        replace(clip, score=min(clip.score, least[bisect_right(clips, (TIE - (clip.seen or 0.0), float("inf")))]))
+        if clip.is_image
+        else clip
+        for clip in scored
+    ]
 
 
 def _apply_assets(clips: Sequence[_Scored], assets: Sequence[Hit], settings: SearchSettings) -> list[_Scored]:
@@ -303,29 +393,31 @@ def _apply_assets(clips: Sequence[_Scored], assets: Sequence[Hit], settings: Sea
 
 
 def _choose(clips: Sequence[_Scored], settings: SearchSettings) -> list[Moment]:
-    """Down the ranking until there are ``k`` moments: a clip joins its neighbours or starts a moment of its own."""
+    """The ``k`` best moments. Their ranges depend on the ranking alone, not on ``k``."""
+    merged = 0 if settings.merge_gap_sec is None else MERGED_CLIPS
+    groups = _neighbors(clips[:merged], settings.merge_gap_sec or 0.0) + [[clip] for clip in clips[merged:]]
+    chosen: list[list[_Scored]] = []
+    for group in sorted(groups, key=lambda group: min(map(_order, group))):
+        if len(chosen) == settings.k:
+            break
+        if settings.max_per_source is None or _count(chosen, group[0].source) < settings.max_per_source:
+            chosen.append(group)
+    return [_moment(group) for group in chosen]
+
+
+def _neighbors(clips: Iterable[_Scored], gap_sec: float) -> list[list[_Scored]]:
+    """Clips of one source that continue each other, grouped."""
     groups: list[list[_Scored]] = []
-    for clip in clips:
-        near = [group for group in groups if _touches(group, clip, settings.merge_gap_sec)]
-        if near:
-            # A clip may connect two moments: they become one, at the place of the better one.
-            near[0].extend([clip, *(other for group in near[1:] for other in group)])
-            groups = [group for group in groups if not any(group is gone for gone in near[1:])]
-        elif settings.max_per_source is None or _count(groups, clip.source) < settings.max_per_source:
-            if len(groups) == settings.k:
-                break
+    gap, end = round(gap_sec * 1000), 0
+    for clip in sorted(clips, key=lambda clip: (clip.source, clip.start_sec, clip.end_sec)):
+        _, start, until = _clip(clip)
+        if groups and groups[-1][0].source == clip.source and start - end <= gap:
+            groups[-1].append(clip)
+            end = max(end, until)
+        else:
             groups.append([clip])
-    return [_moment(group) for group in groups]
-
-
-def _touches(group: Sequence[_Scored], clip: _Scored, gap_sec: float | None) -> bool:
-    if gap_sec is None or group[0].source != clip.source:
-        return False
-    gap = round(gap_sec * 1000)
-    start, end = round(clip.start_sec * 1000), round(clip.end_sec * 1000)
-    return any(
-        round(other.start_sec * 1000) - end <= gap and start - round(other.end_sec * 1000) <= gap for other in group
-    )
+            end = until
+    return groups
 
 
 def _count(groups: Iterable[Sequence[_Scored]], source: str) -> int:

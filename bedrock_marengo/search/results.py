@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from bedrock_marengo.contract.inputs import Media, kind_of_name, split_s3_uri
 from bedrock_marengo.contract.models import UNTIMED_TRACKS, Kind
-from bedrock_marengo.contract.segments import MAX_SEC, Segment, is_label
+from bedrock_marengo.contract.segments import MAX_SEC, Segment, is_label, time_range
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.search.fusion import Hit, Moment
 from bedrock_marengo.validation import is_number, require_many
@@ -58,7 +58,7 @@ class SearchResult:
 def results_from(hits: Iterable[Any]) -> list[SearchResult]:
     """The segments and moments among some hits, in order; other documents are skipped.
 
-    Times and media type come from a document's metadata if they are valid, else from the segment's URI.
+    Times and media type come from a document's metadata if they are valid, else from its URI.
 
     Args:
         hits: LangChain Documents, or (Document, score) pairs; LlamaIndex nodes, with or without score; the core's
@@ -116,7 +116,7 @@ def _result_of(hit: Any) -> SearchResult | None:
         return hit
     if isinstance(hit, Moment):
         tracks = {track: best.score for track, best in hit.tracks.items()}
-        return _result(hit.best.segment, hit.start_sec, hit.end_sec, score=hit.score, tracks=tracks)
+        return _result(hit.best.segment, (hit.start_sec, hit.end_sec), score=hit.score, tracks=tracks)
     if isinstance(hit, Hit):
         return _result(hit.segment, score=hit.score, tracks={hit.segment.option: hit.score})
     if isinstance(hit, Segment):
@@ -142,8 +142,7 @@ def _of_document(document: Any, score: Any) -> SearchResult | None:
         score = metadata.get("score")
     return _result(
         segment,
-        _number(metadata.get("start_sec")),
-        _number(metadata.get("end_sec")),
+        _times(metadata) or time_range(text),
         score=_number(score),
         tracks=tracks,
         media_type=metadata.get("media_type"),
@@ -154,16 +153,14 @@ def _of_document(document: Any, score: Any) -> SearchResult | None:
 
 def _result(
     segment: Segment,
-    start_sec: float | None = None,
-    end_sec: float | None = None,
+    times: tuple[float, float] | None = None,
     *,
     score: float | None = None,
     tracks: Mapping[str, float | None] | None = None,
     media_type: Any = None,
     words: str = "",
 ) -> SearchResult:
-    if start_sec is None or end_sec is None or not 0 <= start_sec <= end_sec < MAX_SEC:
-        start_sec, end_sec = segment.start_sec, segment.end_sec
+    start_sec, end_sec = times or (segment.start_sec, segment.end_sec)
     return SearchResult(
         segment=segment,
         start_sec=start_sec,
@@ -173,6 +170,13 @@ def _result(
         tracks=tracks or {segment.option: None},
         words=words,
     )
+
+
+def _times(metadata: Mapping[Any, Any]) -> tuple[float, float] | None:
+    start_sec, end_sec = _number(metadata.get("start_sec")), _number(metadata.get("end_sec"))
+    if start_sec is None or end_sec is None or not 0 <= start_sec <= end_sec < MAX_SEC:
+        return None
+    return start_sec, end_sec
 
 
 def _mapping(value: Any) -> Mapping[Any, Any]:

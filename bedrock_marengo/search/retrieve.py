@@ -12,7 +12,7 @@ import numpy as np
 
 from bedrock_marengo.contract.segments import Segment
 from bedrock_marengo.errors import ConfigurationError, MarengoError, OutputError
-from bedrock_marengo.search.fusion import Hit, Moment, SearchSettings, SearchTarget, find_moments
+from bedrock_marengo.search.fusion import Hit, Moment, SearchSettings, SearchTarget, cut_off, find_moments
 from bedrock_marengo.search.weights import Vector, check_lengths, cosines
 
 if TYPE_CHECKING:
@@ -93,7 +93,9 @@ def retrieve(
     """
     check_lengths(len(query), client.dimension)
     searches = list(searches)
-    return _fuse(client, query, settings, searches, [_search(search, settings.depth) for search in searches])
+    # One more than counts: it tells whether the last ones have equals.
+    found = [_search(search, settings.depth + 1) for search in searches]
+    return _fuse(client, query, settings, searches, found)
 
 
 async def aretrieve(
@@ -105,14 +107,14 @@ async def aretrieve(
     """``retrieve`` for stores with asynchronous searches, which run at the same time."""
     check_lengths(len(query), client.dimension)
     searches = list(searches)
-    found = await asyncio.gather(*(_asearch(search, settings.depth) for search in searches))
+    found = await asyncio.gather(*(_asearch(search, settings.depth + 1) for search in searches))
     return await client.run_async(_fuse, client, query, settings, searches, found)
 
 
 def moment_document(moment: Moment, texts: Mapping[Segment, str]) -> tuple[str, dict[str, Any]]:
     """A moment as the text and the metadata of a framework's document.
 
-    The text is the URI of the best segment, then the words of all segments, each once, in order of time.
+    The text is the moment's URI, then the words of all its segments, each once, in order of time.
 
     Args:
         moment: from ``retrieve``.
@@ -126,7 +128,7 @@ def moment_document(moment: Moment, texts: Mapping[Segment, str]) -> tuple[str, 
         "score": moment.score,
         "tracks": {track: {"rank": hit.rank, "score": hit.score} for track, hit in moment.tracks.items()},
     }
-    return "\n".join([moment.best.segment.uri, *filter(None, words)]), metadata
+    return "\n".join([moment.uri, *filter(None, words)]), metadata
 
 
 def check_models(model_ids: Iterable[str | None], query_model_id: str, store: str) -> None:
@@ -238,4 +240,4 @@ def _fuse(
             check_lengths(len(query), len(vector))
         scores.update(zip(unknown, cosines(query, np.stack(vectors)).tolist(), strict=True))
     known = (Hit(segment, score) for segment, score in scores.items() if score is not None)
-    return find_moments(known, settings), items
+    return find_moments(cut_off(known, settings.depth), settings), items

@@ -8,7 +8,7 @@ import pytest
 
 from bedrock_marengo import ConfigurationError, InputError, Segment
 from bedrock_marengo.contract.models import MODELS
-from bedrock_marengo.search.fusion import Hit, SearchSettings, find_moments, rank
+from bedrock_marengo.search.fusion import Hit, SearchSettings, cut_off, find_moments, rank
 from bedrock_marengo.search.migration import Inventory, plan_migration, take_inventory
 from bedrock_marengo.search.retrieve import StoreSearch, check_models, retrieve
 from bedrock_marengo.search.weights import ANCHORS, PRESETS, cosines, intent_weights, route, tracks_of, weights_of
@@ -76,6 +76,35 @@ class TestRankFusion:
         sources = [moment.source for moment in find_moments([*clips, photograph], SearchSettings(weights=weights, k=3))]
         assert sources.index("s3://b/z.mp4") <= 1
 
+    @pytest.mark.parametrize("preset", PRESETS)
+    @pytest.mark.parametrize("tracks", [("visual", "audio", "transcription"), ("fused",), ("visual", "fused")])
+    def test_no_photograph_is_before_a_clip_whose_picture_is_a_better_match(self, preset, tracks):
+        clips = [hit(0.206 - start / 1000, track, start=start) for track in tracks for start in range(0, 60, 6)]
+        other = [hit(0.01, track, start=start, source="o") for track in tracks for start in range(0, 60, 6)]
+        photographs = [hit(c, "image", end=0.0, source=name) for c, name in ((0.069, "p"), (-0.0, "q"), (0.3, "z"))]
+        settings = SearchSettings(weights=weights_of(preset, tracks_of(MODELS["3.0"])), k=99)
+        order = [moment.source[7] for moment in find_moments([*photographs, *other, *clips], settings)]
+        assert "".join(order).index("p") > "".join(order).rindex("a")
+        assert order[-1] == "q"
+        if preset in ("visual", "balanced"):
+            assert order[0] == "z"
+            assert order[11] == "p"
+
+    def test_a_photograph_competes_with_the_pictures_of_2_7_too(self):
+        clips = [hit(0.2, track) for track in ("visual-text", "visual-image", "audio")]
+        settings = SearchSettings(weights=weights_of("visual", tracks_of(MODELS["2.7"])))
+        bad, good = (hit(cosine, "image", end=0.0, source="p") for cosine in (0.1, 0.3))
+        assert [m.source[7] for m in find_moments([*clips, bad], settings)] == ["a", "p"]
+        assert [m.source[7] for m in find_moments([*clips, good], settings)] == ["p", "a"]
+
+    @pytest.mark.parametrize("fusion", ["rrf", "scores"])
+    def test_equal_hits_that_were_not_all_requested_count_for_nothing(self, fusion):
+        seen = [hit(0.9 - start / 1000, start=start) for start in range(0, 600, 6)]
+        silent = [hit(0.2 + start * 1e-10, "audio", start=start) for start in range(0, 600, 6)]
+        settings = SearchSettings(weights=EVEN, fusion=fusion, k=50, fetch_k=50)
+        found = find_moments(cut_off(seen + silent, 50), settings)
+        assert spans(found) == spans(find_moments(cut_off(seen, 50), settings))
+
     def test_a_track_that_cant_distinguish_clips_reorders_nothing(self):
         seen = [hit(0.9 - start / 100, start=start) for start in (24, 6, 18, 0, 12)]
         silent = [hit(0.2, "audio", start=start) for start in (0, 6, 12, 18, 24)]
@@ -123,12 +152,12 @@ class TestScoreFusion:
         b, a = find_moments(hits, settings)
         assert (b.start_sec, b.score, a.score) == (6.0, pytest.approx(0.06), pytest.approx(0.05))
 
-    def test_images_and_fused_vectors_count_alone(self):
+    def test_a_clip_without_a_fused_vector_and_an_image_without_tracks_gain_nothing(self):
         hits = [hit(0.1, "image", end=0.0, source="i"), hit(0.09), hit(0.09, "audio"), hit(0.2, "fused", source="f")]
         weights = {"visual": 0.8, "audio": 0.1, "image": 0.8, "fused": 0.95}
-        f, i, a = find_moments(hits, SearchSettings(weights=weights, fusion="scores"))
-        assert [m.source[7] for m in (f, i, a)] == ["f", "i", "a"]
-        assert [m.score for m in (f, i, a)] == pytest.approx([0.2, 0.1, 0.09])
+        f, a, i = find_moments(hits, SearchSettings(weights=weights, fusion="scores"))
+        assert [m.source[7] for m in (f, a, i)] == ["f", "a", "i"]
+        assert [m.score for m in (f, a, i)] == pytest.approx([0.95 * 0.2 / 1.85, 0.9 * 0.09 / 1.85, 0.8 * 0.1 / 1.85])
 
 
 class TestMoments:
@@ -342,6 +371,13 @@ class TestModelsNeverMeet:
         check_models([new, new, None], new, "This store")
         with pytest.raises(ConfigurationError, match="two models can't be compared"):
             check_models([new, old], new, "This store")
+
+    @pytest.mark.parametrize("dimension", [256, 511, 512, 1024])
+    def test_equal_rows_have_equal_cosines(self, dimension):
+        random = np.random.default_rng(0)
+        rows = random.normal(size=(3, dimension)).astype(np.float32)
+        found = cosines(random.normal(size=dimension).astype(np.float32), np.tile(rows, (101, 1)))
+        assert len(set(found.tolist())) == 3
 
     def test_cosines_do_not_depend_on_length(self):
         query = np.array([3, 4], np.float32)

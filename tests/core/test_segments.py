@@ -8,7 +8,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from bedrock_marengo import InputError, Segment, SegmentEmbeddings
-from bedrock_marengo.contract.segments import MAX_SEC, METADATA_KEYS
+from bedrock_marengo.contract.segments import MAX_SEC, METADATA_KEYS, time_range
 
 JOB = "3fa9c1d27b041e55"
 URI = f"s3://bucket/match.mp4#t=6.5,13&track=visual&job={JOB}"
@@ -33,6 +33,14 @@ segments = st.builds(
 def test_a_uri_names_its_segment_and_nothing_else(segment):
     assert Segment.parse(segment.uri) == segment
     assert segment.uri.isascii() and not set(segment.uri) & set(" \r\n\t")
+
+
+@given(segments, seconds, seconds)
+def test_a_moments_uri_has_its_range_and_its_best_segment(segment, start, end):
+    uri = segment.uri_within(start, end)
+    assert Segment.find(f"{uri}\nwords") == Segment.parse(uri) == segment
+    assert time_range(uri) == (round(start, 3), round(end, 3))
+    assert Segment.find(f"{segment.uri}&clip=1,2,3") is None
 
 
 @given(segments, segments)

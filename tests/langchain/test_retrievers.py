@@ -13,7 +13,16 @@ from pydantic import ValidationError
 
 from bedrock_marengo import ConfigurationError, InputError
 from bedrock_marengo.search.weights import ANCHORS
-from langchain_marengo import MarengoEmbeddings, MarengoRetriever, Media, Query, Segment, Segmentation, add_segments
+from langchain_marengo import (
+    MarengoEmbeddings,
+    MarengoRetriever,
+    Media,
+    Query,
+    Segment,
+    Segmentation,
+    add_segments,
+    format_moments,
+)
 
 CAT = Path(__file__).parents[2] / "marengo_local/marengo_local/reel/cat.jpg"
 TRACKS = ("visual", "audio", "transcription")
@@ -88,6 +97,14 @@ class TestMoments:
         [moment] = retriever.invoke("a goal")
         assert moments([moment]) == [(uri, 0.0, 12.0)]
         assert moment.page_content.partition("\n")[2] == "kick off\ngoal"
+
+    def test_a_merged_moments_text_gives_its_own_range_and_its_best_segments_vector(self, store, embeddings):
+        [moment, _] = MarengoRetriever(vectorstore=store, embeddings=embeddings, merge_gap_sec=0).invoke("a goal")
+        assert "#t=0,12&" in moment.page_content
+        assert "00:00 to 00:12" in format_moments([moment])
+        assert embeddings.embed_documents([moment.page_content]) == [store.store[moment.id]["vector"]]
+        del moment.metadata["start_sec"]
+        assert "00:00 to 00:12" in format_moments([moment])
 
     def test_diversity_over_sources(self, retriever):
         found = retriever.invoke("a goal", max_per_source=1)
@@ -202,8 +219,8 @@ class TestUnknownStores:
     def test_ranks_come_by_asking_for_more(self, kind, store, embeddings, retriever):
         odd = kind(store)
         found = MarengoRetriever(vectorstore=odd, embeddings=embeddings, fetch_k=1, k=1).invoke("a goal")
-        # 24 rows of three tracks, one hit each of five tracks wanted: it widens until the store is exhausted.
-        assert odd.asked == [5, 20, 80]
+        # 24 rows of three tracks; one hit and the next of each of five tracks: it widens until the store is exhausted.
+        assert odd.asked == [10, 40]
         assert moments(found) == moments(retriever.invoke("a goal", k=1))
         many = MarengoRetriever(vectorstore=odd, embeddings=embeddings).invoke("a goal", fusion="scores")
         for document, known in zip(many, retriever.invoke("a goal", fusion="scores"), strict=True):

@@ -13,7 +13,16 @@ from llama_index.core.schema import MetadataMode, QueryBundle
 
 from bedrock_marengo import ConfigurationError, InputError
 from bedrock_marengo.search.weights import ANCHORS
-from llama_index_marengo import MarengoEmbedding, MarengoRetriever, Media, Query, Segment, Segmentation
+from llama_index_marengo import (
+    MarengoEmbedding,
+    MarengoLinks,
+    MarengoRetriever,
+    Media,
+    Query,
+    Segment,
+    Segmentation,
+    format_moments,
+)
 
 CAT = Path(__file__).parents[2] / "marengo_local/marengo_local/reel/cat.jpg"
 TRACKS = ["visual", "audio", "transcription"]
@@ -65,6 +74,13 @@ class TestMoments:
         [moment] = MarengoRetriever(index, merge_gap_sec=0).retrieve("a goal")
         assert moments([moment]) == [(match, 0.0, 12.0)]
         assert moment.text.partition("\n")[2] == "He shoots\nGoal!"
+        [linked] = MarengoLinks(embed_model=embed_model).postprocess_nodes([moment])
+        assert "#t=0,12&" in moment.text
+        assert linked.node.metadata["citation"] == "match.mp4 at 00:00"
+        assert linked.node.metadata["url"].endswith("#t=0,12")
+        assert "00:00 to 00:12" in format_moments([moment])
+        assert embed_model.core.playable_url(moment.text.partition("\n")[0]).endswith("#t=0,12")
+        assert embed_model.get_text_embedding(moment.text) == index.vector_store.get(moment.node_id)
 
     def test_diversity_over_sources(self, index):
         found = MarengoRetriever(index, max_per_source=1).retrieve("a goal")
