@@ -14,9 +14,10 @@ from bedrock_marengo.contract.inputs import Media, MediaLike, Query, Segmentatio
 from bedrock_marengo.contract.payloads import REQUEST_SETTINGS, MediaRequest, requests_by_kind
 from bedrock_marengo.contract.segments import SegmentEmbeddings
 from bedrock_marengo.embedding.batch import MediaResult, embed_all
+from bedrock_marengo.embedding.invoke import warn_of_end
 from bedrock_marengo.embedding.pipeline import Progress, RunOptions
 from bedrock_marengo.embedding.pricing import Budget
-from bedrock_marengo.errors import InputError, warn_once
+from bedrock_marengo.errors import InputError
 from bedrock_marengo.file_calls import FileCalls
 from bedrock_marengo.jobs.job import InvocationStatus, Job
 from bedrock_marengo.jobs.resume import resume_job
@@ -98,14 +99,7 @@ class MarengoClient(VectorCalls, FileCalls):
     @_takes(ClientSettings)
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(ClientSettings(*args, **settings))
-        if day := self.model.end_of_life.get("*"):
-            warn_once(
-                f"end {self.model.version}",
-                f"AWS ends Marengo {self.model.version} on {day.isoformat()}, and its vectors can't be compared with "
-                "those of another version: embed again with {model}. (Shown once.)",
-                remedy={"model": "3.0"},
-                stacklevel=3,
-            )
+        warn_of_end(self.model, self._settings.region_name)
 
     # Queries.
 

@@ -292,12 +292,13 @@ def http_status(error: Exception) -> int | None:
 
 def warn_once(key: str, message: str, *, remedy: Mapping[str, Any] | None = None, stacklevel: int = 5) -> None:
     """Warn once per process for each ``key``, at the line that called the client."""
-    if key not in _warned:
-        _warned.add(key)
+    # Of threads that warn at the same moment, one finds its own mark: setdefault is atomic.
+    mark = object()
+    if _warned.setdefault(key, mark) is mark:
         warnings.warn(MarengoWarning(message, remedy=remedy), stacklevel=stacklevel)
 
 
-_warned: set[str] = set()
+_warned: dict[str, object] = {}
 
 
 class _Described(str):
