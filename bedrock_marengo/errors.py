@@ -179,7 +179,12 @@ class SegmentNotFoundError(MarengoError, LookupError):
 
 
 class OutputError(MarengoError):
-    """A response or an output.json that can't be used: cut off, not JSON, or of another dimension."""
+    """A response or an output.json that can't be used: cut off, not JSON, or of another dimension.
+
+    Attributes:
+        is_kept: whether it is whole, but of a form that this version of the package can't read. It stays as it is, and
+            no new job is started instead.
+    """
 
     when: ClassVar[str] = (
         "A response or an `output.json` is truncated, is not valid JSON, or has vectors of the wrong dimension."
@@ -187,6 +192,10 @@ class OutputError(MarengoError):
     action: ClassVar[str] = (
         "Run again. If the error persists, the object was changed on S3: embed again with `force=True`."
     )
+
+    def __init__(self, *message: Any, is_kept: bool = False) -> None:
+        super().__init__(*message)
+        self.is_kept = is_kept
 
 
 class JobError(MarengoError):
