@@ -99,6 +99,19 @@ def test_the_new_collection_holds_the_jobs_own_vectors(local, folder, uris, run)
     assert np.array_equal(before["embeddings"], after["embeddings"])
 
 
+def test_2_7_may_have_ended(local, run):
+    said = "This model version has reached the end of its life. Please refer to the AWS documentation for more details."
+    local.faults = [
+        Fault(op, error="ResourceNotFoundException", message=said, when=lambda call: OLD in call.model_id)
+        for op in ("InvokeModel", "StartAsyncInvoke")
+    ]
+    assert run("--dry-run").exit_code == 0
+    result = run("--yes")
+    assert result.exit_code == 0, result.output
+    assert "All counts match" in result.stdout
+    assert not any(fault.hits for fault in local.faults)
+
+
 def test_the_new_collection_opens_as_told_and_is_searched(local, folder, uris, run):
     run("--yes")
     new = Chroma("new", MarengoEmbeddings(**local.client_options), persist_directory=str(folder))
