@@ -74,6 +74,7 @@ def test_a_dry_run_lists_plans_and_pays_nothing(local, folder, run):
     # The media are no real ones: their lengths can't be read.
     assert "2 of unknown length" in result.stdout
     assert "0.01 hours, 0.0102 USD in total" in result.stdout
+    assert "from litellm's test data, not from the AWS price page" in result.stdout
     assert not paid(local)
     assert names(folder) == {"old"}
 

@@ -1,6 +1,7 @@
 """Model IDs by region and call; bucket owners and bucket regions."""
 
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,14 @@ def test_each_call_uses_the_regions_model_id(region):
                 client.embed_media(uri)
             assert there.calls.of("InvokeModel")[-1].model_id == prefix + BASE[version]
             assert there.calls.of("StartAsyncInvoke")[-1].model_id == BASE[version]
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_the_page_names_each_regions_id(region):
+    page = (Path(__file__).parents[2] / "docs" / "iam.md").read_text("utf-8")
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| {region} |")]
+    for cell, (version, prefix) in zip(row.split(" | ")[1:], REGIONS[region].items(), strict=False):
+        assert cell.startswith(f"`{prefix}` profile" if prefix else "base ID"), version
 
 
 @pytest.mark.parametrize(
