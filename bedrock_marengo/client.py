@@ -61,7 +61,8 @@ class MarengoClient(VectorCalls, FileCalls):
 
     Args:
         model: "3.0", "2.7", a model ID, an inference profile ID, or the ARN of either.
-        region_name: the region of the model and the buckets: us-east-1, eu-west-1 or ap-northeast-2.
+        region_name: the region of the model and the buckets: us-east-1, eu-west-1 or ap-northeast-2, where AWS ends
+            Marengo 3.0 on 2027-03-22.
         output_s3_uri: an S3 prefix that this package may write to, for job outputs and uploads. Required for segments.
         invoke_model_id: the ID that InvokeModel uses instead of the region's default, such as that of an application
             inference profile.
