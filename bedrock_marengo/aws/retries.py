@@ -132,8 +132,8 @@ Sources: AWS's pages on Marengo, Bedrock, S3 and IAM, and messages seen in real 
 """
 
 _ANOTHER_VERSION = (
-    "With Marengo 2.7, set {model} and move your stores: migrate makes no call to 2.7. With 3.0, set a {region_name} "
-    "where it is active."
+    "With Marengo 2.7, set {model} and move your stores: migrate makes no call to 2.7. With 3.0, use a region where it "
+    "is active, such as {region_name}."
 )
 _ANOTHER: Mapping[str, Any] = {"model": "3.0", "region_name": "us-east-1"}
 

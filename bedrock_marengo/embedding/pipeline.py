@@ -381,14 +381,19 @@ class MediaEmbedder:
 
         def call() -> tuple[bytes, SegmentEmbeddings]:
             reply = self._invoker.reply(body)
-            found = read_output(
-                [reply],
-                dimension=self._model.dimension,
-                source=job.source,
-                job=job.id,
-                model_id=self._model.model_id,
-                media_type=job.kind,
-            )
+            try:
+                found = read_output(
+                    [reply],
+                    dimension=self._model.dimension,
+                    source=job.source,
+                    job=job.id,
+                    model_id=self._model.model_id,
+                    media_type=job.kind,
+                )
+            except OutputError as error:
+                if error.is_kept:
+                    self._runner.write_reply(job, reply)
+                raise
             return reply, found
 
         reply, found = self._limiter.call(call, "InvokeModel", job.source)

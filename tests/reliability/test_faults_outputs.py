@@ -168,6 +168,19 @@ def test_a_row_that_names_several_options_is_kept_and_not_paid_for_again(connect
     assert len(local.jobs) == 1 and keys("void.json") == []
 
 
+@pytest.mark.fault(
+    "An image's response that names several options", expect="OutputError; kept, and not asked for again"
+)
+def test_an_image_that_names_several_options_is_kept_too(client, local, png):
+    row = {"embedding": [0.1] * 512, "embeddingOption": ["visual", "audio"]}
+    local.faults = [Fault("InvokeModel", body=encode([row]))]
+    uri = local.put(png(), "dog.png")
+    for _ in range(2):
+        with pytest.raises(OutputError, match=r"several values for its option \(visual, audio\)"):
+            client.embed_media(uri)
+    assert local.calls["InvokeModel"] == 1
+
+
 @pytest.mark.fault("Missing tracks", expect="the tracks that are there")
 def test_a_track_that_is_missing_leaves_the_others_as_they_are(client, local, video, truth, same):
     wanted = {place: vector for place, vector in truth(video).items() if "visual" in place}
