@@ -14,9 +14,10 @@ from bedrock_marengo.contract.inputs import Media, MediaLike, Query, Segmentatio
 from bedrock_marengo.contract.payloads import REQUEST_SETTINGS, MediaRequest, requests_by_kind
 from bedrock_marengo.contract.segments import SegmentEmbeddings
 from bedrock_marengo.embedding.batch import MediaResult, embed_all
+from bedrock_marengo.embedding.invoke import warn_of_end
 from bedrock_marengo.embedding.pipeline import Progress, RunOptions
 from bedrock_marengo.embedding.pricing import Budget
-from bedrock_marengo.errors import InputError, warn_once
+from bedrock_marengo.errors import InputError
 from bedrock_marengo.file_calls import FileCalls
 from bedrock_marengo.jobs.job import InvocationStatus, Job
 from bedrock_marengo.jobs.resume import resume_job
@@ -60,7 +61,8 @@ class MarengoClient(VectorCalls, FileCalls):
 
     Args:
         model: "3.0", "2.7", a model ID, an inference profile ID, or the ARN of either.
-        region_name: the region of the model and the buckets: us-east-1, eu-west-1 or ap-northeast-2.
+        region_name: the region of the model and the buckets: us-east-1, eu-west-1 or ap-northeast-2, where AWS ends
+            Marengo 3.0 on 2027-03-22.
         output_s3_uri: an S3 prefix that this package may write to, for job outputs and uploads. Required for segments.
         invoke_model_id: the ID that InvokeModel uses instead of the region's default, such as that of an application
             inference profile.
@@ -98,14 +100,7 @@ class MarengoClient(VectorCalls, FileCalls):
     @_takes(ClientSettings)
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(ClientSettings(*args, **settings))
-        if day := self.model.end_of_life.get("*"):
-            warn_once(
-                f"end {self.model.version}",
-                f"AWS ends Marengo {self.model.version} on {day.isoformat()}, and its vectors can't be compared with "
-                "those of another version: embed again with {model}. (Shown once.)",
-                remedy={"model": "3.0"},
-                stacklevel=3,
-            )
+        warn_of_end(self.model, self._settings.region_name)
 
     # Queries.
 

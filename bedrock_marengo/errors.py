@@ -179,7 +179,12 @@ class SegmentNotFoundError(MarengoError, LookupError):
 
 
 class OutputError(MarengoError):
-    """A response or an output.json that can't be used: cut off, not JSON, or of another dimension."""
+    """A response or an output.json that can't be used: cut off, not JSON, or of another dimension.
+
+    Attributes:
+        is_kept: whether it is whole, but of a form that this version of the package can't read. It stays as it is, and
+            no new job is started instead.
+    """
 
     when: ClassVar[str] = (
         "A response or an `output.json` is truncated, is not valid JSON, or has vectors of the wrong dimension."
@@ -187,6 +192,10 @@ class OutputError(MarengoError):
     action: ClassVar[str] = (
         "Run again. If the error persists, the object was changed on S3: embed again with `force=True`."
     )
+
+    def __init__(self, *message: Any, is_kept: bool = False) -> None:
+        super().__init__(*message)
+        self.is_kept = is_kept
 
 
 class JobError(MarengoError):
@@ -292,12 +301,13 @@ def http_status(error: Exception) -> int | None:
 
 def warn_once(key: str, message: str, *, remedy: Mapping[str, Any] | None = None, stacklevel: int = 5) -> None:
     """Warn once per process for each ``key``, at the line that called the client."""
-    if key not in _warned:
-        _warned.add(key)
+    # Of threads that warn at the same moment, one finds its own mark: setdefault is atomic.
+    mark = object()
+    if _warned.setdefault(key, mark) is mark:
         warnings.warn(MarengoWarning(message, remedy=remedy), stacklevel=stacklevel)
 
 
-_warned: set[str] = set()
+_warned: dict[str, object] = {}
 
 
 class _Described(str):

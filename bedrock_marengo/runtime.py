@@ -152,8 +152,7 @@ class Runtime:
 
     def _make(self) -> tuple[JobRunner, MediaEmbedder]:
         settings = self._settings
-        if settings.resolved_invoke_id is None:
-            self.model.check_region(self.aws.region)
+        self.invoker.invoke_id()  # refuses a region without the model
         service = Invocations(self.aws, self.limiter, tags=settings.tags, output_kms_key_id=settings.output_kms_key_id)
         runner = JobRunner(self.aws, self.objects, self._starts, service, self.model)
         embedder = MediaEmbedder(

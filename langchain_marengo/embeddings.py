@@ -67,7 +67,7 @@ class MarengoEmbeddings(BaseModel, Embeddings):
     model_id: str = "3.0"
     """"3.0", "2.7", a model ID, an inference profile ID, or the ARN of either."""
     region_name: str | None = None
-    """us-east-1, eu-west-1 or ap-northeast-2. Default: boto3's configuration."""
+    """us-east-1, eu-west-1 or ap-northeast-2 (3.0 ends there on 2027-03-22). Default: boto3's configuration."""
     credentials_profile_name: str | None = None
     """A profile in ~/.aws."""
     # Not read from the environment here: boto3 does that, and can refresh them.

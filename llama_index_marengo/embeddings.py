@@ -68,7 +68,7 @@ class MarengoEmbedding(MultiModalEmbedding):
     embed_batch_size: int = Field(default=512, gt=0, le=2048)
     """Texts per batch. The core sends ``max_concurrency`` of them at a time: keep this well above that."""
     region_name: str | None = None
-    """us-east-1, eu-west-1 or ap-northeast-2. Default: boto3's configuration."""
+    """us-east-1, eu-west-1 or ap-northeast-2 (3.0 ends there on 2027-03-22). Default: boto3's configuration."""
     profile_name: str | None = None
     """A profile in ~/.aws."""
     # Not read from the environment here: boto3 does that, and can refresh them.

@@ -27,7 +27,8 @@ __all__ = [
 ]
 
 SOURCE = (
-    "These prices come from litellm's test data, not from the AWS price page. Check them, and set yours with --price."
+    "These prices come from litellm's test data, not from the AWS price page. Those of Marengo 2.7 may have risen "
+    "since 2026-08-29 (extended access). Check them, and set yours with --price."
 )
 
 _UNITS = {
@@ -163,5 +164,6 @@ def _report(plan: Plan | None, lines: Iterable[Line], prices: Prices) -> Mapping
         "total_usd": sum(line.usd for line in lines),
         "lines": [asdict(line) for line in lines],
         "prices": asdict(prices),
+        "prices_source": SOURCE,
         "plan": plan_report(plan) if plan else None,
     }

@@ -118,6 +118,8 @@ def run(
         return 0 if is_whole(plan, limits.assume_duration_sec) else 1
     show_plan(plan, limits.assume_duration_sec, stderr=True)
     show_lines(plan_lines(plan), client.usage.prices, stderr=True)
+    if plan.total_usd:
+        typer.echo(SOURCE, err=True)
     ask = limits.most(plan) > limits.ask_above_usd and not limits.yes
     if ask and not agreed(
         _question(plan, limits), f"pass --yes, or --max-cost-usd with at most {limits.ask_above_usd:g}."

@@ -192,6 +192,7 @@ def show_plan(todo: Todo, plan: Plan, as_held: Plan) -> None:
         typer.echo(f"Nothing to move: all segments already use {todo.model_id}.")
         return
     typer.echo(f"\nTo embed {len(todo.todo):,} sources with {todo.model_id}, at this package's default prices:\n{plan}")
+    typer.echo("These prices come from litellm's test data, not from the AWS price page: check them.")
     if plan.unknown:
         typer.echo(
             f"With durations from the old segments: {as_held.media_sec / 3600:,.2f} hours, "

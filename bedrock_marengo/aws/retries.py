@@ -131,9 +131,36 @@ CODES: Mapping[str, Meaning] = {
 Sources: AWS's pages on Marengo, Bedrock, S3 and IAM, and messages seen in real runs.
 """
 
-# (meaning, a part of AWS's message, what to do, its settings): more precise than the code alone. The first that
-# matches wins.
-_BY_MESSAGE: tuple[tuple[Meaning, str, str, Mapping[str, Any]], ...] = (
+_ANOTHER_VERSION = (
+    "With Marengo 2.7, set {model} and move your stores: migrate makes no call to 2.7. With 3.0, use a region where it "
+    "is active, such as {region_name}."
+)
+_ANOTHER: Mapping[str, Any] = {"model": "3.0", "region_name": "us-east-1"}
+
+# (meaning, None for any; a part of AWS's message, what to do, its settings): more precise than the code alone. The
+# first that matches wins.
+_BY_MESSAGE: tuple[tuple[Meaning | None, str, str, Mapping[str, Any]], ...] = (
+    (None, "end of its life", f"AWS has ended this version in this region. {_ANOTHER_VERSION}", _ANOTHER),
+    (
+        None,
+        "marked by provider as Legacy",
+        "AWS has closed this version in this region to accounts that are new to it or have not used it lately. "
+        f"{_ANOTHER_VERSION}",
+        _ANOTHER,
+    ),
+    (
+        INVALID,
+        "support async inference",
+        "StartAsyncInvoke accepts only the model's base ID, not an inference profile. This package sends the base ID "
+        "of {model}; {invoke_model_id} is for InvokeModel alone. If a gateway replaces the ID, correct it there.",
+        {"model": ..., "invoke_model_id": ...},
+    ),
+    (
+        INVALID,
+        "extraneous key",
+        "The model does not accept a field that this version of the package sends: update the package.",
+        {},
+    ),
     (
         INVALID,
         "on-demand throughput",
@@ -318,7 +345,7 @@ def advice_for(code: str, said: str) -> tuple[str, Mapping[str, Any]]:
     if meaning is None:
         return "", {}
     for of, part, advice, remedy in _BY_MESSAGE:
-        if of is meaning and part in said:
+        if of in (None, meaning) and part in said:
             return advice, remedy
     return meaning.advice, meaning.remedy
 

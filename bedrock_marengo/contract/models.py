@@ -142,7 +142,20 @@ class Model:
     invoke_ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Region -> the IDs that InvokeModel accepts there, ours first. StartAsyncInvoke takes ``model_id``."""
     end_of_life: Mapping[str, date] = field(default_factory=dict)
-    """Region -> the day AWS ends the model there; ``*`` for all."""
+    """Region -> the day AWS ends the model there, where it is Legacy until then; ``*`` for all regions.
+
+    From AWS's model cards and lifecycle pages, read in November 2026. For advice only: the service decides when it
+    refuses a call.
+    """
+
+    def ends_on(self, region: str | None) -> date | None:
+        """The day AWS ends the model in a region (None: in all regions); None if AWS has announced no day."""
+        return self.end_of_life.get(region or "*", self.end_of_life.get("*"))
+
+    @property
+    def active_regions(self) -> tuple[str, ...]:
+        """The regions that the model has no end of life in."""
+        return tuple(region for region in self.invoke_ids if self.ends_on(region) is None)
 
     def invoke_id(self, region: str) -> str:
         """The ID that InvokeModel takes in a region.

@@ -41,11 +41,11 @@ _HEAD = re.compile(rb'\s*\{\s*"data"\s*:\s*\[')
 _COMMA = re.compile(rb"\s*,")
 _HEAD_BYTES = 1 << 16
 _CUTS = 32
+_KEPT = "The output is kept and is not paid for again: update this package, and report this row if that does not help."
 _NOT_FLOAT32 = "A vector contains a number that is NaN, infinite, or too large for float32."
 
 
-class _Row(msgspec.Struct, rename="camel"):
-    embedding: list[float]
+class _Labels(msgspec.Struct, rename="camel", kw_only=True):
     # AWS's page shows lists, but real runs have strings.
     embedding_option: str | list[str] | None = None
     embedding_scope: str | list[str] | None = None
@@ -53,16 +53,14 @@ class _Row(msgspec.Struct, rename="camel"):
     end_sec: float | None = None
 
 
-class _Reply(msgspec.Struct):
-    # A list of one in real runs, an object on AWS's page.
-    data: list[_Row] | _Row
+class _Row(_Labels, rename="camel"):
+    embedding: list[float]
 
 
-class _Labels(msgspec.Struct, rename="camel"):
-    embedding_option: str | list[str] | None = None
-    embedding_scope: str | list[str] | None = None
-    start_sec: float | None = None
-    end_sec: float | None = None
+class _Reply(_Labels, rename="camel"):
+    # A list of one in real runs, an object on AWS's page. Public code also expects one row without "data", from 2.7.
+    data: list[_Row] | _Row | None = None
+    embedding: list[float] | None = None
 
 
 _reply = msgspec.json.Decoder(_Reply)
@@ -100,7 +98,7 @@ def read_output(
 
     Raises:
         OutputError: Cut off, not JSON, NaN, no rows, a row without vector or times, another dimension, or a segment
-            with two vectors.
+            with two vectors. With ``is_kept``: a row that names an option or a scope we don't know, or several.
     """
     vectors = bytearray()
     start: list[float | None] = []
@@ -112,12 +110,14 @@ def read_output(
         vectors += _packed(row, dimension, pack)
         start.append(row.start_sec)
         end.append(row.end_sec)
-        option.append(_name(row.embedding_option) or _default_option(media_type, len(option)))
-        scope.append(_name(row.embedding_scope) or "clip")
+        number = len(option)
+        option.append(_one(row.embedding_option, "option", number) or _default_option(media_type, number))
+        scope.append(_one(row.embedding_scope, "scope", number) or "clip")
         if not is_label(option[-1], scope[-1]):
             raise OutputError(
-                f"Row {len(option) - 1} of output.json has option {option[-1]!r} and scope {scope[-1]!r}, which are "
-                "not supported. Update this package."
+                f"Row {number} of output.json has option {option[-1]!r} and scope {scope[-1]!r}, which are not "
+                f"supported. {_KEPT}",
+                is_kept=True,
             )
     if not option:
         raise OutputError("output.json contains no vectors.")
@@ -207,7 +207,7 @@ def _simd_row(row: Any) -> _Row:
     found = {name: row[name] for name in _Labels.__struct_encode_fields__ if name in row}
     plain = {name: value.as_list() if hasattr(value, "as_list") else value for name, value in found.items()}
     labels = msgspec.convert(plain, _Labels)
-    return _Row(cast(list[float], vector), *msgspec.structs.astuple(labels))
+    return _Row(embedding=cast(list[float], vector), **msgspec.structs.asdict(labels))
 
 
 def _last_rows(buffer: bytearray, inside: bool, rows_seen: bool) -> list[_Row]:
@@ -225,11 +225,18 @@ def _last_rows(buffer: bytearray, inside: bool, rows_seen: bool) -> list[_Row]:
 
 def _decode(data: bytes) -> list[_Row]:
     try:
-        found = _reply.decode(data).data
+        if data.lstrip()[:1] == b"[":
+            return _rows.decode(data)
+        found = _reply.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         # The decoder's message names a position, never the content.
         raise OutputError(f"The response is cut off or not in Marengo's format: {error}") from None
-    return [found] if isinstance(found, _Row) else found
+    if found.data is not None:
+        return [found.data] if isinstance(found.data, _Row) else found.data
+    if found.embedding is None:
+        raise OutputError("The response is not in Marengo's format: it has neither 'data' nor 'embedding'.")
+    labels = {name: getattr(found, name) for name in _Labels.__struct_fields__}
+    return [_Row(embedding=found.embedding, **labels)]
 
 
 def _vector(row: _Row, dimension: int) -> npt.NDArray[np.float32]:
@@ -258,8 +265,18 @@ def _check_dimension(row: _Row, dimension: int) -> None:
         raise OutputError(f"A vector has {len(row.embedding)} dimensions: this model has {dimension}.")
 
 
-def _name(value: str | list[str] | None) -> str | None:
-    return value[0] if isinstance(value, list) and value else value if isinstance(value, str) else None
+def _one(value: str | list[str] | None, what: str, row: int) -> str | None:
+    """The one name of a row's option or scope; None if it has none. Which of several is meant is never guessed."""
+    if not isinstance(value, list):
+        return value
+    names = list(dict.fromkeys(value))
+    if len(names) > 1:
+        raise OutputError(
+            f"Row {row} of output.json names several values for its {what} ({', '.join(names)}), so its vector can't "
+            f"be assigned to one. {_KEPT}",
+            is_kept=True,
+        )
+    return names[0] if names else None
 
 
 def _default_option(kind: Kind, row: int) -> str:

@@ -55,6 +55,16 @@ class Invoker:
         self._truncate: Literal["end", "error"] = truncate
         self._token_counter = token_counter
 
+    def invoke_id(self) -> str:
+        """The ID that InvokeModel gets. Warns, once, if AWS ends the model in this region.
+
+        Raises:
+            ConfigurationError: No region is set, or one without the model, as far as we know.
+        """
+        region = self._aws.region
+        warn_of_end(self._model, region)
+        return self._given_id or self._model.invoke_id(region)
+
     def text_body(self, text: str) -> bytes:
         """A text's request, checked."""
         body = payloads.encode(payloads.text(self._model, text, truncate=self._truncate))
@@ -176,11 +186,32 @@ class Invoker:
 
     def reply(self, body: bytes) -> bytes:
         """The body of one response."""
-        model_id = self._given_id or self._model.invoke_id(self._aws.region)
         reply = self._aws.bedrock.invoke_model(
-            modelId=model_id, body=body, contentType="application/json", accept="application/json"
+            modelId=self.invoke_id(), body=body, contentType="application/json", accept="application/json"
         )
         return reply["body"].read()
+
+
+def warn_of_end(model: Model, region: str | None) -> None:
+    """Warn, once per process, if AWS ends a model in all regions, or in this one if it is known already."""
+    day = model.ends_on(region)
+    if day is None:
+        return
+    ends = f"AWS ends Marengo {model.version}{f' in {region}' * bool(model.active_regions)} on {day.isoformat()}"
+    if model.active_regions:
+        advice = (
+            f"It is Legacy there: new customers can't use it, access may be lost after 15 idle days, and prices may "
+            f"rise. It is active in {' and '.join(model.active_regions)}: use {{region_name}}, with buckets there."
+        )
+        remedy = {"region_name": model.active_regions[0]}
+    else:
+        advice = (
+            "After that, the service may refuse calls to it. Its vectors can't be compared with those of another "
+            "version: embed again with {model}. To move a store, use migrate, which makes no call to "
+            f"{model.version}."
+        )
+        remedy = {"model": "3.0"}
+    warn_once(f"end {model.version} {day}", f"{ends}. {advice} (Shown once.)", remedy=remedy, stacklevel=4)
 
 
 def check_size(model: Model, media: Media) -> None:

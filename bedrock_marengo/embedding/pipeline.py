@@ -268,7 +268,7 @@ class MediaEmbedder:
                 if stage == "started":
                     run.costs.count(key.request, found)
             except (JobError, OutputError) as error:
-                if isinstance(error, JobError) and not error.transient:
+                if error.is_kept if isinstance(error, OutputError) else not error.transient:
                     raise
                 instrumentation.emit("file retried", source=job.source, kind=job.kind, job=job.id, error=error)
                 unusable, last = invocation_id(job.output_uri or job.arn), error
@@ -309,6 +309,8 @@ class MediaEmbedder:
         try:
             return self._runner.read(job, output), output
         except OutputError as error:
+            if error.is_kept:
+                raise
             try:
                 self._runner.mark_unusable(output, str(error))
             except ServiceError as refused:
@@ -379,14 +381,19 @@ class MediaEmbedder:
 
         def call() -> tuple[bytes, SegmentEmbeddings]:
             reply = self._invoker.reply(body)
-            found = read_output(
-                [reply],
-                dimension=self._model.dimension,
-                source=job.source,
-                job=job.id,
-                model_id=self._model.model_id,
-                media_type=job.kind,
-            )
+            try:
+                found = read_output(
+                    [reply],
+                    dimension=self._model.dimension,
+                    source=job.source,
+                    job=job.id,
+                    model_id=self._model.model_id,
+                    media_type=job.kind,
+                )
+            except OutputError as error:
+                if error.is_kept:
+                    self._runner.write_reply(job, reply)
+                raise
             return reply, found
 
         reply, found = self._limiter.call(call, "InvokeModel", job.source)

@@ -21,8 +21,9 @@ GB = 1024**3
 class Prices:
     """US dollars for one of each. Set your own with ``MarengoClient(prices=Prices(...))``.
 
-    The defaults are from litellm's test table for both versions of Marengo, not from AWS's price page, and the price of
-    a copy between regions is the usual one: check yours.
+    The defaults are from litellm's test data, the same for both versions of Marengo, not from the AWS price page. Those
+    of 2.7 may have risen: it has been in extended access since 2026-08-29, for which AWS announced higher prices. The
+    price of a copy between regions is the usual one. Check yours.
 
     Attributes:
         text: a request with a text.

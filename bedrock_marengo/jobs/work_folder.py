@@ -120,4 +120,4 @@ def read_segments(
             listed=True,
         )
     except OutputError as error:
-        raise OutputError(f"{output_uri}: {error}") from error
+        raise OutputError(f"{output_uri}: {error}", is_kept=error.is_kept) from error

@@ -102,7 +102,7 @@ def refused(error: Exception, what: str, action: str, resource: str) -> Finding:
     fix = next((fix for of, part, fix in _FAILURES if of in (None, meaning) and part in said), None)
     if fix is None:
         return Finding(State.UNKNOWN, found, _PASSING.get(meaning.name, "") if meaning else "", error=error)
-    denied = meaning is DENIED and fix != SUBSCRIBE
+    denied = meaning is DENIED and fix not in (SUBSCRIBE, _FROM_CORE)
     fix = fix.format(action=action, resource=resource) or _advice(code, said)
     return Finding(State.FAILED, found, fix, denied=denied, error=error)
 
@@ -134,7 +134,6 @@ SUBSCRIBE = (
     "marengo doctor --invoke. Then wait two minutes and run this again."
 )
 SET_CLOCK = "Synchronize the system's clock with NTP, and run this again."
-_OLD = "AWS no longer gives new customers access to this model: use --model 3.0, or another region."
 _FROM_CORE = ""
 
 _NAMED = re.compile(r"not authorized to perform: (\S+) on resource: \"?([^\s\"]+)")
@@ -143,8 +142,8 @@ _NAMED = re.compile(r"not authorized to perform: (\S+) on resource: \"?([^\s\"]+
 # matches wins. The parts are from AWS's troubleshooting pages and from messages seen in public code.
 _FAILURES: tuple[tuple[Meaning | None, str, str], ...] = (
     (DENIED, "aws-marketplace", SUBSCRIBE),
-    (None, "marked by provider as Legacy", _OLD),
-    (None, "end of its life", _OLD),
+    (None, "marked by provider as Legacy", _FROM_CORE),
+    (None, "end of its life", _FROM_CORE),
     (
         DENIED,
         "service control policy",
@@ -165,6 +164,7 @@ _FAILURES: tuple[tuple[Meaning | None, str, str], ...] = (
     (CLOCK, "", SET_CLOCK),
     (None, "model identifier is invalid", "There is no such model in this region: check --model and --region."),
     (None, "on-demand throughput", _FROM_CORE),
+    (None, "support async inference", _FROM_CORE),
     (None, "Invalid S3 credentials", _FROM_CORE),
     (None, "bucketOwner", _FROM_CORE),
     (NO_BUCKET, "", _FROM_CORE),

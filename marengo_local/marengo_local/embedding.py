@@ -16,6 +16,8 @@ import numpy as np
 
 from marengo_local.contract import (
     Model,
+    check_duration,
+    check_image,
     check_image_bytes,
     fields,
     inline_bytes,
@@ -135,9 +137,10 @@ def _task_3_0(model: Model, kind: str, given: Mapping[str, Any]) -> MediaTask:
 
 def _task_2_7(model: Model, kind: str, given: Mapping[str, Any]) -> MediaTask:
     start_sec = float(given.get("startSec", 0))
+    asked = given.get("embeddingOption", model.media_options[kind])
     return MediaTask(
         kind=kind,
-        options=tuple(given.get("embeddingOption", model.media_options[kind])),
+        options=tuple(option for option in asked if option in model.media_options[kind]),
         scopes=("clip",),
         separate=True,
         fused=False,
@@ -177,8 +180,7 @@ def _content_rows(model: Model, task: MediaTask, media: BinaryIO) -> list[Output
 
 
 def _check_range(model: Model, task: MediaTask, duration_sec: float) -> None:
-    if duration_sec > model.max_media_sec:
-        raise refused(f"The {task.kind} lasts {duration_sec:.0f} s; the maximum is {model.max_media_sec:.0f} s.")
+    check_duration(model, task.kind, duration_sec)
     end_sec = duration_sec if task.end_sec is None else task.end_sec
     # A client may have rounded the duration.
     if end_sec > duration_sec + 0.05 or task.start_sec >= duration_sec:
@@ -199,6 +201,8 @@ def _content_vector(model: Model, kind: str, text: str | None, images: list[tupl
         "multi_input": lambda: content.multi_input(text, images),
     }
     try:
+        for _, data in images:
+            check_image(*content.image_outline(data))
         return embed[kind]()
     except UndecodableMedia as error:
         raise refused(f"The image could not be decoded: {error}") from error
@@ -233,7 +237,8 @@ def _synthetic_rows(model: Model, task: MediaTask, source: str, duration_sec: fl
 
 
 def _random_vector(dimension: int, *seed: Any) -> Vector:
-    digest = hashlib.sha256(repr(seed).encode()).digest()
+    # With the dimension, so that the vectors of two versions have nothing in common.
+    digest = hashlib.sha256(repr((dimension, *seed)).encode()).digest()
     vector = np.random.default_rng(int.from_bytes(digest[:8])).standard_normal(dimension, dtype=np.float32)
     return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
 

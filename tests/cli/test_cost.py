@@ -18,9 +18,11 @@ def test_of_so_many_hours_without_aws(marengo, monkeypatch, local):
     assert "total  " in result.stdout
     assert "video 1,000,000 hours 0.0007 per second" in " ".join(result.stdout.split())
     assert "from litellm's test data, not from the AWS price page" in result.stdout
+    assert "2.7 may have risen since 2026-08-29" in result.stdout
     said = json.loads(marengo("cost", *words, "--json").stdout)
     assert said["total_usd"] == pytest.approx(2_520_000 + 1.26 + 0.01 + 0.07)
     assert said["prices"]["video_sec"] == 0.0007
+    assert said["prices_source"] in result.stdout
     assert said["plan"] is None
     assert not local.calls["s3:ListObjectsV2"]
 

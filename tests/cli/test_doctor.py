@@ -469,18 +469,20 @@ def test_a_profile_by_single_sign_on_that_is_signed_out(examined, monkeypatch, t
     assert found["region"].state == "skipped"
 
 
-@pytest.mark.parametrize(("today", "state"), [(date(2026, 11, 29), "warning"), (date(2026, 11, 30), "failed")])
-def test_the_end_of_2_7(examined, today, state):
+@pytest.mark.parametrize("today", [date(2026, 11, 29), date(2026, 11, 30)])
+def test_the_service_decides_when_2_7_has_ended(examined, today):
     found = examined(model="2.7", today=today)
-    assert found["model"].state == state
+    assert found["model"].state == "warning"
     assert "2026-11-30" in found["model"].found
+    assert ("has passed" in found["model"].found) == (today == date(2026, 11, 30))
     assert "--model 3.0" in found["model"].fix
-    assert (found["access"].state == "skipped") == (state == "failed")
+    assert found["access"].state == found["invoke"].state == "ok"
 
 
 def test_a_region_that_keeps_3_0_for_a_while(examined):
     found = examined(until="model", region="ap-northeast-2", today=date(2026, 12, 1))
     assert "ends it in ap-northeast-2 on 2027-03-22" in found["model"].found
+    assert "--region us-east-1 or eu-west-1" in found["model"].fix
 
 
 def test_a_first_call_is_not_made_where_it_might_subscribe(local, examined):

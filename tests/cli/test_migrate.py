@@ -74,6 +74,7 @@ def test_a_dry_run_lists_plans_and_pays_nothing(local, folder, run):
     # The media are no real ones: their lengths can't be read.
     assert "2 of unknown length" in result.stdout
     assert "0.01 hours, 0.0102 USD in total" in result.stdout
+    assert "from litellm's test data, not from the AWS price page" in result.stdout
     assert not paid(local)
     assert names(folder) == {"old"}
 
@@ -97,6 +98,19 @@ def test_the_new_collection_holds_the_jobs_own_vectors(local, folder, uris, run)
     after = opened(folder, "old").get(include=["embeddings", "metadatas", "documents"])
     assert before["ids"] == after["ids"]
     assert np.array_equal(before["embeddings"], after["embeddings"])
+
+
+def test_2_7_may_have_ended(local, run):
+    said = "This model version has reached the end of its life. Please refer to the AWS documentation for more details."
+    local.faults = [
+        Fault(op, error="ResourceNotFoundException", message=said, when=lambda call: OLD in call.model_id)
+        for op in ("InvokeModel", "StartAsyncInvoke")
+    ]
+    assert run("--dry-run").exit_code == 0
+    result = run("--yes")
+    assert result.exit_code == 0, result.output
+    assert "All counts match" in result.stdout
+    assert not any(fault.hits for fault in local.faults)
 
 
 def test_the_new_collection_opens_as_told_and_is_searched(local, folder, uris, run):

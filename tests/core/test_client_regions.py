@@ -1,9 +1,15 @@
 """Model IDs by region and call; bucket owners and bucket regions."""
 
+import warnings
+from pathlib import Path
+
 import pytest
 
 import marengo_local
-from bedrock_marengo import ConfigurationError, MarengoClient, MediaNotFoundError, ServiceError
+from bedrock_marengo import ConfigurationError, MarengoClient, MarengoWarning, MediaNotFoundError, ServiceError, errors
+from langchain_marengo import MarengoEmbeddings
+from llama_index_marengo import MarengoEmbedding
+from marengo_local import Fault
 
 BASE = {"3.0": "twelvelabs.marengo-embed-3-0-v1:0", "2.7": "twelvelabs.marengo-embed-2-7-v1:0"}
 REGIONS = {
@@ -14,7 +20,7 @@ REGIONS = {
 PROFILE = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc123def456"
 
 
-@pytest.mark.filterwarnings("ignore:AWS ends Marengo 2.7")
+@pytest.mark.filterwarnings("ignore:AWS ends Marengo")
 @pytest.mark.parametrize("region", REGIONS)
 def test_each_call_uses_the_regions_model_id(region):
     with marengo_local.serve(region=region, synthetic_sec=6.0) as there:
@@ -25,6 +31,14 @@ def test_each_call_uses_the_regions_model_id(region):
                 client.embed_media(uri)
             assert there.calls.of("InvokeModel")[-1].model_id == prefix + BASE[version]
             assert there.calls.of("StartAsyncInvoke")[-1].model_id == BASE[version]
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_the_page_names_each_regions_id(region):
+    page = (Path(__file__).parents[2] / "docs" / "iam.md").read_text("utf-8")
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| {region} |")]
+    for cell, (version, prefix) in zip(row.split(" | ")[1:], REGIONS[region].items(), strict=False):
+        assert cell.startswith(f"`{prefix}` profile" if prefix else "base ID"), version
 
 
 @pytest.mark.parametrize(
@@ -80,6 +94,105 @@ def test_no_region(monkeypatch, local):
         MarengoClient().embed_text("a")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     assert MarengoClient().embed_text("a").shape == (512,)
+
+
+# The end of a model, which the service enforces.
+
+
+@pytest.fixture
+def seoul():
+    with marengo_local.serve(region="ap-northeast-2", synthetic_sec=6.0) as there:
+        yield there
+
+
+def ends(caught):
+    return [str(warning.message) for warning in caught if "AWS ends Marengo" in str(warning.message)]
+
+
+@pytest.mark.parametrize("known", ["setting", "environment"])
+def test_a_model_that_ends_in_one_region_warns_once_a_process(monkeypatch, seoul, known):
+    options = dict(seoul.client_options)
+    if known == "environment":
+        monkeypatch.setenv("AWS_DEFAULT_REGION", options.pop("region_name"))
+    uri = seoul.put(b"v", "a.mp4")
+    with pytest.warns() as caught:
+        for _ in range(2):
+            with MarengoClient(**options) as client:
+                client.embed_texts(map(str, range(40)))
+                client.embed_media(uri)
+                client.plan(uri)
+    (said,) = ends(caught)
+    assert "Marengo 3.0 in ap-northeast-2 on 2027-03-22" in said
+    assert "active in us-east-1 and eu-west-1: use region_name='us-east-1'" in said
+
+
+def test_a_job_alone_warns_of_the_end_too(monkeypatch, seoul):
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "ap-northeast-2")
+    uri = seoul.put(b"v", "a.mp4")
+    options = {**seoul.client_options, "region_name": None}
+    with pytest.warns(MarengoWarning, match="2027-03-22"), MarengoClient(**options) as client:
+        client.embed_media(uri)
+
+
+def test_each_front_end_warns_of_the_end_once(seoul):
+    calls = (
+        lambda: MarengoClient(**seoul.client_options).embed_text("a"),
+        lambda: MarengoEmbeddings(**seoul.client_options).embed_query("a"),
+        lambda: MarengoEmbedding(**seoul.client_options).get_query_embedding("a"),
+    )
+    for call in calls:
+        errors._warned.clear()
+        with pytest.warns() as caught:
+            call()
+            call()
+        assert len(ends(caught)) == 1
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-west-1"])
+def test_a_region_where_the_model_is_active_warns_of_nothing(region):
+    with marengo_local.serve(region=region, synthetic_sec=6.0) as there, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with MarengoClient(**there.client_options) as client:
+            client.embed_text("a")
+            client.embed_media(there.put(b"v", "a.mp4"))
+
+
+@pytest.mark.parametrize("region", [None, *REGIONS])
+def test_2_7_warns_once_wherever_it_is(region):
+    with pytest.warns() as caught:
+        for _ in range(2):
+            MarengoClient("2.7", region_name=region)
+            MarengoClient("2.7")
+    (said,) = ends(caught)
+    assert "ends Marengo 2.7 on 2026-11-30" in said
+    assert "makes no call to 2.7" in said
+
+
+ENDED = "This model version has reached the end of its life. Please refer to the AWS documentation for more details."
+LEGACY = (
+    "Access denied. This Model is marked by provider as Legacy and you have not been actively using the model in the "
+    "last 30 days. Please upgrade to an active model on Amazon Bedrock"
+)
+
+
+@pytest.mark.parametrize("op", ["InvokeModel", "StartAsyncInvoke"])
+@pytest.mark.parametrize("said", [ENDED, LEGACY])
+@pytest.mark.parametrize("code", ["ResourceNotFoundException", "AccessDeniedException", "ValidationException"])
+def test_a_model_that_is_gone_is_the_services_to_refuse(connect, local, video, op, said, code):
+    local.faults = [Fault(op, error=code, message=said)]
+    client = connect("2.7")
+    with pytest.raises(ServiceError, match=r"model='3\.0'.*migrate makes no call to 2\.7") as caught:
+        client.embed_text("a") if op == "InvokeModel" else client.embed_media(video)
+    assert caught.value.remedy["model"] == "3.0"
+    assert "IAM" not in str(caught.value)
+    assert local.calls[op] == 1
+
+
+def test_a_profile_on_a_start_is_explained(connect, local, video):
+    said = "The provided model doesn\u2019t support async inference."
+    local.faults = [Fault("StartAsyncInvoke", error="ValidationException", message=said)]
+    with pytest.raises(ServiceError, match="only the model's base ID, not an inference profile"):
+        connect().embed_media(video)
 
 
 # Buckets.

@@ -118,14 +118,6 @@ def test_2_7_lets_the_service_reject(connect, local):
     assert local.calls["InvokeModel"] == 1
 
 
-def test_2_7_warns_once_about_its_end_of_life(local):
-    with pytest.warns(MarengoWarning, match="2026-11-30"):
-        MarengoClient("2.7")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        MarengoClient("2.7")
-
-
 # Concurrency.
 
 

@@ -57,9 +57,11 @@ def table(found):
         {"data": [{"embedding": V, "embeddingOption": None, "embeddingScope": None, "startSec": None, "endSec": None}]},
         {"data": [{"embedding": V, "new": {"a": [{"b": "}]"}]}}], "usage": {"tokens": 3}, "other": None},
         {"id": "x", "nested": {"data": []}, "data": {"embedding": V}},
+        {"embedding": V, "embeddingOption": "visual-text", "startSec": 0, "endSec": 6, "data": None},
+        [{"embedding": V, "embeddingOption": ["visual", "audio"]}],
     ],
 )
-def test_one_vector_in_both_documented_shapes(body):
+def test_one_vector_in_each_shape_that_is_documented_or_seen(body):
     vector = read_vector(json.dumps(body).encode(), 4)
     assert vector.dtype == np.float32 and vector.tolist() == np.float32(V).tolist()
 
@@ -74,6 +76,10 @@ def test_one_vector_in_both_documented_shapes(body):
         b'{"data":[]}',
         b'{"data":null}',
         b'{"data":[{"embedding":null}]}',
+        b'{"embedding":null}',
+        b'[{"embedding":null}]',
+        b"[[1,2,3,4]]",
+        b'[{"embedding":[1,2,3,4]}]]',
         b'{"data":[{"embedding":[]}]}',
         b'{"data":[{"embedding":[1,2,3]}]}',
         b'{"data":[{"embedding":[1,2,3,4,5]}]}',
@@ -145,6 +151,51 @@ def test_images_and_audio_need_no_option(kind):
     found = read(output({"embedding": V, **times}), media_type=kind)
     assert (found.option, found.scope) == ([kind], ["clip"])
     assert (found[0].start_sec, found[0].end_sec) == (0.0, 10.0 if times else 0.0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        json.dumps([row(), row(6, 12)]).encode(),
+        json.dumps([row(option=["visual"], scope=["clip"]), row(6, 12, ["visual", "visual"])]).encode(),
+        output(row(option=["visual"], scope=["clip"]), row(6, 12, scope=[])),
+        output(row(), row(6, 12)),
+    ],
+)
+@pytest.mark.parametrize("piece_bytes", [1, 1 << 20])
+def test_a_list_of_rows_and_a_list_of_one_name_are_read(monkeypatch, data, piece_bytes):
+    monkeypatch.setattr(responses, "PIECE_BYTES", piece_bytes)
+    found = read([data[i : i + 7] for i in range(0, len(data), 7)])
+    assert (found.option, found.scope, found.end_sec.tolist()) == (["visual"] * 2, ["clip"] * 2, [6.0, 12.0])
+
+
+def test_a_single_row_that_is_not_in_a_list_is_read():
+    flat = {"embedding": V, "embeddingOption": "visual-text", "startSec": 0, "endSec": 6.199999809265137}
+    for body in (flat, {"data": flat}, [flat]):
+        found = read(json.dumps(body).encode())
+        assert (found.option, found.scope, round(found.end_sec[0], 3)) == (["visual-text"], ["clip"], 6.2)
+
+
+@pytest.mark.parametrize("kind", ["video", "audio", "image"])
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ({"option": ["visual", "audio"]}, r"Row 1 .* several values for its option \(visual, audio\)"),
+        ({"option": ["visual-text", "visual-image", "audio"]}, "visual-text, visual-image, audio"),
+        ({"option": ["audio", "audio", "transcription"]}, r"\(audio, transcription\)"),
+        ({"option": "visual,audio"}, "visual,audio"),
+        ({"option": "visual-text|audio"}, "not supported"),
+        ({"option": "visual + audio"}, "not supported"),
+        ({"scope": ["clip", "asset"]}, r"several values for its scope \(clip, asset\)"),
+    ],
+)
+def test_a_row_that_names_several_is_not_the_first_one(kind, labels, said):
+    rows = [row(), row(6, 12, **labels)]
+    for data in (output(*rows), json.dumps(rows).encode()):
+        with pytest.raises(OutputError, match=said) as caught:
+            read(data, media_type=kind)
+        assert caught.value.is_kept
+        assert "is not paid for again: update this package" in str(caught.value)
 
 
 @pytest.mark.parametrize(

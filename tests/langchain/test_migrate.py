@@ -5,9 +5,12 @@ import uuid
 import chromadb
 import pytest
 from langchain_chroma import Chroma
+from langchain_core.documents import Document
 from langchain_core.vectorstores import InMemoryVectorStore
+from langchain_qdrant import QdrantVectorStore
+from qdrant_client import QdrantClient, models
 
-from bedrock_marengo import ConfigurationError, MediaFailedError
+from bedrock_marengo import ConfigurationError, MediaFailedError, ServiceError
 from bedrock_marengo.contract.models import MODELS
 from langchain_marengo import MarengoEmbeddings, MarengoLoader, MarengoRetriever, add_segments
 from langchain_marengo.migrate import amigrate, inventory, migrate
@@ -89,6 +92,45 @@ def test_all_sources_are_embedded_again_counted_and_switched(local, old, new, em
     assert not calls_of(local, OLD)
     found = MarengoRetriever(vectorstore=new, embeddings=embeddings).invoke("a goal", filter={"tenant": "acme"})
     assert {document.metadata["source"] for document in found} == {uris[0]}
+
+
+@pytest.fixture
+def ended(local, old):
+    """AWS has ended 2.7 after the old store was filled."""
+    said = "This model version has reached the end of its life. Please refer to the AWS documentation for more details."
+    local.faults = [
+        Fault(op, error="ResourceNotFoundException", message=said, when=lambda call: OLD in call.model_id)
+        for op in ("InvokeModel", "StartAsyncInvoke")
+    ]
+    return local.faults
+
+
+async def test_2_7_may_have_ended(ended, old, new, embeddings, uris):
+    assert migrate(old, new, embeddings=embeddings, dry_run=True).plan.todo.keys() == set(uris)
+    moved = await amigrate(old, new, embeddings=embeddings, switch=lambda store: None, show_progress=False)
+    assert moved.switched
+    assert MarengoRetriever(vectorstore=new, embeddings=embeddings).invoke("a goal")
+    assert not any(fault.hits for fault in ended)
+
+
+def test_what_a_store_of_2_7_still_does_after_its_end(ended, old, uris):
+    with pytest.raises(ServiceError, match=r"end of its life.*model='3\.0'"):
+        old.similarity_search("a goal")
+    rows = [row for row in old.store.values() if row["text"] != "a note"]
+    assert old.embeddings.embed_documents([row["text"] for row in rows]) == [row["vector"] for row in rows]
+    assert old.similarity_search_by_vector(rows[0]["vector"], k=1)[0].page_content == rows[0]["text"]
+
+
+def test_a_qdrant_collection_of_2_7_opens_without_a_call(ended, old, new, embeddings):
+    client = QdrantClient(":memory:")
+    size = models.VectorParams(size=1024, distance=models.Distance.COSINE)
+    client.create_collection("old", vectors_config=size)
+    store = QdrantVectorStore(client, "old", old.embeddings, validate_collection_config=False)
+    add_segments(
+        store, [Document(row["text"], metadata=row["metadata"]) for row in old.store.values() if row["metadata"]]
+    )
+    assert migrate(store, new, embeddings=embeddings, switch=lambda _: None, show_progress=False).switched
+    assert not any(fault.hits for fault in ended)
 
 
 async def test_run_again_it_pays_nothing(local, old, new, embeddings):

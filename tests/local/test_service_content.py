@@ -7,7 +7,11 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
+from ..films import film
+
+M3 = "twelvelabs.marengo-embed-3-0-v1:0"
 M27 = "twelvelabs.marengo-embed-2-7-v1:0"
 
 
@@ -80,6 +84,73 @@ def test_images(real, video):
     source = {"name": "a", "mediaType": "image", **inline}
     multi = {"inputType": "multi_input", "multi_input": {"inputText": "<@a> at night", "mediaSources": [source]}}
     assert len(real.invoke(multi)["data"][0]["embedding"]) == 512
+
+
+def still(form, side):
+    file = io.BytesIO()
+    Image.effect_noise((side, side), 50).convert("RGB").save(file, form)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("form", "side", "said"),
+    [
+        ("PNG", 127, "127x127 pixels; the minimum is 128x128"),
+        ("JPEG", 64, "64x64 pixels; the minimum is 128x128"),
+        *((form, 128, "supported formats are JPEG and PNG") for form in ("GIF", "WEBP", "BMP", "TIFF")),
+    ],
+)
+@pytest.mark.parametrize("op", ["InvokeModel", "StartAsyncInvoke"])
+@pytest.mark.parametrize("model_id", [M3, M27])
+def test_an_image_marengo_does_not_take_is_refused(real, form, side, said, op, model_id):
+    source = real.s3_source(real.local.put(still(form, side), "a.img"))
+    body = image(source) if model_id == M3 else {"inputType": "image", "mediaSource": source}
+    if op == "StartAsyncInvoke":
+        assert said in real.end_of(real.start(body, model_id=model_id))["failureMessage"]
+        return
+    with pytest.raises(real.client.exceptions.ValidationException, match=said):
+        real.invoke(body, model_id if model_id == M3 else f"us.{M27}")
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_the_smallest_image_is_taken(real, form):
+    assert real.invoke(image(real.s3_source(real.local.put(still(form, 128), "a.img"))))
+
+
+@pytest.mark.parametrize("kind", ["video", "audio"])
+@pytest.mark.parametrize("model_id", [M3, M27])
+@pytest.mark.parametrize(("seconds", "status"), [(2.0, "Failed"), (3.9, "Failed"), (4.0, "Completed")])
+def test_media_under_4_seconds_fail_the_job(real, kind, model_id, seconds, status):
+    source = real.s3_source(real.local.put(film(seconds=seconds, audio="pcm_s16le", format="mov"), "a.mov"))
+    fields = {"mediaSource": source}
+    body = {"inputType": kind, kind: fields} if model_id == M3 else {"inputType": kind, **fields}
+    job = real.end_of(real.start(body, model_id=model_id))
+    assert job["status"] == status
+    assert ("the minimum is 4 s" in job.get("failureMessage", "")) == (status == "Failed")
+
+
+@pytest.mark.parametrize("synthetic_sec", [None, 12.0])
+def test_the_vectors_of_two_versions_can_not_be_compared(bedrock, synthetic_sec):
+    bedrock.local.synthetic_sec = synthetic_sec
+    source = bedrock.s3_source(bedrock.local.put(still("PNG", 128), "a.png"))
+    for body3, body27 in (
+        ({"inputType": "text", "text": {"inputText": "a dog"}}, {"inputType": "text", "inputText": "a dog"}),
+        (image(source), {"inputType": "image", "mediaSource": source}),
+    ):
+        new, old = (
+            np.array(bedrock.invoke(body, i)["data"][0]["embedding"])
+            for body, i in ((body3, M3), (body27, f"us.{M27}"))
+        )
+        for part in (old[:512], old[512:]):
+            assert abs(new @ part) / np.linalg.norm(part) < 0.3
+            assert np.mean(new == part) < 0.05
+
+
+def test_2_7_finds_what_3_0_finds(real, video):
+    given = media(real, video, embeddingOption=["visual-text"])
+    red, blue = (np.array(row["embedding"]) for row in real.rows({"inputType": "video", **given}, model_id=M27))
+    text = np.array(real.invoke({"inputType": "text", "inputText": "red"}, f"us.{M27}")["data"][0]["embedding"])
+    assert red @ text > blue @ text + 0.01
 
 
 def image(source):

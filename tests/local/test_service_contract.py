@@ -148,7 +148,8 @@ START_REFUSED = [
     (M27, video27(embeddingOption=["transcription"]), "enum"),
     (M27, video27(embeddingScope=["clip"]), "embeddingScope"),
     (M27, {**video27(minClipSec=4), "inputType": "audio"}, "minClipSec"),
-    (M27, {**video27(embeddingOption=["audio"]), "inputType": "audio"}, "embeddingOption"),
+    (M27, {**video27(embeddingOption=["visual-text"]), "inputType": "audio"}, "embeddingOption"),
+    (M27, {**video27(embeddingOption=["transcription"]), "inputType": "audio"}, "enum"),
 ]
 
 START_ACCEPTED = [
@@ -166,6 +167,7 @@ START_ACCEPTED = [
     (M27, {"inputType": "image", "mediaSource": INLINE}),
     (M27, video27(startSec=1, lengthSec=8.5, useFixedLengthSec=2.5, minClipSec=1, embeddingOption=["visual-text"])),
     (M27, {**video27(useFixedLengthSec=10), "inputType": "audio"}),
+    (M27, {**video27(embeddingOption=["audio"]), "inputType": "audio"}),
 ]
 
 
@@ -197,6 +199,28 @@ def test_what_the_pages_document_is_accepted(bedrock, model_id, body):
     assert {len(row["embedding"]) for row in rows} == {512 if model_id == M3 else 1024}
 
 
+def test_2_7_takes_visual_options_for_audio_and_returns_none(bedrock):
+    body = {**video27(embeddingOption=["visual-text", "audio"]), "inputType": "audio"}
+    bedrock.local.put(b"a sound", "a.mp4")
+    rows = bedrock.rows(in_bucket(body, bedrock.local), model_id=M27)
+    assert {row["embeddingOption"] for row in rows} == {"audio"}
+
+
+@pytest.mark.parametrize(
+    ("model_id", "body", "said"),
+    [
+        (M3, text3(foo=1), "#: extraneous key [foo] is not permitted"),
+        (M3, video3(lengthSec=5), "#/video: extraneous key [lengthSec] is not permitted"),
+        (M27, video27(endSec=5), "#: extraneous key [endSec] is not permitted"),
+    ],
+)
+def test_an_extra_key_is_named_in_the_services_words(bedrock, model_id, body, said):
+    with pytest.raises(ClientError) as caught:
+        bedrock.start(in_bucket(body, bedrock.local), model_id)
+    message = f"Malformed input request: {said}, please reformat your input and try again."
+    assert caught.value.response["Error"] == {"Code": "ValidationException", "Message": message}
+
+
 def test_a_body_over_25_million_bytes_is_refused(bedrock):
     with pytest.raises(bedrock.client.exceptions.ValidationException, match="25000000"):
         bedrock.text("a" * 25_000_001)
@@ -223,6 +247,23 @@ def test_each_region_takes_its_own_ids(connect, region):
                 answered = answers(lambda: bedrock.invoke(body, prefix + model))  # noqa: B023
                 assert answered == (prefix + model in ACCEPTED_IDS[region][version]), (prefix, model)
                 assert answers(lambda: bedrock.start(body, prefix + model)) == (prefix == "")  # noqa: B023
+
+
+@pytest.mark.parametrize("region", ACCEPTED_IDS)
+def test_a_start_takes_no_profile_whatever_its_form(connect, region):
+    account, body = "123456789012", {M3: text3(), M27: {"inputType": "text", "inputText": "a"}}
+    application = f"arn:aws:bedrock:{region}:{account}:application-inference-profile/abc123def456"
+    with marengo_local.serve(region=region, synthetic_sec=6.0, application_profiles={application: M3}) as local:
+        bedrock = connect(local)
+        profiles = [(model, i) for model, ids in zip((M3, M27), ACCEPTED_IDS[region], strict=True) for i in ids - {M3}]
+        arns = [(model, f"arn:aws:bedrock:{region}:{account}:inference-profile/{i}") for model, i in profiles]
+        for model, identifier in (*profiles, *arns, (M3, application)):
+            with pytest.raises(ClientError) as caught:
+                bedrock.start(body[model], identifier)
+            message = "The provided model doesn't support async inference."
+            assert caught.value.response["Error"] == {"Code": "ValidationException", "Message": message}
+        with pytest.raises(ClientError, match="model identifier is invalid"):
+            bedrock.start(body[M3], f"global.{M3}")
 
 
 def answers(call):

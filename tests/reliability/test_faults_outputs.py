@@ -64,6 +64,7 @@ SAME = [
     ("nulls", lambda rows: encode([{**row, "text": None, "mediaSource": None} for row in rows])),
     ("lists for strings", lambda rows: encode([{k: [v] if k in LABELS else v for k, v in r.items()} for r in rows])),
     ("other keys around", lambda rows: json.dumps({"v": {"data": []}, "data": rows, "u": {"data": [1]}}).encode()),
+    ("a list without the object around it", lambda rows: json.dumps(rows).encode()),
     ("spread over lines", lambda rows: json.dumps({"data": rows}, indent=3).encode()),
     ("times a little off", lambda rows: encode([{**r, "endSec": float(np.float32(r["endSec"] + 1e-6))} for r in rows])),
     (
@@ -145,6 +146,39 @@ def test_rows_as_they_may_come_are_the_same_segments(client, connect, local, spo
         done = {d.uri: d.segments for d in reader.embed_many(list(wanted))}
         assert [uri for uri in wanted if not same(done[uri], wanted[uri])] == []
     assert len(local.jobs) == len(SAME)
+
+
+@pytest.mark.fault(
+    "An output whole, but of a form that this version can't read: a row that names several options",
+    expect="OutputError, never the first option; kept, and not paid for again",
+)
+@pytest.mark.parametrize(("model", "names"), [("3.0", ["visual", "audio"]), ("2.7", ["visual-text", "visual-image"])])
+def test_a_row_that_names_several_options_is_kept_and_not_paid_for_again(connect, local, video, keys, model, names):
+    local.mutate_output = lambda rows: [*rows[:-1], {**rows[-1], "embeddingOption": names}]
+    client = connect(model)
+    said = rf"output\.json: Row \d+ .* several values for its option \({', '.join(names)}\)"
+    with pytest.raises(OutputError, match=said):
+        client.embed_media(video)
+    (done,) = client.embed_many([video], read_ahead=True)
+    assert re.search(said, str(done.error))
+    with pytest.raises(OutputError, match=said):
+        client.collect(client.start(video))
+    with pytest.raises(OutputError, match=said):
+        connect(model).embed_media(video)
+    assert len(local.jobs) == 1 and keys("void.json") == []
+
+
+@pytest.mark.fault(
+    "An image's response that names several options", expect="OutputError; kept, and not asked for again"
+)
+def test_an_image_that_names_several_options_is_kept_too(client, local, png):
+    row = {"embedding": [0.1] * 512, "embeddingOption": ["visual", "audio"]}
+    local.faults = [Fault("InvokeModel", body=encode([row]))]
+    uri = local.put(png(), "dog.png")
+    for _ in range(2):
+        with pytest.raises(OutputError, match=r"several values for its option \(visual, audio\)"):
+            client.embed_media(uri)
+    assert local.calls["InvokeModel"] == 1
 
 
 @pytest.mark.fault("Missing tracks", expect="the tracks that are there")

@@ -72,6 +72,15 @@ def still(data: bytes) -> av.VideoFrame:
     raise UndecodableMedia("not an image: no frame could be decoded")
 
 
+def still_outline(data: bytes) -> tuple[str, int, int]:
+    """FFmpeg's name of an image's codec, width and height; raises UndecodableMedia for anything else."""
+    with _open(io.BytesIO(data)) as container:
+        if not _is_still(container):
+            raise UndecodableMedia(f"not an image: the format is {container.format.long_name}")
+        codec = container.streams.video[0].codec_context
+        return codec.name, codec.width, codec.height
+
+
 def outline(source: Source) -> Outline:
     """Duration and streams, from the container's header if it has them."""
     with _open(source) as container:

@@ -11,7 +11,18 @@ import numpy as np
 
 from marengo_local.content import text as words
 from marengo_local.content.cuts import Segmentation, cuts
-from marengo_local.content.media import Caption, Outline, Picture, Sound, Source, UndecodableMedia, outline, play, still
+from marengo_local.content.media import (
+    Caption,
+    Outline,
+    Picture,
+    Sound,
+    Source,
+    UndecodableMedia,
+    outline,
+    play,
+    still,
+    still_outline,
+)
 from marengo_local.content.sound import AudioAnalyzer
 from marengo_local.content.space import LAYOUTS, Array, pack, unit
 from marengo_local.content.vision import (
@@ -89,6 +100,10 @@ class ContentModel:
         if plain or not parts:
             parts.append(self.text(plain))
         return unit(sum((ORDER_DECAY**place * part for place, part in enumerate(parts)), np.zeros_like(parts[0])))
+
+    def image_outline(self, data: bytes) -> tuple[str, int, int]:
+        """FFmpeg's name of an image's codec, its width and height; raises UndecodableMedia."""
+        return still_outline(data)
 
     def duration_sec(self, source: Source) -> float:
         """The duration of a video or audio file; raises UndecodableMedia."""

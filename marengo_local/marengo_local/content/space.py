@@ -5,6 +5,7 @@ again, so that the dot product of two vectors is the weighted sum of the similar
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -46,9 +47,14 @@ class Layout:
 
     words: int
     appearance: int
+    is_turned: bool
+    """Whether the space is turned, so that its vectors can't be compared with those of the other version."""
 
 
-LAYOUTS: Final = {512: Layout(words=144, appearance=192), 1024: Layout(words=336, appearance=512)}
+LAYOUTS: Final = {
+    512: Layout(words=144, appearance=192, is_turned=False),
+    1024: Layout(words=336, appearance=512, is_turned=True),
+}
 
 
 def pack(
@@ -76,7 +82,11 @@ def pack(
     if track is not None:
         used = sum(float(block @ block) for block in blocks.values())
         blocks["attributes"][TRACKS[track]] = np.sqrt(max(FULL**2 - used, 0.0))
-    return unit(np.concatenate(list(blocks.values())))
+    vector = unit(np.concatenate(list(blocks.values())))
+    if not layout.is_turned:
+        return vector
+    turned: Array = vector @ _turn(len(vector))
+    return turned
 
 
 def unit(vectors: Array) -> Array:
@@ -84,6 +94,18 @@ def unit(vectors: Array) -> Array:
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     scaled: Array = (vectors / np.where(length > 0, length, 1.0)).astype(np.float32)
     return scaled
+
+
+@cache
+def _turn(size: int) -> Array:
+    """An orthogonal matrix, which leaves scores as they are: Hadamard's, for a power of 2, shuffled and signs drawn."""
+    matrix = np.ones((1, 1), np.float32)
+    while len(matrix) < size:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    drawn = np.random.default_rng(27)
+    signs = drawn.choice(np.array([-1, 1], np.float32), size)
+    turn: Array = matrix[drawn.permutation(size)] * signs / np.float32(np.sqrt(size))
+    return turn
 
 
 def _block(values: Array | None, width: int, weight: float) -> Array:

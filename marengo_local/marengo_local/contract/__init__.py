@@ -6,6 +6,8 @@ from marengo_local.contract import tokens
 from marengo_local.contract.models import MODELS, REGIONS, Model, resolve
 from marengo_local.contract.rules import (
     MAX_BODY_BYTES,
+    check_duration,
+    check_image,
     check_image_bytes,
     check_rules,
     fields,
@@ -20,6 +22,8 @@ __all__ = [
     "MODELS",
     "REGIONS",
     "Model",
+    "check_duration",
+    "check_image",
     "check_image_bytes",
     "check_list_query",
     "check_model_input",

@@ -9,8 +9,11 @@ from typing import Final
 
 from marengo_local.errors import ServiceError
 
-__all__ = ["MODELS", "REGIONS", "Model", "resolve"]
+__all__ = ["MIN_IMAGE_PX", "MIN_MEDIA_SEC", "MODELS", "REGIONS", "Model", "resolve"]
 
+# TwelveLabs' page on its own API; AWS's pages name no minimum.
+MIN_IMAGE_PX: Final = 128
+MIN_MEDIA_SEC: Final = 4.0
 MEBIBYTE: Final = 1024 * 1024
 GIBIBYTE: Final = 1024 * MEBIBYTE
 
@@ -98,8 +101,12 @@ def resolve(
     kind, model = _parse(identifier, region, account_id)
     if model is None or region not in model.invoke_ids:
         raise _invalid()
-    accepted = model.invoke_ids[region] if operation == "InvokeModel" else frozenset({"base"})
-    if kind in accepted:
+    is_known = kind in model.invoke_ids[region]
+    if operation != "InvokeModel":
+        if kind == "base":
+            return model
+        raise _no_async() if is_known else _invalid()
+    if is_known:
         return model
     raise _on_demand(identifier) if kind == "base" else _invalid()
 
@@ -118,16 +125,20 @@ def _parse(identifier: str, region: str, account_id: str) -> tuple[str, Model | 
 
 
 def _application_profile(operation: str, identifier: str, application_profiles: Mapping[str, str]) -> Model:
-    if operation != "InvokeModel":
-        raise _invalid()
     model = _BY_ID.get(application_profiles.get(identifier, ""))
     if model is None:
         raise ServiceError("ResourceNotFoundException", f"The inference profile {identifier} was not found.")
+    if operation != "InvokeModel":
+        raise _no_async()
     return model
 
 
 def _invalid() -> ServiceError:
     return ServiceError("ValidationException", "The provided model identifier is invalid.")
+
+
+def _no_async() -> ServiceError:
+    return ServiceError("ValidationException", "The provided model doesn't support async inference.")
 
 
 def _on_demand(identifier: str) -> ServiceError:

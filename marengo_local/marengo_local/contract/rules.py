@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from marengo_local.contract import tokens
-from marengo_local.contract.models import Model
+from marengo_local.contract.models import MIN_IMAGE_PX, MIN_MEDIA_SEC, Model
 from marengo_local.errors import ServiceError, malformed
 
 __all__ = [
     "MAX_BODY_BYTES",
+    "check_duration",
+    "check_image",
     "check_image_bytes",
     "check_rules",
     "fields",
@@ -24,6 +26,10 @@ __all__ = [
 
 MAX_BODY_BYTES: Final = 25_000_000
 
+# FFmpeg's names; an animated PNG is a PNG.
+_IMAGE_CODECS: Final = frozenset({"mjpeg", "png", "apng"})
+# Containers round durations.
+_ROUNDING_SEC: Final = 0.05
 _PLACEHOLDER: Final = re.compile(r"<@([^<>]+)>")
 
 
@@ -64,6 +70,22 @@ def check_image_bytes(model: Model, size: int) -> None:
         raise refused(f"The image has {size} bytes; the maximum is {model.max_image_bytes}.")
 
 
+def check_image(codec: str, width: int, height: int) -> None:
+    """Raise ServiceError for an image that is not JPEG or PNG, or too small."""
+    if codec not in _IMAGE_CODECS:
+        raise refused(f"The image format {codec} is not supported; supported formats are JPEG and PNG.")
+    if min(width, height) < MIN_IMAGE_PX:
+        raise refused(f"The image has {width}x{height} pixels; the minimum is {MIN_IMAGE_PX}x{MIN_IMAGE_PX}.")
+
+
+def check_duration(model: Model, kind: str, duration_sec: float) -> None:
+    """Raise ServiceError for a file that is too short or too long."""
+    if duration_sec > model.max_media_sec:
+        raise refused(f"The {kind} lasts {duration_sec:.0f} s; the maximum is {model.max_media_sec:.0f} s.")
+    if duration_sec < MIN_MEDIA_SEC - _ROUNDING_SEC:
+        raise refused(f"The {kind} lasts {duration_sec:.2f} s; the minimum is {MIN_MEDIA_SEC:g} s.")
+
+
 def refused(message: str) -> ServiceError:
     """A ValidationException with `message`."""
     return ServiceError("ValidationException", message)
@@ -86,6 +108,13 @@ def _media_2_7(given: Mapping[str, Any]) -> None:
         raise refused("minClipSec must be less than or equal to useFixedLengthSec.")
     if given.get("lengthSec", 1) == 0:
         raise refused("lengthSec must be greater than 0.")
+
+
+def _audio_2_7(given: Mapping[str, Any]) -> None:
+    _media_2_7(given)
+    # AWS's page allows embeddingOption for audio without saying which: visual options are taken and give no rows.
+    if "audio" not in given.get("embeddingOption", ("audio",)):
+        raise refused("embeddingOption must contain audio for the inputType audio.")
 
 
 def _media_3_0(given: Mapping[str, Any]) -> None:
@@ -117,7 +146,7 @@ def _multi_input(given: Mapping[str, Any]) -> None:
 _RULES: Final[Mapping[tuple[str, str], Callable[[Mapping[str, Any]], None]]] = {
     ("2.7", "text"): _text_2_7,
     ("2.7", "video"): _media_2_7,
-    ("2.7", "audio"): _media_2_7,
+    ("2.7", "audio"): _audio_2_7,
     ("3.0", "video"): _media_3_0,
     ("3.0", "audio"): _media_3_0,
     ("3.0", "multi_input"): _multi_input,

@@ -57,7 +57,6 @@ def _validator(name: str, definition: str | None = None) -> Draft202012Validator
 
 
 _REASONS: Final[Mapping[str, Callable[[Any, Any], str]]] = {
-    "additionalProperties": lambda _, found: f"extraneous key is not permitted, found: {sorted(found)}",
     "const": lambda expected, found: f"expected: {expected}, found: {_short_json(found)}",
     "enum": lambda _, found: f"{_short_json(found)} is not a valid enum value",
     "maximum": lambda limit, found: f"{found} is not less or equal to {limit}",
@@ -75,6 +74,11 @@ _REASONS: Final[Mapping[str, Callable[[Any, Any], str]]] = {
 
 
 def _reason(error: ValidationError) -> str:
+    if error.validator == "additionalProperties":
+        schema: Any = error.schema
+        found: Any = error.instance
+        extra = next(key for key in found if key not in schema["properties"])
+        return f"extraneous key [{extra}] is not permitted"
     return _REASONS[str(error.validator)](error.validator_value, error.instance)
 
 
