@@ -75,7 +75,9 @@ class Transcript:
                 f"Captions must be a string (SRT or WebVTT) or a pathlib.Path, not {short_repr(captions)}."
             )
         _check_characters(captions)
-        text = captions.replace("\ufeff", "").replace("\r\n", "\n").replace("\r", "\n")
+        text = captions.replace("\ufeff", "")
+        for line_break in ("\r\r\n", "\r\n", "\r"):
+            text = text.replace(line_break, "\n")
         cues = next(read for begins, read in FORMATS if begins.match(text))(text)
         if not cues.usable and not cues.unusable:
             raise InputError(

@@ -25,12 +25,14 @@ def read_timed_lines(text: str) -> Cues:
     lines = text.split("\n")
     webvtt = text.lstrip().startswith("WEBVTT")
     starts = [i for i in range(len(lines)) if _begins_cue(lines, i)]
-    numbered = bool(starts and starts[0] and lines[starts[0] - 1].strip().isdecimal())
+    first = [line.strip() for line in lines[: starts[0]]][-2:] if starts else []
+    # Above the first cue; in WebVTT not the last line of the file's header.
+    labelled = bool(first and first[-1]) and (first[-1].isdecimal() or (webvtt and first[0] == ""))
     cues = Cues()
     for count, (at, until) in enumerate(pairwise([*starts, len(lines)]), 1):
         body = lines[at + 1 : until]
-        if until < len(lines) and _ends_in_label(body, count + 1, webvtt=webvtt, numbered=numbered):
-            body.pop()
+        if until < len(lines):
+            body = _without_label(body, str(count + 1), webvtt=webvtt, labelled=labelled)
         if webvtt:
             body = _without_blocks(body)
         match = _TIMES.match(lines[at]) or _SBV_TIMES.match(lines[at])
@@ -54,16 +56,27 @@ def _begins_cue(lines: list[str], at: int) -> bool:
     return (not above or above.isdecimal()) and bool(_BROKEN_TIMES.match(line))
 
 
-def _ends_in_label(body: list[str], number: int, *, webvtt: bool, numbered: bool) -> bool:
-    """Whether the line above the next cue's times is its number, or in WebVTT any name."""
-    label = body[-1].strip() if body else ""
-    if not label:
-        return False
-    alone = len(body) > 1 and not body[-2].strip()
+def _without_label(body: list[str], number: str, *, webvtt: bool, labelled: bool) -> list[str]:
+    """A cue's text without the label of the next cue: its number, or in WebVTT any name.
+
+    Args:
+        body: the lines between the times of the two.
+        number: of the next cue, if each has one.
+        webvtt: whether labels may be names.
+        labelled: whether the first cue has a label.
+    """
+    last = next((i for i in range(len(body) - 1, -1, -1) if body[i].strip()), None)
+    if last is None:
+        return body
+    label, adjacent = body[last].strip(), last == len(body) - 1
+    alone = last > 0 and not body[last - 1].strip()
     if label.isdecimal():
-        return alone or numbered or label == str(number)
-    # Auto-captions have lines of one space, which end no cue; and a cue's only line is its text.
-    return webvtt and len(body) > 1 and not body[-2] and any(line.strip() for line in body[:-1])
+        is_label = (adjacent and (alone or labelled)) or (label == number and (adjacent or alone))
+    else:
+        # Auto-captions have lines of one space, which end no cue; and the first line of text is not a label.
+        alone = last > 0 and not body[last - 1] and any(line.strip() for line in body[:last])
+        is_label = webvtt and adjacent and alone and (labelled or " " not in label)
+    return body[:last] if is_label else body
 
 
 def _without_blocks(body: list[str]) -> list[str]:

@@ -80,7 +80,7 @@ def test_text(write, text, said):
 
 
 @every_format
-@pytest.mark.parametrize("line_break", ["\r\n", "\r"], ids=ascii)
+@pytest.mark.parametrize("line_break", ["\r\n", "\r", "\r\r\n"], ids=ascii)
 def test_line_breaks(write, line_break):
     assert words(write([(0, 1, "a\nb"), (1, 2, "c")]).replace("\n", line_break)) == "a b c"
 
@@ -119,6 +119,10 @@ def test_cues_that_are_repeated_with_the_same_times_are_said_once(write):
         "NOTE: said\n00:01.000 --> 00:02.000\na\n\nNOTE: said": "a NOTE: said",
         "WEBVTT\n\nSTYLE\n::cue {}\n\nNOTE\nnot said\n\nintro\n00:01.000 --> 00:02.000\na\n\nNOTE no\nno\n\n"
         "REGION\nid:a\n\nx/12-0\n00:02.000 --> 00:03.000\n<v Roger>b": "a b",
+        "WEBVTT\n\n00:01.0 --> 00:02.0\na\n\nb c\n00:02.0 --> 00:03.0\nd\n\ntail\n00:03.0 --> 00:04.0\ne": "a b c d e",
+        "WEBVTT\n\nthe intro\n00:01.0 --> 00:02.0\na\n\nthe end\n00:02.0 --> 00:03.0\nb": "a b",
+        "WEBVTT\nKind: captions\n00:01.0 --> 00:02.0\na\n\nb c\n00:02.0 --> 00:03.0\nd": "a b c d",
+        "1\n\n00:00:01,000 --> 00:00:02,000\n\na\n\n2\n\n00:00:02,000 --> 00:00:03,000\n\nb": "a b",
         # Files that were joined.
         "WEBVTT\n\n00:01.000 --> 00:02.000\na\n\nWEBVTT\nX-TIMESTAMP-MAP=LOCAL:0\n\n00:02.000 --> 00:03.000\nb": "a b",
         "0:00:01.000,0:00:02.000\na[br]b\n\n0:00:02.000,0:00:03.000\n1:30,2:45": "a b 1:30,2:45",
