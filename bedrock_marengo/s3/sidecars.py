@@ -88,7 +88,10 @@ def with_captions(listed: Iterable[Named[T]]) -> Iterator[tuple[T, str | None]]:
             yield from _closed(stems)
         deepest = stems[-1].prefix if stems else ""
         stems += [_Stem(prefix) for prefix in _prefixes(file.name) if len(prefix) > len(deepest)]
-        (stems[-1].captions if file.name.lower().endswith(SUFFIXES) else stems[-1].files).append(file)
+        if file.name.lower().endswith(SUFFIXES):
+            stems[-1].captions.append(file)
+        elif file.item is not None or _takes_captions(file):
+            stems[-1].files.append(file)
     while stems:
         yield from _closed(stems)
 
@@ -108,9 +111,8 @@ def _closed(stems: list[_Stem[T]]) -> Iterator[tuple[T, str | None]]:
     """Give the files of the last stem their captions; those that have no file there belong to a shorter name."""
     stem = stems.pop()
     best = min(stem.captions, key=_rank, default=None)
-    takers = [file for file in stem.files if _takes_captions(file)]
     for file in stem.files:
-        found = [captions for captions in (best, stem.own.get(file.name)) if captions and file in takers]
+        found = [captions for captions in (best, stem.own.get(file.name)) if captions and _takes_captions(file)]
         if file.item is not None:
             yield file.item, min(found, key=_rank).where if found else None
     above = stems[-1] if stems else None
@@ -119,7 +121,7 @@ def _closed(stems: list[_Stem[T]]) -> Iterator[tuple[T, str | None]]:
     name = stem.prefix[:-1]
     if any(file.name == name and _takes_captions(file) for file in above.files):
         above.own[name] = best
-    elif not takers:
+    elif not any(map(_takes_captions, stem.files)):
         above.captions.append(best)
 
 
