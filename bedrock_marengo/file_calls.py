@@ -227,7 +227,7 @@ class FileCalls(ClientBase):
         return clip_of(self._runtime.objects, Media.of(source), start_sec, end_sec, width=width)
 
     def captions_of(self, source: MediaLike) -> Transcript | None:
-        """The captions (.vtt, .srt) stored next to a file under its own name; None if there are none.
+        """The captions stored next to a file under its own name, such as match.srt; None if there are none.
 
         Raises:
             InputError: The captions can't be read.

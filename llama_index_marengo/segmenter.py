@@ -75,7 +75,7 @@ class MarengoSegmenter(TransformComponent):
     fused: bool | Literal["only"] = False
     """"only" stores one vector per time range. Use it with a plain ``as_retriever()``. Marengo 3.0."""
     transcripts: Transcripts = True
-    """True reads captions (.vtt, .srt) next to a file, False reads none. Or a mapping or callable from source URI to
+    """True reads captions next to a file, False reads none. Or a mapping or callable from source URI to
     captions: a ``pathlib.Path``, or the text of the captions.
     """
     on_error: OnError = Field(default="raise", exclude=True)

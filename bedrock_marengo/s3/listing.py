@@ -20,7 +20,7 @@ from bedrock_marengo.s3.manifests import Entry, read_manifest
 from bedrock_marengo.s3.object_version import Identity, SourceIdentity, object_version
 from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.s3.sidecars import SUFFIXES as _CAPTIONS
-from bedrock_marengo.s3.sidecars import by_rank
+from bedrock_marengo.s3.sidecars import Named, has_one_form, with_captions
 from bedrock_marengo.s3.uploads import FOLDER
 from bedrock_marengo.validation import is_int, require_many
 
@@ -255,34 +255,9 @@ def _is_prefix(source: str) -> bool:
 
 
 def _with_captions(listed: Iterable[tuple[Entry, Media | None]]) -> Iterator[Media]:
-    """Media, each with the captions that the same listing shows next to it.
-
-    S3 lists keys in order, so those that share a stem come together: a file waits until the listing leaves its stem.
-    """
-    waiting: list[tuple[str, Media]] = []
-    best: dict[str, str] = {}
-    for entry, media in listed:
-        yield from _left(entry.key, waiting, best)
-        if entry.key.lower().endswith(_CAPTIONS):
-            for stem in _stems(entry.key):
-                best[stem] = min(best.get(stem, entry.key), entry.key, key=by_rank)
-        if media is not None:
-            waiting.append((_stems(entry.key)[-1], media))
-    yield from _left(None, waiting, best)
-
-
-def _left(key: str | None, waiting: list[tuple[str, Media]], best: dict[str, str]) -> Iterator[Media]:
-    """The media whose stem the listing has left, now that it is at ``key`` or at its end."""
-    gone = [(stem, media) for stem, media in waiting if key is None or not key.startswith(stem)]
-    for stem, media in gone:
-        waiting.remove((stem, media))
-        bucket, _ = split_s3_uri(media.uri or "")
-        yield replace(media, captions=f"s3://{bucket}/{best[stem]}" if stem in best else "")
-    for stem in [stem for stem in best if key is None or not key.startswith(stem)]:
-        del best[stem]
-
-
-def _stems(key: str) -> list[str]:
-    """``a/match.en.vtt`` -> ``a/match.``, ``a/match.en.``."""
-    name = key.rfind("/") + 1
-    return [key[: i + 1] for i in range(name, len(key)) if key[i] == "."]
+    """Media, each with the captions that the same listing shows next to it."""
+    named = (Named(entry.key, f"s3://{entry.bucket}/{entry.key}", media) for entry, media in listed)
+    for media, captions in with_captions(named):
+        # What belongs to a name with several Unicode forms is in several places: it is looked up.
+        known = has_one_form(f"{media.uri}{captions}")
+        yield replace(media, captions=captions or "" if known else None)

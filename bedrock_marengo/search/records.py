@@ -61,7 +61,7 @@ def records_of(
         client: reads captions that are stored next to the file.
         segments: the segments of the file.
         source: the file as the user gave it: captions of a local file are next to it, not next to its upload.
-        transcripts: True reads captions (.vtt, .srt) next to the file; False reads none; a mapping or a callable gives
+        transcripts: True reads captions next to the file; False reads none; a mapping or a callable gives
             them by source URI: a ``pathlib.Path``, or the captions' text.
         metadata: the user's own fields.
 
@@ -153,4 +153,4 @@ def _transcript(
     if given is True:
         return client.captions_of(uri if isinstance(source, str) else source)
     captions = given.get(uri) if isinstance(given, Mapping) else given(uri)
-    return Transcript.of(captions) if captions is not None else None
+    return Transcript.of(captions, uri) if captions is not None else None

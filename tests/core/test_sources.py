@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from bedrock_marengo import InputError, Manifest, MarengoError, Media, ServiceError
 from bedrock_marengo.s3.listing import _with_captions
 from bedrock_marengo.s3.manifests import Entry
-from bedrock_marengo.s3.sidecars import SUFFIXES, by_rank
+from bedrock_marengo.s3.sidecars import SUFFIXES
 from marengo_local import Fault
 
 KEYS = ["a b+c.mp4", "é/ü.mp4", "match#t=1.mp4"]
@@ -194,25 +195,100 @@ def test_folders_with_the_name_of_a_caption_file_are_ignored(client, local):
     assert client.captions_of(found) is None
 
 
-names = st.lists(st.sampled_from(["a", "b", "a/b", "é"]), min_size=1, max_size=3).map(".".join)
-suffixes = st.sampled_from([".mp4", ".MOV", ".vtt", ".srt", ".en.VTT", ".txt", "/x.vtt"])
+@pytest.mark.parametrize(
+    ("captions", "owners"),
+    {
+        "lecture.part2.srt": "lecture.part2.mp4",
+        "lecture.part2.en.vtt": "lecture.part2.mp4",
+        "lecture.part3.srt": "lecture.mp4 lecture.mov",
+        "lecture.mov.srt": "lecture.mov",
+        # A picture next to a video has no captions.
+        "lecture.poster.vtt": "lecture.mp4 lecture.mov",
+        "lecture 2.vtt": "",
+        "Lecture.vtt": "",
+        "lecture.d/x.vtt": "",
+        "caf\u00e9.srt": "cafe\u0301.mp4",
+        "cafe\u0301.de.ass": "cafe\u0301.mp4",
+        # The longest name is compared in one Unicode form, too.
+        "caf\u00e9.2.srt": "cafe\u0301.2.mp4",
+        "cafe\u0301.3.srt": "caf\u00e9.3.mp4",
+        "lecture.e\u0301.srt": "lecture.\u00e9.mp4",
+    }.items(),
+)
+def test_captions_belong_to_the_file_whose_name_they_continue_longest(client, local, tmp_path, captions, owners):
+    media = ["lecture.mp4", "lecture.mov", "lecture.part2.mp4", "lecture.poster.jpg", "lecture.\u00e9.mp4"]
+    media += ["cafe\u0301.mp4", "cafe\u0301.2.mp4", "caf\u00e9.3.mp4"]
+    for name in (*media, captions):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(CAPTIONS)
+        local.put(CAPTIONS, f"in.1/{name}")
+    listed = client.list_media(f"s3://{local.bucket}/in.1/")
+    # What a filter leaves out has its captions all the same.
+    filtered = client.list_media(f"s3://{local.bucket}/in.1/", exclude=["*part2*", "*.2.mp4", "*.3.mp4"])
+    singles = [f"s3://{local.bucket}/in.1/{name}" for name in media]
+    for found in (listed, filtered, singles, client.list_media(tmp_path)):
+        names = {Media.of(one).name.rpartition("/")[2]: client.captions_of(one) for one in found}
+        assert {name for name in names if names[name]} == set(owners.split()) & set(names)
+
+
+def test_a_folder_in_another_unicode_form_has_the_captions(client, local, tmp_path):
+    local.put(b"v", "\u00e9/a.mp4")
+    local.put(CAPTIONS, "e\u0301/a.srt")
+    [found] = client.list_media(f"s3://{local.bucket}/\u00e9/")
+    assert client.captions_of(found) and client.captions_of(found.uri)
+
+
+@pytest.mark.slow
+def test_captions_behind_a_thousand_other_files_are_found(client, local):
+    local.put(b"v", "a.mp4")
+    local.put(CAPTIONS, "a.vtt")
+    for i in range(1001):
+        local.put(b"frame", f"a.{i:04}.jpg")
+    assert client.captions_of(f"s3://{local.bucket}/a.mp4")
+
+
+def test_captions_of_a_file_whose_suffix_does_not_say_its_kind(client, local):
+    local.put(CAPTIONS, "clip.srt")
+    assert client.captions_of(Media.from_s3(f"s3://{local.bucket}/clip", "video"))
+
+
+@pytest.mark.parametrize("wrap", [str, Path], ids=["object", "file"])
+def test_captions_that_are_too_large_are_not_held_in_memory(client, local, tmp_path, monkeypatch, wrap):
+    monkeypatch.setattr("bedrock_marengo.s3.sidecars.LARGEST_BYTES", 1024**2)
+    video, captions = tmp_path / "a.mp4", tmp_path / "a.srt"
+    video.write_bytes(b"v")
+    captions.write_bytes(CAPTIONS * 100_000)
+    uri = local.put(b"v", "a.mp4")
+    local.put(captions.read_bytes(), "a.srt")
+    with pytest.raises(InputError, match=r"a\.srt: has more than 1 MB|a\.srt has more than 1 MB"):
+        client.captions_of(uri if wrap is str else video)
+
+
+names = st.lists(st.sampled_from(["a", "b", "a/b", "mp4"]), min_size=1, max_size=3).map(".".join)
+suffixes = st.sampled_from([".mp4", ".MOV", ".jpg", ".vtt", ".srt", ".en.VTT", ".ttml", ".txt", "/x.vtt"])
 
 
 @given(st.sets(st.tuples(names, suffixes).map("".join), max_size=20))
-def test_captions_from_a_listing_match_those_from_single_lookups(keys):
+def test_captions_from_a_listing_match_the_rule(keys):
     ordered = sorted(keys, key=str.encode)
     listed = [
         (Entry("b", key), Media("video", uri=f"s3://b/{key}") if key.lower().endswith((".mp4", ".mov")) else None)
         for key in ordered
     ]
+    own = {media.uri[7:]: {media.uri[7:], media.uri[7:].rpartition(".")[0]} for _, media in listed if media}
+
+    def continued(captions):
+        """The longest name that captions continue."""
+        in_folder = (name for names in own.values() for name in names if captions.startswith(f"{name}."))
+        return max((name for name in in_folder if "/" not in captions[len(name) :]), key=len, default=None)
 
     def look(key):
-        stem = f"{key.rpartition('.')[0]}."
-        beside = [k for k in keys if k.startswith(stem) and "/" not in k[len(stem) :] and k.lower().endswith(SUFFIXES)]
-        return f"s3://b/{min(beside, key=by_rank)}" if beside else ""
+        theirs = [k for k in keys if k.lower().endswith(SUFFIXES) and continued(k) in own[key]]
+        ranked = [(len(k.rpartition(".")[0]), SUFFIXES.index(f".{k.lower().rpartition('.')[2]}"), k) for k in theirs]
+        return f"s3://b/{min(ranked)[2]}" if ranked else ""
 
     found = {media.uri: media.captions for media in _with_captions(listed)}
-    assert found == {media.uri: look(entry.key) for entry, media in listed if media is not None}
+    assert found == {f"s3://b/{key}": look(key) for key in own}
 
 
 # Tags.

@@ -152,10 +152,27 @@ class TestTranscripts:
         (tmp_path / "captions.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\nGoal\n")
         assert self.words(load(uri, transcripts={uri: tmp_path / "captions.vtt"})) == ["Goal", ""]
 
-    def test_captions_that_cannot_be_read_lose_no_segment(self, local, load, uri):
-        local.put(b"not captions", "match.srt")
-        with pytest.warns(MarengoWarning, match="is loaded without its captions"):
-            assert self.words(load(uri)) == ["", ""]
+    @pytest.mark.parametrize("on_error", ["raise", "skip"])
+    @pytest.mark.parametrize(
+        "captions",
+        [
+            b"not captions",
+            b"00:01.000 --> 00:02.000\n&#" + b"9" * 5000 + b";",
+            b"9" * 400 + b":00:01.000 --> 00:02.000\nGoal",
+            "00:01.000 --> 00:02.000\nschön".encode("cp1252"),
+            b"<tt>" + b"<p>" * 100_000,
+        ],
+        ids=["no cues", "reference", "hours", "encoding", "depth"],
+    )
+    def test_captions_that_cannot_be_read_lose_no_segment(self, local, load, uri, captions, on_error):
+        local.put(captions, "match.srt")
+        with pytest.warns(MarengoWarning, match=r"match\.mp4 is loaded without its captions: .*match\.srt: "):
+            assert self.words(load(uri, on_error=on_error)) == ["", ""]
+
+    def test_captions_of_which_some_cannot_be_used_are_named(self, local, load, uri):
+        local.put(CAPTIONS.encode() + b"\n\n1e308 --> 1e309\nOver", "match.srt")
+        with pytest.warns(MarengoWarning, match=r"match\.srt: 1 of \d cues .*1e308"):
+            assert self.words(load(uri)) == ["He shoots", "and he scores!"]
 
 
 class TestMetadata:

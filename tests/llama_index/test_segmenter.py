@@ -163,10 +163,23 @@ class TestTranscripts:
         assert words(segment(tmp_path)) == ["He shoots", ""]
         assert words(segment(tmp_path, transcripts=False)) == ["", ""]
 
-    def test_captions_that_cannot_be_read_lose_no_segment(self, local, segment, match):
-        local.put(b"not captions", "match.srt")
-        with pytest.warns(MarengoWarning, match="is loaded without its captions"):
-            assert len(segment(match)) == 6
+    @pytest.mark.parametrize(
+        "captions",
+        [
+            b"not captions",
+            b"00:01.000 --> 00:02.000\n&#" + b"9" * 5000 + b";",
+            b"9" * 400 + b":00:01.000 --> 00:02.000\nGoal",
+            "00:01.000 --> 00:02.000\nschön".encode("cp1252"),
+        ],
+        ids=["no cues", "reference", "hours", "encoding"],
+    )
+    def test_captions_that_cannot_be_read_lose_no_segment(self, local, segment, match, tmp_path, captions):
+        local.put(captions, "match.srt")
+        (tmp_path / "a.mp4").write_bytes(b"a")
+        (tmp_path / "a.srt").write_bytes(captions)
+        for source, name in ((match, "match"), (tmp_path, "a")):
+            with pytest.warns(MarengoWarning, match=rf"{name}\.mp4 is loaded without its captions: .*{name}\.srt: "):
+                assert words(segment(source, on_error="skip")) == ["", ""]
 
 
 class TestMany:
