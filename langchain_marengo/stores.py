@@ -9,6 +9,7 @@ from langchain_core.vectorstores import VectorStore
 
 from bedrock_marengo import ConfigurationError, InputError, MarengoError, Segment
 from bedrock_marengo.contract.inputs import split_s3_uri
+from bedrock_marengo.contract.segments import METADATA_KEYS
 from bedrock_marengo.validation import is_int, require_many, short_repr
 from langchain_marengo.embeddings import MarengoEmbeddings
 from langchain_marengo.known_stores import KNOWN_STORES, KnownStore, find_known_store
@@ -149,6 +150,11 @@ def _segment(document: Document) -> Segment:
             f"{short_repr(document)} is not a Document: add_segments takes a list of Documents from MarengoLoader."
         )
     segment = Segment.find(document.page_content)
+    if segment is None and document.metadata.keys() >= set(METADATA_KEYS):
+        raise InputError(
+            f"{short_repr(document.page_content)} has a segment's metadata and not its text: a text splitter has cut "
+            "it. A segment has one vector, and a piece of its text has none. Split only your other Documents."
+        )
     if segment is None:
         raise InputError(
             f"{short_repr(document.page_content)} is not the text of a segment: add_segments takes Documents from "

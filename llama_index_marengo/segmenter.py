@@ -192,12 +192,16 @@ class _Call:
 
 
 def _is_media(node: BaseNode) -> bool:
-    return isinstance(node, Document) and {"source", "media_type", "etag"} <= set(node.metadata)
+    # Also a node that a text splitter made of the Document.
+    return {"source", "media_type", "etag"} <= set(node.metadata)
 
 
 def _nodes(records: Sequence[SegmentRecord], document: BaseNode, embed_model: MarengoEmbedding) -> list[TextNode]:
+    whole = document.source_node
+    if whole is None or isinstance(document, Document):
+        whole = document.as_related_node_info()
     # Without the Document's metadata, which thousands of nodes would repeat.
-    source = RelatedNodeInfo(node_id=document.node_id, node_type=ObjectType.DOCUMENT, hash=document.hash)
+    source = RelatedNodeInfo(node_id=whole.node_id, node_type=ObjectType.DOCUMENT, hash=whole.hash)
     nodes = [
         TextNode(
             id_=record.segment.id,
