@@ -29,8 +29,9 @@ def add_segments(
         store: any LangChain store whose embeddings are ``MarengoEmbeddings``.
         documents: the Documents that ``MarengoLoader`` loads, as a list or from ``lazy_load``.
         replace: then delete all other segments of the same sources, such as those of a video that has been replaced.
-            Works with the stores in docs/stores.md. For other stores, use LangChain's
-            ``index(..., cleanup="incremental", source_id_key="source")``.
+            Works with the stores in docs/stores.md. For other stores, use LangChain's ``index()`` with
+            ``source_id_key="source"``, ``cleanup="scoped_full"`` and ``key_encoder=lambda document: document.id``.
+            With ``cleanup="incremental"``, it writes sources of more than 100 segments again on each run.
         chunk_size: rows in one call.
 
     Returns:
@@ -38,7 +39,7 @@ def add_segments(
 
     Raises:
         ConfigurationError: The store has other embeddings, or ``replace`` doesn't support it.
-        InputError: A Document that isn't a segment.
+        InputError: A Document that isn't a segment, or a piece of one that a text splitter has cut.
     """
     _check_store(store)
     known = _known(store, "replace=True") if replace else find_known_store(store)
@@ -168,7 +169,8 @@ def _known(store: VectorStore, what: str) -> KnownStore:
     if known is None:
         raise ConfigurationError(
             f"{what} doesn't support {type(store).__name__}, only {', '.join(KNOWN_STORES)}. Use "
-            "langchain_core.indexing.index(..., cleanup='incremental', source_id_key='source')."
+            "langchain_core.indexing.index(..., source_id_key='source', cleanup='scoped_full', "
+            "key_encoder=lambda document: document.id)."
         )
     return known
 
