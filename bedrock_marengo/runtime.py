@@ -22,6 +22,7 @@ from bedrock_marengo.embedding.invoke import Invoker
 from bedrock_marengo.embedding.job_costs import JobCosts
 from bedrock_marengo.embedding.pipeline import MediaEmbedder
 from bedrock_marengo.embedding.pricing import Budget, Prices, Usage
+from bedrock_marengo.embedding.segment_words import SegmentWords
 from bedrock_marengo.embedding.vector_cache import VectorCache
 from bedrock_marengo.errors import ConfigurationError
 from bedrock_marengo.fork_safety import ForkSafeLock
@@ -62,6 +63,7 @@ class Runtime:
             CrossRegionCopies(self.objects, settings.staging_s3_uri) if settings.staging_s3_uri is not None else None
         )
         self.cache = VectorCache()
+        self.words = SegmentWords()
         self.invoker = Invoker(
             self.aws,
             self.objects,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,8 +13,9 @@ from bedrock_marengo.async_calls import async_twin, in_batches
 from bedrock_marengo.aws.parallel import in_order
 from bedrock_marengo.contract import payloads
 from bedrock_marengo.contract.inputs import Media, MediaLike, check_images
+from bedrock_marengo.contract.segment_texts import find_segment
 from bedrock_marengo.contract.segments import Segment
-from bedrock_marengo.errors import SegmentNotFoundError
+from bedrock_marengo.errors import MarengoWarning, SegmentNotFoundError
 from bedrock_marengo.runtime import ClientBase
 from bedrock_marengo.validation import require_many
 
@@ -152,6 +154,34 @@ class VectorCalls(ClientBase):
         plain = iter(self._embed_texts(list(texts.values()), texts, len(inputs)))
         return [next(known if isinstance(given, Segment) else plain) for given in inputs]
 
+    def document_vectors(self, texts: Iterable[str]) -> list[Vector]:
+        """The vectors of texts that a framework wants embedded, each float32 ``(dimension,)``, in order.
+
+        A text that stands for a segment gets the segment's own vector: it begins with the segment's URI in a line, or
+        has it by itself in a template ("Content: s3://..."). In a template that isn't LlamaIndex's own, it may also be
+        a text that cites a segment: if no such job is under ``output_s3_uri``, it is embedded as text, with a warning.
+
+        Raises:
+            InputError: As for ``embed_texts``, or a text is a piece that a text splitter cut from a segment's text.
+            SegmentNotFoundError: As for ``segment_vectors``.
+            ServiceError: AWS refused a call.
+        """
+        texts = list(require_many(texts, "document_vectors", "texts"))
+        named = [find_segment(text) for text in texts]
+        self._runtime.words.refuse_pieces(texts, named)
+        cited = {found.segment for found in named if found is not None and not found.is_certain}
+        foreign = {segment for segment in cited if not self._has_vector(segment)}
+        return self.vectors_of(
+            [
+                text if found is None or (found.segment in foreign and not found.is_certain) else found.segment
+                for text, found in zip(texts, named, strict=True)
+            ]
+        )
+
+    def remember_words(self, segment: Segment, words: str) -> None:
+        """Keep the words of a segment's text, by which ``document_vectors`` recognizes pieces of it."""
+        self._runtime.words.remember(segment, words)
+
     # The same for asyncio.
 
     aembed_text = async_twin(embed_text)
@@ -167,6 +197,18 @@ class VectorCalls(ClientBase):
         return in_batches(self.iter_embed_texts(texts), self.run_async)
 
     # How.
+
+    def _has_vector(self, segment: Segment) -> bool:
+        try:
+            self.segment_vectors([segment])
+        except SegmentNotFoundError as error:
+            warnings.warn(
+                f"A text that cites {segment.uri!r} is embedded as text: there is no vector of that segment. {error}",
+                MarengoWarning,
+                stacklevel=4,
+            )
+            return False
+        return True
 
     def _location(self, image: Media) -> dict[str, Any]:
         return self._runtime.invoker.location(image)

@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from bedrock_marengo import ConfigurationError, InputError, MarengoClient, MarengoWarning, Media, Query, Segment
+from bedrock_marengo import ConfigurationError, InputError, MarengoClient, MarengoWarning, Media, Query
 from bedrock_marengo.contract.inputs import ImageLike, check_images, open_image
 from bedrock_marengo.errors import MarengoError, as_keyword
 from bedrock_marengo.fork_safety import ForkSafeLock
@@ -157,8 +157,7 @@ class MarengoEmbeddings(BaseModel, Embeddings):
         if texts == ["dummy_text"]:
             # Qdrant's constructor embeds this to find the dimension, which isn't worth a billed call.
             return [[self.core.dimension**-0.5] * self.core.dimension]
-        vectors = self.core.vectors_of([Segment.find(text) or text for text in texts])
-        return [self.floats(vector) for vector in vectors]
+        return [self.floats(vector) for vector in self.core.document_vectors(texts)]
 
     def embed_query(self, text: str) -> Vector:
         """The vector of a query. Any string is text, even a segment's URI, except a ``query_handle``.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from langchain_core.documents import Document
@@ -12,6 +13,7 @@ from langchain_core.vectorstores import VectorStore
 
 from bedrock_marengo import ConfigurationError
 from bedrock_marengo.search.fusion import SearchTarget
+from bedrock_marengo.search.retrieve import limit_of
 from bedrock_marengo.validation import short_repr
 from langchain_marengo.store_filters import (
     dict_filter,
@@ -20,6 +22,7 @@ from langchain_marengo.store_filters import (
     milvus_text,
     sql_filter,
     sql_text,
+    term_filter,
 )
 
 __all__ = ["KNOWN_STORES", "KnownStore", "ScoredDocument", "StoredRow", "find_known_store"]
@@ -45,13 +48,11 @@ class KnownStore:
             the store's own language, and is joined with the target's.
         rows: (store, source or None for all) -> the rows that it holds.
         make_room: (store, ids) -> None, called before these ids are added: for stores that don't replace by id.
-        max_k: the most hits that the store allows a search to ask for.
     """
 
     search: Callable[[Any, list[float], int, SearchTarget, Any], list[ScoredDocument]]
     rows: Callable[[Any, str | None], Iterable[StoredRow]]
     make_room: Callable[[Any, Sequence[str]], None] | None = None
-    max_k: int | None = None
 
 
 def find_known_store(store: VectorStore) -> KnownStore | None:
@@ -382,18 +383,7 @@ def _s3_vectors_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
 def _opensearch_search(
     store: Any, vector: list[float], k: int, target: SearchTarget, user_filter: Any
 ) -> list[ScoredDocument]:
-    terms: list[Any] = [
-        {"term": {"metadata.embedding_option.keyword": target.track}},
-        {"term": {"metadata.embedding_scope.keyword": target.scope}},
-    ]
-    if sources := exact_sources(target):
-        terms.append({"terms": {"metadata.source.keyword": sources}})
-    if target.start_sec is not None:
-        terms.append({"range": {"metadata.end_sec": {"gt": target.start_sec}}})
-    if target.end_sec is not None:
-        terms.append({"range": {"metadata.start_sec": {"lt": target.end_sec}}})
-    if user_filter is not None:
-        terms.append(user_filter)
+    terms = term_filter(target, user_filter, "metadata.{}.keyword".format)
     found = store.similarity_search_with_score_by_vector(vector, k, efficient_filter={"bool": {"filter": terms}})
     # The meaning of its score depends on the engine and the space.
     return _similar(found, False)
@@ -409,6 +399,45 @@ def _opensearch_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
         page = store.client.scroll(body={"scroll_id": page["_scroll_id"], "scroll": "5m"})
 
 
+# Elasticsearch (langchain-elasticsearch)
+
+
+def _elasticsearch_search(
+    store: Any, vector: list[float], k: int, target: SearchTarget, user_filter: Any
+) -> list[ScoredDocument]:
+    def with_candidates(body: dict[str, Any], query: str | None) -> dict[str, Any]:
+        # The store asks for 50, and Elasticsearch wants at least k, and at most 10,000.
+        if "knn" in body:
+            body["knn"]["num_candidates"] = max(k, min(2 * k, limit_of(store)))
+        return body
+
+    found = store.similarity_search_by_vector_with_relevance_scores(
+        vector,
+        k,
+        filter=term_filter(target, user_filter, partial(_elasticsearch_keyword, store)),
+        custom_query=with_candidates,
+    )
+    # Its index keeps vectors quantized, and its scores are of those.
+    return _similar(found, False)
+
+
+def _elasticsearch_keyword(store: Any, name: str) -> str:
+    # Elasticsearch's own mapping of a text has a second field for it.
+    mapped = (store._store.metadata_mappings or {}).get(name, {})
+    return f"metadata.{name}" if mapped.get("type") == "keyword" else f"metadata.{name}.keyword"
+
+
+def _elasticsearch_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
+    client, inner = store.client, store._store
+    query = {"term": {_elasticsearch_keyword(store, "source"): source}} if source is not None else {"match_all": {}}
+    fields = [inner.text_field, "metadata"]
+    page = client.search(index=inner.index, query=query, source=fields, size=1000, scroll="5m")
+    while rows := page["hits"]["hits"]:
+        for row in rows:
+            yield StoredRow(row["_id"], row["_source"].get(inner.text_field, ""), row["_source"]["metadata"])
+        page = client.scroll(scroll_id=page["_scroll_id"], scroll="5m")
+
+
 KNOWN_STORES: Mapping[str, KnownStore] = {
     "InMemoryVectorStore": KnownStore(search=_in_memory_search, rows=_in_memory_rows),
     "Chroma": KnownStore(search=_chroma_search, rows=_chroma_rows),
@@ -416,15 +445,15 @@ KNOWN_STORES: Mapping[str, KnownStore] = {
     "FAISS": KnownStore(search=_faiss_search, rows=_faiss_rows, make_room=_faiss_make_room),
     "PGVector": KnownStore(search=_pgvector_search, rows=_pgvector_rows, make_room=_pgvector_make_room),
     "PGVectorStore": KnownStore(search=_pgvectorstore_search, rows=_pgvectorstore_rows),
-    "Milvus": KnownStore(search=_milvus_search, rows=_milvus_rows, make_room=_milvus_make_room, max_k=16_384),
+    "Milvus": KnownStore(search=_milvus_search, rows=_milvus_rows, make_room=_milvus_make_room),
     "langchain_lancedb.LanceDB": KnownStore(
         search=_partner_lancedb_search, rows=_partner_lancedb_rows, make_room=_partner_lancedb_make_room
     ),
     "LanceDB": KnownStore(search=_lancedb_search, rows=_lancedb_rows, make_room=_lancedb_make_room),
-    "AmazonS3Vectors": KnownStore(search=_s3_vectors_search, rows=_s3_vectors_rows, max_k=100),
-    "OpenSearchVectorSearch": KnownStore(search=_opensearch_search, rows=_opensearch_rows, max_k=10_000),
+    "AmazonS3Vectors": KnownStore(search=_s3_vectors_search, rows=_s3_vectors_rows),
+    "langchain_elasticsearch.ElasticsearchStore": KnownStore(search=_elasticsearch_search, rows=_elasticsearch_rows),
+    "OpenSearchVectorSearch": KnownStore(search=_opensearch_search, rows=_opensearch_rows),
 }
-"""``max_k`` is from each product's documentation: S3 Vectors 100 hits a query, OpenSearch 10,000, Milvus 16,384."""
 
 
 def _similar(found: Iterable[tuple[Document, float]], is_cosine_distance: bool) -> list[ScoredDocument]:

@@ -14,17 +14,10 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.vectorstores import VectorStore
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, model_validator
 
-from bedrock_marengo import MarengoError, Query, Segment
+from bedrock_marengo import Query, Segment
 from bedrock_marengo.search.citations import describe_query
 from bedrock_marengo.search.fusion import Fusion, Moment, SearchSettings, SearchTarget
-from bedrock_marengo.search.retrieve import (
-    MAX_LIMIT,
-    StoreHit,
-    StoreSearch,
-    check_stored,
-    moment_document,
-    retrieve,
-)
+from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, limit_of, moment_document, retrieve
 from bedrock_marengo.search.weights import ALPHA, check_tracks, check_weights, query_weights, tracks_of
 from bedrock_marengo.validation import reject_unknown
 from langchain_marengo.embeddings import MarengoEmbeddings, validate_without_secrets
@@ -200,11 +193,11 @@ class MarengoRetriever(BaseRetriever):
             name, known = f"This {type(store).__name__}", find_known_store(store)
             if known is None:
                 unknown = partial(_search_unknown, store, self.embeddings, vector, user_filter)
-                yield StoreSearch(tuple(wanted), unknown, name)
+                yield StoreSearch(tuple(wanted), unknown, name, limit_of(store))
                 continue
             for target in wanted:
-                search = partial(_search_known, known, store, self.embeddings, vector, target, user_filter)
-                yield StoreSearch((target,), search, name, known.max_k or MAX_LIMIT)
+                search = partial(_search_known, known, store, vector, target, user_filter)
+                yield StoreSearch((target,), search, name, limit_of(store), partial(_stored, known, store))
 
 
 def _by_store(
@@ -216,23 +209,13 @@ def _by_store(
 
 
 def _search_known(
-    known: KnownStore,
-    store: VectorStore,
-    embeddings: MarengoEmbeddings,
-    vector: list[float],
-    target: SearchTarget,
-    user_filter: Any,
-    limit: int,
+    known: KnownStore, store: VectorStore, vector: list[float], target: SearchTarget, user_filter: Any, limit: int
 ) -> _Hits:
-    try:
-        found = known.search(store, vector, limit, target, user_filter)
-    except MarengoError:
-        raise
-    except Exception:
-        stored = ((row.text, row.metadata) for row in known.rows(store, None))
-        check_stored(embeddings.core, stored, f"This {type(store).__name__}")
-        raise
-    return [_hit(document, score) for document, score in found]
+    return [_hit(document, score) for document, score in known.search(store, vector, limit, target, user_filter)]
+
+
+def _stored(known: KnownStore, store: VectorStore) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    return ((row.text, row.metadata) for row in known.rows(store, None))
 
 
 def _search_unknown(

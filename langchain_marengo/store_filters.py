@@ -9,7 +9,7 @@ from typing import Any
 
 from bedrock_marengo.search.fusion import SearchTarget
 
-__all__ = ["dict_filter", "exact_sources", "metadata_filter", "milvus_text", "sql_filter", "sql_text"]
+__all__ = ["dict_filter", "exact_sources", "metadata_filter", "milvus_text", "sql_filter", "sql_text", "term_filter"]
 
 
 def metadata_filter(target: SearchTarget) -> Callable[[Mapping[str, Any]], bool]:
@@ -59,6 +59,23 @@ def sql_filter(target: SearchTarget, user_filter: Any, name: Callable[[str], str
     if target.end_sec is not None:
         terms.append(f"{name('start_sec')} < {float(target.end_sec)}")
     return " and ".join([*terms, f"({user_filter})"] if user_filter else terms)
+
+
+def term_filter(target: SearchTarget, user_filter: Any, keyword: Callable[[str], str]) -> list[Any]:
+    """The filter language of OpenSearch and Elasticsearch. ``keyword`` names the field that keeps a text unanalyzed."""
+    terms: list[Any] = [
+        {"term": {keyword("embedding_option"): target.track}},
+        {"term": {keyword("embedding_scope"): target.scope}},
+    ]
+    if sources := exact_sources(target):
+        terms.append({"terms": {keyword("source"): sources}})
+    if target.start_sec is not None:
+        terms.append({"range": {"metadata.end_sec": {"gt": target.start_sec}}})
+    if target.end_sec is not None:
+        terms.append({"range": {"metadata.start_sec": {"lt": target.end_sec}}})
+    if user_filter:
+        terms += user_filter if isinstance(user_filter, list) else [user_filter]
+    return terms
 
 
 def sql_text(value: str) -> str:

@@ -9,6 +9,7 @@ from langchain_core.vectorstores import VectorStore
 
 from bedrock_marengo import ConfigurationError, InputError, MarengoError, Segment
 from bedrock_marengo.contract.inputs import split_s3_uri
+from bedrock_marengo.contract.segments import METADATA_KEYS
 from bedrock_marengo.validation import is_int, require_many, short_repr
 from langchain_marengo.embeddings import MarengoEmbeddings
 from langchain_marengo.known_stores import KNOWN_STORES, KnownStore, find_known_store
@@ -28,8 +29,9 @@ def add_segments(
         store: any LangChain store whose embeddings are ``MarengoEmbeddings``.
         documents: the Documents that ``MarengoLoader`` loads, as a list or from ``lazy_load``.
         replace: then delete all other segments of the same sources, such as those of a video that has been replaced.
-            Works with the stores in docs/stores.md. For other stores, use LangChain's
-            ``index(..., cleanup="incremental", source_id_key="source")``.
+            Works with the stores in docs/stores.md. For other stores, use LangChain's ``index()`` with
+            ``source_id_key="source"``, ``cleanup="scoped_full"`` and ``key_encoder=lambda document: document.id``.
+            With ``cleanup="incremental"``, it writes sources of more than 100 segments again on each run.
         chunk_size: rows in one call.
 
     Returns:
@@ -37,7 +39,7 @@ def add_segments(
 
     Raises:
         ConfigurationError: The store has other embeddings, or ``replace`` doesn't support it.
-        InputError: A Document that isn't a segment.
+        InputError: A Document that isn't a segment, or a piece of one that a text splitter has cut.
     """
     _check_store(store)
     known = _known(store, "replace=True") if replace else find_known_store(store)
@@ -149,6 +151,11 @@ def _segment(document: Document) -> Segment:
             f"{short_repr(document)} is not a Document: add_segments takes a list of Documents from MarengoLoader."
         )
     segment = Segment.find(document.page_content)
+    if segment is None and document.metadata.keys() >= set(METADATA_KEYS):
+        raise InputError(
+            f"{short_repr(document.page_content)} has a segment's metadata and not its text: a text splitter has cut "
+            "it. A segment has one vector, and a piece of its text has none. Split only your other Documents."
+        )
     if segment is None:
         raise InputError(
             f"{short_repr(document.page_content)} is not the text of a segment: add_segments takes Documents from "
@@ -162,7 +169,8 @@ def _known(store: VectorStore, what: str) -> KnownStore:
     if known is None:
         raise ConfigurationError(
             f"{what} doesn't support {type(store).__name__}, only {', '.join(KNOWN_STORES)}. Use "
-            "langchain_core.indexing.index(..., cleanup='incremental', source_id_key='source')."
+            "langchain_core.indexing.index(..., source_id_key='source', cleanup='scoped_full', "
+            "key_encoder=lambda document: document.id)."
         )
     return known
 

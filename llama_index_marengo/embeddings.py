@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from io import BytesIO
@@ -21,12 +20,13 @@ from llama_index.core.bridge.pydantic import (
 )
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
-from llama_index.core.schema import BaseNode
+from llama_index.core.schema import BaseNode, MetadataMode
 from pydantic import ModelWrapValidatorHandler
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from bedrock_marengo import ConfigurationError, InputError, MarengoClient, Media, Query, Segment
+from bedrock_marengo import ConfigurationError, InputError, MarengoClient, Media, Query
 from bedrock_marengo.contract.inputs import ImageLike, check_images, open_image
+from bedrock_marengo.contract.segments import METADATA_KEYS, Segment
 from bedrock_marengo.errors import MarengoError, as_keyword
 from bedrock_marengo.fork_safety import ForkSafeLock
 from bedrock_marengo.settings import ClientSettings
@@ -41,17 +41,14 @@ Model = TypeVar("Model", bound=BaseModel)
 _SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 # Where a field has another name than the setting of MarengoClient: setting -> field.
 _RENAMED = {"model": "model_name", "bedrock_client": "client", "config": "botocore_config"}
-# What LlamaIndex puts before a node's text starts with "key: value".
-_METADATA = re.compile(r"[^\s:][^\n:]*: ")
-_PARAGRAPH = re.compile(r"\n\n(s3://[^\n]*)")
 
 
 class MarengoEmbedding(MultiModalEmbedding):
     """LlamaIndex embedding model for Marengo: text, image and combined queries, and segments of video and audio.
 
     Fields have the same names as in LlamaIndex's Bedrock classes. All vectors are lists of Python floats: 512 for
-    Marengo 3.0, 1024 for 2.7. The text of a segment, even with the metadata that LlamaIndex puts before it, is not
-    embedded as text: it gets the segment's own vector, without a billed call.
+    Marengo 3.0, 1024 for 2.7. The text of a segment, with whatever metadata and template LlamaIndex puts around it, is
+    not embedded as text: it gets the segment's own vector, without a billed call.
 
     Examples:
         ```python
@@ -156,8 +153,7 @@ class MarengoEmbedding(MultiModalEmbedding):
         return await self.core.run_async(self._get_text_embedding, text)
 
     def _get_text_embeddings(self, texts: list[str]) -> list[Vector]:
-        vectors = self.core.vectors_of([find_segment(text) or text for text in texts])
-        return [self.floats(vector) for vector in vectors]
+        return [self.floats(vector) for vector in self.core.document_vectors(texts)]
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[Vector]:
         return await self.core.run_async(self._get_text_embeddings, texts)
@@ -195,15 +191,21 @@ class MarengoEmbedding(MultiModalEmbedding):
         return await super().aget_agg_embedding_from_queries(_queries(queries), agg_fn)
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
-        """Embed the nodes that have no vector yet; a segment keeps its own."""
-        check_nodes(nodes, "MarengoEmbedding")
-        super().__call__([node for node in nodes if node.embedding is None], **kwargs)
+        """Embed the nodes that have no vector yet; a segment keeps its own, whatever its template.
+
+        Raises:
+            bedrock_marengo.InputError: A node is a piece that a text splitter cut from a segment.
+        """
+        without, texts = _to_embed(nodes)
+        for node, vector in zip(without, self.get_text_embedding_batch(texts, **kwargs), strict=True):
+            node.embedding = vector
         return nodes
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """``__call__`` for asyncio."""
-        check_nodes(nodes, "MarengoEmbedding")
-        await super().acall([node for node in nodes if node.embedding is None], **kwargs)
+        without, texts = _to_embed(nodes)
+        for node, vector in zip(without, await self.aget_text_embedding_batch(texts, **kwargs), strict=True):
+            node.embedding = vector
         return nodes
 
     # Further inputs of Marengo.
@@ -304,15 +306,6 @@ _CLIENT = {
 }
 
 
-def find_segment(text: str) -> Segment | None:
-    """The segment that a text names, in its first line or after metadata, as in ``MetadataMode.EMBED``."""
-    segment = Segment.find(text)
-    if segment is not None or not isinstance(text, str) or not _METADATA.match(text):
-        return segment
-    found = (Segment.find(paragraph[1]) for paragraph in _PARAGRAPH.finditer(text))
-    return next((segment for segment in found if segment is not None), None)
-
-
 def check_nodes(nodes: Any, where: str) -> None:
     """Refuse what is not a list of nodes.
 
@@ -324,6 +317,25 @@ def check_nodes(nodes: Any, where: str) -> None:
             raise InputError(
                 f"{short_repr(node)} is not a node: {where} takes a list of LlamaIndex's nodes or Documents."
             )
+
+
+def _to_embed(nodes: Sequence[BaseNode]) -> tuple[list[BaseNode], list[str]]:
+    """The nodes without a vector, and the text of each: a segment's own, else what its template makes of it."""
+    check_nodes(nodes, "MarengoEmbedding")
+    without, texts = [], []
+    for node in nodes:
+        text = node.get_content(MetadataMode.NONE)
+        is_segment = Segment.find(text) is not None
+        if not is_segment and node.metadata.keys() >= set(METADATA_KEYS):
+            raise InputError(
+                f"The node {node.node_id!r} has a segment's metadata and not its text, {short_repr(text)}: a text "
+                "splitter has cut it. A segment has one vector, and a piece of its text has none. Put the splitter "
+                "before MarengoSegmenter, which leaves its nodes unchanged."
+            )
+        if node.embedding is None:
+            without.append(node)
+            texts.append(text if is_segment else node.get_content(MetadataMode.EMBED))
+    return without, texts
 
 
 def validate_without_secrets(

@@ -17,10 +17,10 @@ from llama_index.core.vector_stores import FilterCondition, FilterOperator, Meta
 from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.dispatcher import active_instrument_tags, instrument_tags
 
-from bedrock_marengo import ConfigurationError, InputError, MarengoError, Query, Segment
+from bedrock_marengo import ConfigurationError, InputError, Query, Segment
 from bedrock_marengo.search.citations import describe_query
 from bedrock_marengo.search.fusion import Fusion, Moment, SearchSettings, SearchTarget
-from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, aretrieve, check_stored, moment_document, retrieve
+from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, aretrieve, limit_of, moment_document, retrieve
 from bedrock_marengo.search.weights import ALPHA, check_tracks, check_weights, query_weights, tracks_of
 from bedrock_marengo.validation import short_repr
 from llama_index_marengo.embeddings import MarengoEmbedding
@@ -196,30 +196,38 @@ class MarengoRetriever(BaseRetriever):
     def _store_search(
         self, target: SearchTarget, vector: list[float], search: Callable[[SearchTarget, list[float], int], Answer]
     ) -> StoreSearch[Answer]:
-        return StoreSearch((target,), partial(search, target, vector), "This index")
+        limit = limit_of(self._indices[target.track].vector_store)
+        return StoreSearch(
+            (target,), partial(search, target, vector), "This index", limit, partial(self._stored, target)
+        )
 
     def _search(self, target: SearchTarget, vector: list[float], limit: int) -> _Hits:
+        bundle = QueryBundle("", embedding=vector)
         try:
-            found = self._retriever(target, limit).retrieve(QueryBundle("", embedding=vector))
+            found = self._retriever(target, limit).retrieve(bundle)
         except Warning:
             # LlamaIndex's LanceDB raises one where nothing is found.
             return []
-        except MarengoError:
-            raise
-        except Exception:
-            stored = ((node.get_content(MetadataMode.NONE), node.metadata) for node in self._stored(target))
-            check_stored(self._embed_model.core, stored, "This index")
-            raise
+        except ValueError as error:
+            if _ONLY_EQUALITY not in str(error):
+                raise
+            found = self._retriever(target, limit, only_equality=True).retrieve(bundle)
         return self._hits(target, found)
 
     async def _asearch(self, target: SearchTarget, vector: list[float], limit: int) -> _Hits:
-        found = await self._retriever(target, limit).aretrieve(QueryBundle("", embedding=vector))
+        bundle = QueryBundle("", embedding=vector)
+        try:
+            found = await self._retriever(target, limit).aretrieve(bundle)
+        except ValueError as error:
+            if _ONLY_EQUALITY not in str(error):
+                raise
+            found = await self._retriever(target, limit, only_equality=True).aretrieve(bundle)
         return self._hits(target, found)
 
-    def _retriever(self, target: SearchTarget, limit: int) -> BaseRetriever:
+    def _retriever(self, target: SearchTarget, limit: int, *, only_equality: bool = False) -> BaseRetriever:
         return self._indices[target.track].as_retriever(
             similarity_top_k=limit,
-            filters=_filters(target, self._filters),
+            filters=_filters(target, self._filters, only_equality),
             embed_model=self._embed_model,
         )
 
@@ -235,13 +243,14 @@ class MarengoRetriever(BaseRetriever):
             for hit in found
         ]
 
-    def _stored(self, target: SearchTarget) -> Iterable[BaseNode]:
+    def _stored(self, target: SearchTarget) -> Iterable[tuple[str, Mapping[str, Any]]]:
         index = self._indices[target.track]
-        if not index.vector_store.stores_text:
-            return index.docstore.docs.values()
-        scope = MetadataFilter(key="embedding_scope", value=target.scope)
-        nodes: list[BaseNode] = index.vector_store.get_nodes(None, MetadataFilters(filters=[scope]))
-        return nodes
+        if index.vector_store.stores_text:
+            scope = MetadataFilter(key="embedding_scope", value=target.scope)
+            nodes = index.vector_store.get_nodes(None, MetadataFilters(filters=[scope]))
+        else:
+            nodes = list(index.docstore.docs.values())
+        return ((node.get_content(MetadataMode.NONE), node.metadata) for node in nodes)
 
 
 @dataclass
@@ -267,22 +276,33 @@ def _marengo(embed_model: Any) -> MarengoEmbedding:
     )
 
 
-def _filters(target: SearchTarget, user_filters: MetadataFilters | None) -> MetadataFilters:
+# In LlamaIndex's error for stores that know no filter but equality, such as Elasticsearch: hits are sifted later.
+_ONLY_EQUALITY = "only supports exact match filters"
+
+
+def _filters(target: SearchTarget, user_filters: MetadataFilters | None, only_equality: bool) -> MetadataFilters:
     filters: list[MetadataFilter | MetadataFilters] = [
         MetadataFilter(key="embedding_option", value=target.track),
         MetadataFilter(key="embedding_scope", value=target.scope),
     ]
-    # A prefix is not an equality, and PGVectorStore puts a quote into its SQL as it is: hits are sifted later.
-    if target.sources and not any(source.endswith("/") or {*source} & {*"'\"\\"} for source in target.sources):
-        filters.append(MetadataFilter(key="source", value=list(target.sources), operator=FilterOperator.IN))
-    if target.start_sec is not None:
-        filters.append(MetadataFilter(key="end_sec", value=float(target.start_sec), operator=FilterOperator.GT))
-    if target.end_sec is not None:
-        filters.append(MetadataFilter(key="start_sec", value=float(target.end_sec), operator=FilterOperator.LT))
+    if not only_equality:
+        filters += _limits(target)
     if user_filters is not None:
         # Not every store supports nested filters.
         filters += user_filters.filters if user_filters.condition == FilterCondition.AND else [user_filters]
     return MetadataFilters(filters=filters, condition=FilterCondition.AND)
+
+
+def _limits(target: SearchTarget) -> list[MetadataFilter]:
+    limits = []
+    # A prefix is not an equality, and PGVectorStore puts a quote into its SQL as it is: hits are sifted later.
+    if target.sources and not any(source.endswith("/") or {*source} & {*"'\"\\"} for source in target.sources):
+        limits.append(MetadataFilter(key="source", value=list(target.sources), operator=FilterOperator.IN))
+    if target.start_sec is not None:
+        limits.append(MetadataFilter(key="end_sec", value=float(target.start_sec), operator=FilterOperator.GT))
+    if target.end_sec is not None:
+        limits.append(MetadataFilter(key="start_sec", value=float(target.end_sec), operator=FilterOperator.LT))
+    return limits
 
 
 def _is_only_async(store: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from tqdm import TqdmWarning
 from bedrock_marengo import MarengoError, Media, MediaResult, Segmentation
 from bedrock_marengo.contract.segments import checked_metadata
 from bedrock_marengo.search.records import Failures, OnError, SegmentRecord, Transcripts, check_transcripts, records_of
+from llama_index_marengo.cache_keys import callable_key
 from llama_index_marengo.embeddings import MarengoEmbedding, check_nodes, validate_with_embed_model
 from llama_index_marengo.readers import DOCUMENT_KEYS
 
@@ -106,8 +107,14 @@ class MarengoSegmenter(TransformComponent):
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
         """The settings that change results, for the key of an IngestionCache."""
         chosen = self.model_dump(include={"options", "scopes", "segmentation", "start_sec", "end_sec", "fused"})
-        settings = {**chosen, "transcripts": _named(self.transcripts), "class_name": self.class_name()}
-        return {**self.embed_model.to_dict(), **settings}
+        identity, transcripts = self.embed_model.identity, self.transcripts
+        return {
+            **self.embed_model.to_dict(),
+            **chosen,
+            "identity": identity if isinstance(identity, str) else callable_key(identity),
+            "transcripts": transcripts if isinstance(transcripts, bool) else callable_key(transcripts),
+            "class_name": self.class_name(),
+        }
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """Segments instead of Documents of media files, in the order of the nodes.
@@ -192,12 +199,16 @@ class _Call:
 
 
 def _is_media(node: BaseNode) -> bool:
-    return isinstance(node, Document) and {"source", "media_type", "etag"} <= set(node.metadata)
+    # Also a node that a text splitter made of the Document.
+    return {"source", "media_type", "etag"} <= set(node.metadata)
 
 
 def _nodes(records: Sequence[SegmentRecord], document: BaseNode, embed_model: MarengoEmbedding) -> list[TextNode]:
+    whole = document.source_node
+    if whole is None or isinstance(document, Document):
+        whole = document.as_related_node_info()
     # Without the Document's metadata, which thousands of nodes would repeat.
-    source = RelatedNodeInfo(node_id=document.node_id, node_type=ObjectType.DOCUMENT, hash=document.hash)
+    source = RelatedNodeInfo(node_id=whole.node_id, node_type=ObjectType.DOCUMENT, hash=whole.hash)
     nodes = [
         TextNode(
             id_=record.segment.id,
@@ -222,10 +233,3 @@ def _nodes(records: Sequence[SegmentRecord], document: BaseNode, embed_model: Ma
 
 def _related(node: TextNode) -> RelatedNodeInfo:
     return RelatedNodeInfo(node_id=node.node_id, node_type=ObjectType.TEXT)
-
-
-def _named(transcripts: Transcripts) -> Any:
-    """A callable by its name, since its address differs in each process."""
-    if isinstance(transcripts, bool | Mapping):
-        return transcripts if isinstance(transcripts, bool) else dict(transcripts)
-    return f"{transcripts.__module__}.{getattr(transcripts, '__qualname__', type(transcripts).__qualname__)}"

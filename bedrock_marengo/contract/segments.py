@@ -35,17 +35,17 @@ METADATA_KEYS = (
 )
 """The keys of a segment's metadata: reserved, always present, never None."""
 
-_TIME = r"(?:0|[1-9]\d{0,6})(?:\.\d{0,2}[1-9])?"
+TIME = r"(?:0|[1-9]\d{0,6})(?:\.\d{0,2}[1-9])?"
 _TRACK = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)
 _JOB = re.compile(r"[0-9a-f]{16}")
 _SCOPES = ("clip", "asset")
-_URI = re.compile(
+URI = (
     r"s3://(?P<bucket>[A-Za-z0-9][A-Za-z0-9._-]*)/(?P<key>(?:[A-Za-z0-9._~/-]++|%[0-9A-F]{2})++)"
-    rf"#t=(?P<start>{_TIME}),(?P<end>{_TIME})"
+    rf"#t=(?P<start>{TIME}),(?P<end>{TIME})"
     r"&track=(?P<track>[A-Za-z0-9._~-]+)&job=(?P<job>[0-9a-f]{16})(?P<asset>&scope=asset)?"
-    rf"(?:&clip=(?P<clip_start>{_TIME}),(?P<clip_end>{_TIME}))?",
-    re.ASCII,
+    rf"(?:&clip=(?P<clip_start>{TIME}),(?P<clip_end>{TIME}))?"
 )
+_URI = re.compile(URI, re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ def records_of(
     for i, segment in enumerate(segments):
         words = transcript.words(segment.start_sec, segment.end_sec) if transcript else ""
         text = f"{segment.uri}\n{words}" if words else segment.uri
+        client.remember_words(segment, words)
         records.append(SegmentRecord(segment, text, {**segments.metadata(i), **fields}, segments.vectors[i]))
     return records
 

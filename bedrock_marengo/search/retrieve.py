@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
 
 from bedrock_marengo.contract.segments import Segment
-from bedrock_marengo.errors import ConfigurationError, MarengoError, OutputError
+from bedrock_marengo.errors import ConfigurationError, MarengoError, OutputError, http_status, warn_once
 from bedrock_marengo.search.fusion import Hit, Moment, SearchSettings, SearchTarget, cut_off, find_moments
 from bedrock_marengo.search.weights import Vector, check_lengths, cosines
 
@@ -25,6 +26,7 @@ __all__ = [
     "aretrieve",
     "check_models",
     "check_stored",
+    "limit_of",
     "moment_document",
     "retrieve",
 ]
@@ -32,6 +34,40 @@ __all__ = [
 MAX_LIMIT = 10_000
 """The most hits that a search requests from a store; ours."""
 _SAMPLE = 1_000
+
+STORE_LIMITS: Mapping[str, int] = {
+    "AmazonS3Vectors": 100,
+    "AstraDBVectorStore": 1_000,
+    "AzureAISearchVectorStore": 1_000,
+    "AzureSearch": 1_000,
+    "CloudflareVectorizeVectorStore": 20,
+    "ElasticsearchStore": 10_000,
+    # Asks for 10 candidates for each hit, of at most 10,000.
+    "llama_index.ElasticsearchStore": 1_000,
+    "Milvus": 16_384,
+    "MilvusVectorStore": 16_384,
+    # Asks for 10 candidates for each hit, of at most 10,000.
+    "MongoDBAtlasVectorSearch": 1_000,
+    "OpenSearchVectorSearch": 10_000,
+    "OpensearchVectorStore": 10_000,
+    "PineconeVectorStore": 10_000,
+    "S3VectorStore": 100,
+    "Typesense": 250,
+    "TypesenseVectorStore": 250,
+    "UpstashVectorStore": 1_000,
+}
+"""The most hits of one search, from each product's documentation; by class of LangChain's and LlamaIndex's stores."""
+
+_OTHER_ERRORS = (
+    *(AttributeError, ConnectionError, ImportError, LookupError, MarengoError),
+    *(NotImplementedError, PermissionError, TimeoutError, TypeError),
+)
+_OTHER_STATUS = {401, 403, 404, 408, 409, 429}
+_OTHER_WORDS = re.compile(
+    r"connect|time[d ]*out|unauthori[sz]ed|authenticat|credential|forbidden|denied|expired|throttl|rate.?limit"
+    r"|unavailable|not.?found|no such|does not exist|dimension",
+    re.IGNORECASE,
+)
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer", covariant=True)
@@ -62,12 +98,17 @@ class StoreSearch(Generic[Answer]):
         search: limit -> the nearest rows, as a list of ``StoreHit``, or an awaitable of one for ``aretrieve``.
         store: the store, as an error message names it, such as "This Chroma".
         max_limit: the most hits that the store allows.
+        stored: some of the (text, metadata) that the store holds, which may explain why it fails.
     """
 
     targets: tuple[SearchTarget, ...]
     search: Callable[[int], Answer]
     store: str
     max_limit: int = MAX_LIMIT
+    stored: Callable[[], Iterable[tuple[str, Mapping[str, Any]]]] = tuple
+
+
+_Questions = Generator[int, Sequence[StoreHit[Item]] | Exception, list[StoreHit[Item]]]
 
 
 def retrieve(
@@ -94,7 +135,7 @@ def retrieve(
     check_lengths(len(query), client.dimension)
     searches = list(searches)
     # One more than counts: it tells whether the last ones have equals.
-    found = [_search(search, settings.depth + 1) for search in searches]
+    found = [_search(client, search, settings.depth + 1) for search in searches]
     return _fuse(client, query, settings, searches, found)
 
 
@@ -150,13 +191,13 @@ def check_stored(client: MarengoClient, stored: Iterable[tuple[str, Mapping[str,
 
     Args:
         client: the client that embedded the query.
-        stored: (text, metadata) of what the store holds; a sample is read.
+        stored: (text, metadata) of what the store holds.
         store: the store, as the error message names it.
 
     Raises:
         ConfigurationError: It holds segments of another model, or vectors of another length.
     """
-    rows = list(islice(stored, _SAMPLE))
+    rows = list(stored)
     check_models((metadata.get("model_id") for _, metadata in rows), client.model_id, store)
     segment = next((segment for text, _ in rows if (segment := Segment.find(text)) is not None), None)
     if segment is None:
@@ -173,34 +214,99 @@ def check_stored(client: MarengoClient, stored: Iterable[tuple[str, Mapping[str,
         return
 
 
-def growing_limits(depth: int, max_limit: int = MAX_LIMIT) -> Iterator[int]:
-    """How many hits to request from a store that can't filter for all of a target: more each time, until stopped."""
-    limit = min(depth, max_limit)
+def limit_of(store: object) -> int:
+    """The most hits that a store lets a search ask for: that of its class or of a base class, by name."""
+    for cls in type(store).__mro__:
+        for name in (f"{cls.__module__.partition('.')[0]}.{cls.__name__}", cls.__name__):
+            if name in STORE_LIMITS:
+                return STORE_LIMITS[name]
+    return MAX_LIMIT
+
+
+def _search(client: MarengoClient, search: StoreSearch[Sequence[StoreHit[Item]]], depth: int) -> list[StoreHit[Item]]:
+    questions: _Questions[Item] = _ask(search, depth)
+    limit = next(questions)
     while True:
-        yield limit
-        if limit >= max_limit:
-            return
-        limit = min(4 * limit, max_limit)
-
-
-def _search(search: StoreSearch[Sequence[StoreHit[Item]]], depth: int) -> list[StoreHit[Item]]:
-    kept: list[StoreHit[Item]] = []
-    for limit in growing_limits(depth * len(search.targets), search.max_limit):
-        found = search.search(limit)
-        kept, is_enough = _kept(found, search.targets, depth, limit)
-        if is_enough:
-            break
-    return kept
+        answer: Sequence[StoreHit[Item]] | Exception
+        try:
+            answer = search.search(limit)
+        except Exception as error:
+            answer = error
+        try:
+            limit = questions.send(answer)
+        except StopIteration as done:
+            return cast("list[StoreHit[Item]]", done.value)
+        except MarengoError:
+            raise
+        except Exception:
+            check_stored(client, _sample(search), search.store)
+            raise
 
 
 async def _asearch(search: StoreSearch[Awaitable[Sequence[StoreHit[Item]]]], depth: int) -> list[StoreHit[Item]]:
-    kept: list[StoreHit[Item]] = []
-    for limit in growing_limits(depth * len(search.targets), search.max_limit):
-        found = await search.search(limit)
-        kept, is_enough = _kept(found, search.targets, depth, limit)
-        if is_enough:
-            break
+    questions: _Questions[Item] = _ask(search, depth)
+    limit = next(questions)
+    while True:
+        answer: Sequence[StoreHit[Item]] | Exception
+        try:
+            answer = await search.search(limit)
+        except Exception as error:
+            answer = error
+        try:
+            limit = questions.send(answer)
+        except StopIteration as done:
+            return cast("list[StoreHit[Item]]", done.value)
+
+
+def _ask(search: StoreSearch[Any], depth: int) -> _Questions[Item]:
+    """Yields how many hits to ask a store for, is sent what it answers or raises, and returns the hits.
+
+    More are asked for until each target has enough, or the store has no more or refuses so many. If it refuses the
+    first question, fewer are asked for.
+    """
+    limit = min(depth * len(search.targets), search.max_limit)
+    refused: Exception | None = None
+    while isinstance(answer := (yield limit), Exception):
+        refused = refused or answer
+        if limit == 1 or not _may_be_limit(answer):
+            raise refused
+        limit //= 2
+    kept, is_enough = _kept(answer, search.targets, depth, limit)
+    while not is_enough and refused is None and limit < search.max_limit:
+        limit = min(4 * limit, search.max_limit)
+        if isinstance(answer := (yield limit), Exception):
+            refused = answer
+        else:
+            kept, is_enough = _kept(answer, search.targets, depth, limit)
+    if isinstance(refused, MarengoError):
+        raise refused
+    if refused is not None:
+        warn_once(
+            f"limit of {search.store}",
+            f"{search.store} refused a wider search, so that only the nearest segments were ranked. A store for each "
+            f"track or a narrower search (sources=) needs fewer. It said: {type(refused).__name__}: {refused!s:.200}",
+        )
     return kept
+
+
+def _may_be_limit(error: Exception) -> bool:
+    """Whether a store may have refused the number of hits. Each says that in its own words: this knows what else is."""
+    response = getattr(error, "response", None)
+    known = [http_status(error)] if isinstance(response, dict) else []
+    known += [getattr(each, "status_code", None) for each in (error, response)]
+    if isinstance(error, _OTHER_ERRORS) or any(
+        isinstance(status, int) and (status in _OTHER_STATUS or status >= 500) for status in known
+    ):
+        return False
+    return _OTHER_WORDS.search(f"{type(error).__name__} {error}") is None
+
+
+def _sample(search: StoreSearch[Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    try:
+        return list(islice(search.stored(), _SAMPLE))
+    except Exception:
+        # The store's own error says more than that it can't list its rows.
+        return []
 
 
 def _kept(

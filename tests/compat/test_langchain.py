@@ -93,7 +93,7 @@ def test_an_index(embeddings, documents):
 
     def run(documents):
         store = run.store = getattr(run, "store", None) or InMemoryVectorStore(embeddings)
-        how = {"cleanup": "incremental", "source_id_key": "source", "key_encoder": lambda document: document.id}
+        how = {"cleanup": "scoped_full", "source_id_key": "source", "key_encoder": lambda document: document.id}
         return index(documents, records, store, **how)
 
     assert run(documents)["num_added"] == 18

@@ -17,9 +17,10 @@ from langchain_community.docstore.in_memory import InMemoryDocstore
 from langchain_community.vectorstores import FAISS
 from langchain_core.documents import Document
 from langchain_core.embeddings import FakeEmbeddings
-from langchain_core.indexing import InMemoryRecordManager, index
+from langchain_core.indexing import InMemoryRecordManager, aindex, index
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_qdrant import QdrantVectorStore
+from langchain_text_splitters import CharacterTextSplitter, MarkdownTextSplitter, RecursiveCharacterTextSplitter
 from qdrant_client import QdrantClient, models
 
 from bedrock_marengo import ConfigurationError, InputError
@@ -146,20 +147,106 @@ class TestEachStore:
         assert Segment.find(hit.page_content)
 
 
-def test_langchains_index_replaces_a_changed_video(local, load, embeddings, uri):
-    store, records = InMemoryVectorStore(embeddings), InMemoryRecordManager("test")
-    records.create_schema()
-    settings = {
-        "cleanup": "incremental",
-        "source_id_key": "source",
-        "key_encoder": lambda document: document.id,
-    }
-    assert index(load(uri), records, store, **settings)["num_added"] == 6
-    assert index(load(uri), records, store, **settings)["num_skipped"] == 6
-    local.put(b"the second cut of the match", "match.mp4")
-    result = index(load(uri), records, store, **settings)
-    assert (result["num_added"], result["num_deleted"]) == (6, 6)
-    assert same(InMemory().rows(store), own_rows(embeddings, uri))
+class TestIndex:
+    """LangChain's index() as docs/stores.md recommends it, with more segments than one of its batches holds."""
+
+    @pytest.fixture
+    def run(self, request, embeddings):
+        store, records = InMemoryVectorStore(embeddings), InMemoryRecordManager("test")
+        records.create_schema()
+
+        async def run(documents):
+            how = {"cleanup": "scoped_full", "source_id_key": "source", "key_encoder": lambda document: document.id}
+            if request.param == "async":
+                return await aindex(documents, records, store, **how)
+            return index(documents, records, store, **how)
+
+        run.store = store
+        return run
+
+    @pytest.mark.parametrize("run", ["sync", "async"], indirect=True)
+    async def test_nothing_is_rewritten_or_twice_and_a_changed_video_is_replaced(
+        self, local, load, embeddings, uri, run
+    ):
+        local.synthetic_sec = 300.0
+        documents = await asyncio.to_thread(load, uri)
+        other = await asyncio.to_thread(load, local.put(b"another", "other.mp4"))
+        count = len(documents)
+        assert count > 100
+        local.calls.reset()
+        assert (await run([*documents, *other]))["num_added"] == 2 * count
+        again = await run([*documents, *other])
+        assert again == {"num_added": 0, "num_updated": 0, "num_skipped": 2 * count, "num_deleted": 0}
+        await asyncio.to_thread(add_segments, run.store, documents)
+        assert len(run.store.store) == 2 * count
+        assert local.calls["InvokeModel"] == 0
+
+        local.put(b"the second cut of the match", "match.mp4")
+        result = await run(await asyncio.to_thread(load, uri))
+        assert (result["num_added"], result["num_deleted"]) == (count, count)
+        rows = InMemory().rows(run.store)
+        expected = await asyncio.to_thread(own_rows, embeddings, uri)
+        assert same({key: rows[key] for key in expected}, expected)
+        assert rows.keys() - expected.keys() == {document.id for document in other}
+
+
+class TestSplitters:
+    """A text splitter after the loader never makes texts of segments."""
+
+    SPLITTERS = (
+        RecursiveCharacterTextSplitter(chunk_size=200, chunk_overlap=0),
+        RecursiveCharacterTextSplitter(chunk_size=120, chunk_overlap=40, add_start_index=True),
+        RecursiveCharacterTextSplitter(chunk_size=30, chunk_overlap=5),
+        CharacterTextSplitter(separator="\n", chunk_size=60, chunk_overlap=0),
+        CharacterTextSplitter(separator=" ", chunk_size=90, chunk_overlap=20),
+        MarkdownTextSplitter(chunk_size=150, chunk_overlap=0),
+    )
+
+    @pytest.fixture
+    def talk(self, local, load):
+        words = " ".join(f"Sentence {i} of a long talk is said." for i in range(40))
+        local.put(f"1\n00:00:00,000 --> 00:00:12,000\n{words}\n".encode(), "talk.srt")
+        return load(local.put(b"a talk", "talk.mp4"))
+
+    @pytest.mark.parametrize("splitter", SPLITTERS, ids=range(6))
+    def test_pieces_are_refused(self, local, kind, embeddings, talk, splitter):
+        pieces = splitter.split_documents(talk)
+        assert len(pieces) > len(talk)
+        with pytest.raises(InputError, match="is a piece of the text of"):
+            kind.from_documents(pieces, embeddings)
+        with pytest.raises(InputError, match=r"text splitter has cut it|is a piece of the text of"):
+            add_segments(kind.make(embeddings), pieces)
+        assert local.calls["InvokeModel"] == 0
+
+    def test_segments_that_need_no_cut_pass_whole(self, local, embeddings, talk):
+        pieces = RecursiveCharacterTextSplitter(chunk_size=4_000).split_documents(talk)
+        assert add_segments(InMemoryVectorStore(embeddings), pieces) == [document.id for document in talk]
+
+    def test_shortened_words_and_the_same_words_elsewhere_are_no_pieces(self, local, embeddings, talk):
+        uris = [document.page_content.partition("\n")[0] for document in talk]
+        vectors = embeddings.embed_documents([*uris, "a dog", "Sentence 1 of a long talk is said."])
+        assert vectors[: len(uris)] == embeddings.embed_documents([document.page_content for document in talk])
+        assert local.calls["InvokeModel"] == 2
+
+
+class TestContext:
+    """What a splitter of contexts or a prompt puts before a segment's text, as in LlamaIndex."""
+
+    @pytest.mark.parametrize(
+        "template",
+        [
+            "Document: A match\n\n{}",
+            "A chunk of match.mp4, the final.\n{}",
+            "passage: {}",
+            "<chunk>{}</chunk>",
+            "{}\n\nend",
+        ],
+    )
+    def test_a_segment_keeps_its_vector(self, local, embeddings, load, uri, template):
+        [document, *_] = load(uri)
+        [vector] = embeddings.embed_documents([document.page_content])
+        assert embeddings.embed_documents([template.format(document.page_content)]) == [vector]
+        assert local.calls["InvokeModel"] == 0
 
 
 class TestElsewhere:

@@ -19,9 +19,9 @@ from bedrock_marengo.contract import responses
 from bedrock_marengo.contract.models import MODELS
 from bedrock_marengo.contract.payloads import MediaRequest
 from bedrock_marengo.contract.responses import read_output
+from bedrock_marengo.contract.segment_texts import cuts_uri, find_segment
 from bedrock_marengo.jobs.fingerprint import fingerprint, work_prefix
 from bedrock_marengo.s3.object_version import SourceIdentity
-from llama_index_marengo.embeddings import find_segment
 
 pytestmark = pytest.mark.promise("Any text, file name or S3 key works unchanged or is refused")
 
@@ -81,6 +81,7 @@ def test_a_megabyte_of_text_is_sent_whole(client, local, letter):
 def test_no_text_looks_like_a_segment_by_chance(text):
     assert Segment.find(text) is None
     assert find_segment(text) is None
+    assert not cuts_uri(text)
 
 
 @pytest.mark.parametrize(
@@ -91,14 +92,18 @@ def test_no_text_looks_like_a_segment_by_chance(text):
         "s3://b/k#t=" + "1" * MEGABYTE,
         "s3://" + "-" * MEGABYTE,
         "k: v" + "\n\ns3://b/k#t=1,2" * (MEGABYTE // 17),
+        f"see s3://b/k#t=1,2&track=x&job={JOB} " * (MEGABYTE // 52),
+        "s3://b/k#t=1,2&track=" * (MEGABYTE // 21),
+        "&job=" * (MEGABYTE // 5),
         "k: " * (MEGABYTE // 3),
         "\n" * MEGABYTE,
     ],
-    ids=range(7),
+    ids=range(10),
 )
 def test_a_megabyte_that_is_nearly_a_segment_is_read_at_once(text):
     began = time.monotonic()
     assert find_segment(text) is None
+    cuts_uri(text)
     assert time.monotonic() - began < 30
 
 
