@@ -27,7 +27,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from bedrock_marengo import ConfigurationError, InputError, MarengoClient, Media, Query, Segment
 from bedrock_marengo.aws.fork_safety import ForkSafeLock
-from bedrock_marengo.contract.inputs import ImageLike, check_images, open_image
+from bedrock_marengo.contract.images import open_image
+from bedrock_marengo.contract.inputs import ImageLike, check_images
 from bedrock_marengo.errors import MarengoError, as_keyword
 from bedrock_marengo.settings import ClientSettings
 from bedrock_marengo.validation import reject_unknown, require_many, short_repr
