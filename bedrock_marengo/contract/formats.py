@@ -215,7 +215,7 @@ def _is_mpeg_ts(head: bytes) -> bool:
     """Whether sync bytes follow one another as far apart as packets are long, from anywhere in the first one."""
     for length, offset in _TS_PACKETS:
         for start in range(length):
-            syncs = head[start : start + _SYNCS * length : length]
+            syncs = head[start::length]
             if set(syncs) == {0x47} and len(syncs) >= (2 if start == offset else _SYNCS):
                 return True
     return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from pathlib import Path
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from bedrock_marengo.contract.formats import HEAD_BYTES, image_flaw, kind_of_bytes
 from bedrock_marengo.contract.inputs import ImageLike, Media
@@ -16,6 +16,8 @@ __all__ = ["open_image"]
 
 _BEGINS = 128
 """Characters of base64 that show whether it is an image, twice as many as needed without white space."""
+_BASE64_URI = re.compile(r"\s*data:.{,300}?;\s*base64\s*,", re.I | re.S)
+"""A file's name among the parameters may have a comma."""
 
 
 def open_image(image: ImageLike, *, local_files: bool = False, local_root: Path | None = None) -> Media:
@@ -50,13 +52,14 @@ def open_image(image: ImageLike, *, local_files: bool = False, local_root: Path 
 
 def _decoded(image: str) -> bytes | None:
     """The bytes of a data URI, or of base64 that begins like an image; None if it is neither."""
-    head, comma, body = image.partition(",")
     if not re.match(r"\s*data:", image, re.I):
         begins = _unbase64("".join(image[:_BEGINS].split())[: _BEGINS // 2]) or b""
         return _unbase64(image) if kind_of_bytes(begins) == "image" or image_flaw(begins) else None
-    encoded = "".join(head.split()).lower().endswith(";base64")
-    data = _unbase64(unquote_to_bytes(body).decode("ascii", "replace")) if encoded else unquote_to_bytes(body)
-    if not comma or not data:
+    if encoded := _BASE64_URI.match(image):
+        data = _unbase64(unquote(image[encoded.end() :]))
+    else:
+        data = unquote_to_bytes(image.partition(",")[2])
+    if not data:
         raise InputError(
             f"{short_repr(image)} is not a data URI with an image: expected data:image/png;base64,..., or pass bytes "
             "or a pathlib.Path."

@@ -386,7 +386,7 @@ def _size_of(path: Path) -> int:
         # ValueError: a NUL in it.
         raise InputError(f"There is no file at {str(path)!r}: check the path.") from None
     except OSError as error:
-        raise InputError(unreadable(repr(str(path)), error)) from error
+        raise InputError(unreadable(short_repr(str(path)), error)) from error
     if stat.S_ISDIR(found.st_mode):
         raise InputError(f"{str(path)!r} is a folder, not a file: list it with client.list_media().")
     if not stat.S_ISREG(found.st_mode):
