@@ -26,7 +26,8 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from bedrock_marengo import ConfigurationError, InputError, MarengoClient, MarengoWarning, Media, Query
-from bedrock_marengo.contract.inputs import ImageLike, check_images, open_image
+from bedrock_marengo.contract.images import open_image
+from bedrock_marengo.contract.inputs import ImageLike, check_images
 from bedrock_marengo.errors import MarengoError, as_keyword
 from bedrock_marengo.fork_safety import ForkSafeLock
 from bedrock_marengo.settings import ClientSettings

@@ -125,7 +125,7 @@ class MarengoLoader(BaseLoader):
 
     @property
     def skipped(self) -> Counter[str]:
-        """How many files of a prefix or folder the last load skipped, by reason: "not media", "empty", ..."""
+        """How many files of a prefix or folder the last load skipped, by reason: "hidden", "not media", ..."""
         return self._listing.skipped
 
     def lazy_load(self) -> Iterator[Document]:

@@ -25,7 +25,8 @@ from pydantic import ModelWrapValidatorHandler
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from bedrock_marengo import ConfigurationError, InputError, MarengoClient, Media, Query
-from bedrock_marengo.contract.inputs import ImageLike, check_images, open_image
+from bedrock_marengo.contract.images import open_image
+from bedrock_marengo.contract.inputs import ImageLike, check_images
 from bedrock_marengo.contract.segments import METADATA_KEYS, Segment
 from bedrock_marengo.errors import MarengoError, as_keyword
 from bedrock_marengo.fork_safety import ForkSafeLock

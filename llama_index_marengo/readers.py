@@ -83,7 +83,7 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
 
     @property
     def skipped(self) -> Counter[str]:
-        """How many files of a prefix or folder the last load skipped, by reason: "not media", "empty", ..."""
+        """How many files of a prefix or folder the last load skipped, by reason: "hidden", "not media", ..."""
         return self._skipped
 
     def lazy_load_data(self, *args: Any, **load_kwargs: Any) -> Iterator[Document]:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from bedrock_marengo import InputError, Manifest, MarengoError, MarengoWarning, Prices, Segmentation
-from bedrock_marengo.contract.inputs import SourceLike, kind_of_name, split_s3_uri
+from bedrock_marengo.contract.formats import image_flaw_by_name, kind_of_name
+from bedrock_marengo.contract.inputs import SourceLike, split_s3_uri
+from bedrock_marengo.contract.paths import reject_other_stores
 from bedrock_marengo.errors import as_keyword
 from marengo_cli.terminal import plain
 
@@ -362,8 +364,11 @@ def _source_of(word: str, any_key: bool) -> SourceLike:
     if word.endswith((".csv", ".csv.gz", ".json")):
         return Manifest(word if word.startswith("s3://") else _path_of(word))
     if not word.startswith("s3://"):
+        reject_other_stores(word)
         return _path_of(word)
     _, key = split_s3_uri(word)
+    if not any_key and (why := image_flaw_by_name(key)) is not None:
+        raise InputError(f"{word!r} {why}")
     if not (any_key or not key or key.endswith("/") or kind_of_name(key)):
         raise InputError(
             f"The suffix of {word!r} doesn't identify a media type. For all files under a prefix, end it with a slash."

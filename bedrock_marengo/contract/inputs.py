@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 import re
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
+from bedrock_marengo.contract.formats import (
+    HEAD_BYTES,
+    SUFFIXES,
+    flaw,
+    image_flaw,
+    image_flaw_by_name,
+    kind_of_bytes,
+    kind_of_name,
+)
 from bedrock_marengo.contract.models import KINDS, MODELS, Kind, kinds_in_words
+from bedrock_marengo.contract.paths import is_path, local_path_or_s3_uri, reject_other_stores
 from bedrock_marengo.errors import InputError
-from bedrock_marengo.validation import is_number, short_repr
+from bedrock_marengo.validation import is_int, is_number, short_repr
 
 __all__ = [
     "ImageLike",
@@ -24,16 +33,12 @@ __all__ = [
     "Segmentation",
     "SourceLike",
     "Sources",
-    "open_image",
+    "check_content",
+    "kind_of_name",
+    "read_head",
     "split_s3_uri",
+    "unreadable",
 ]
-
-_SUFFIXES: Mapping[str, Kind] = {suffix: kind for kind, rules in KINDS.items() for suffix in rules.suffixes}
-_MAGIC: Sequence[tuple[int, bytes, Kind]] = sorted(
-    ((at, magic, kind) for kind, rules in KINDS.items() for at, magic in rules.magic),
-    key=lambda row: -len(row[1]),
-)
-"""The longest first: an M4A begins like an MP4."""
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", re.ASCII)
 """Buckets that a segment's URI can name; from before 2018 they may be long and have capitals and underscores."""
@@ -62,61 +67,77 @@ class Media:
     """S3 URI of the captions that a listing found next to the file; "" if it found none, None without a listing."""
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
+        if not isinstance(self.kind, str) or self.kind not in KINDS:
             raise InputError(f"expected {kinds_in_words()}.", setting="kind", value=self.kind)
         if sum(x is not None for x in (self.uri, self.path, self.data)) != 1:
             raise InputError(
                 "Media needs exactly one of uri, path and data: use Media.from_s3(...), from_path(...) or "
                 "from_bytes(...)."
             )
+        place = self.uri if self.uri is not None else self.path
+        if is_path(place):
+            place = local_path_or_s3_uri(place)
+            self._set(uri=place if isinstance(place, str) else None, path=None if isinstance(place, str) else place)
         for name, value, wanted in (("uri", self.uri, str), ("path", self.path, Path), ("data", self.data, bytes)):
             if value is not None and not isinstance(value, wanted):
                 raise InputError(
                     f"Media({name}={short_repr(value)}): use Media.from_s3(...), from_path(...) or from_bytes(...)."
                 )
-        if self.uri is not None:
-            # numpy's strings can't be sent.
-            object.__setattr__(self, "uri", str.__str__(self.uri))
+        if self.size is not None and not is_int(self.size, least=0):
+            raise InputError("expected a whole number of bytes, or None.", setting="size", value=self.size)
+        for name in ("etag", "captions"):
+            if not isinstance(value := getattr(self, name), str | None):
+                raise InputError("expected a string, or None.", setting=name, value=value)
+        # numpy's strings and numbers can't be sent.
+        texts = {name: getattr(self, name) for name in ("kind", "uri", "etag", "captions")}
+        self._set(**{name: str.__str__(text) for name, text in texts.items() if text is not None})
+        self._set(size=None if self.size is None else int(self.size))
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
-    def from_s3(cls, uri: str, kind: Kind | None = None) -> Media:
+    def from_s3(cls, uri: str | os.PathLike[str], kind: Kind | None = None) -> Media:
         """Media at ``s3://bucket/key``, with the key as it is on S3 (not percent-encoded).
 
         Raises:
-            InputError: It is not the S3 URI of an object, or its suffix doesn't identify a media type and there is no
-                ``kind``.
+            InputError: It is not the S3 URI of an object, its suffix doesn't identify a media type and there is no
+                ``kind``, or it is that of an image that Marengo can't read.
         """
-        _, key = split_s3_uri(uri)
+        place: Any = str(local_path_or_s3_uri(uri)) if is_path(uri) else uri
+        _, key = split_s3_uri(place)
         if not key or key.endswith("/"):
-            raise InputError(f"{uri!r} is a prefix, not an object: list it with client.list_media() or a loader.")
-        return cls(kind or _kind_of_name(key, uri), uri=uri)
+            raise InputError(f"{place!r} is a prefix, not an object: list it with client.list_media() or a loader.")
+        return cls(_kind_by_suffix(key, place, kind), uri=place)
 
     @classmethod
     def from_path(cls, path: str | os.PathLike[str], kind: Kind | None = None) -> Media:
         """Media in a local file.
 
         Raises:
-            InputError: The file does not exist or is empty, or its suffix doesn't identify a media type and there is
-                no ``kind``.
+            InputError: The file does not exist or is empty, its suffix doesn't identify a media type and there is no
+                ``kind``, or it is that of an image that Marengo can't read.
         """
-        if not isinstance(path, str | os.PathLike):
+        if isinstance(path, str):
+            path = Path(path)
+        elif not is_path(path):
             raise InputError(f"Media.from_path takes a path, not {short_repr(path)}.")
-        path = Path(path)
-        if path.is_dir():
-            raise InputError(f"{str(path)!r} is a folder, not a file: list it with client.list_media().")
-        if not path.is_file():
-            raise InputError(f"There is no file at {str(path)!r}: check the path.")
-        size = path.stat().st_size
-        if not size:
-            raise InputError(f"{str(path)!r} is empty (0 bytes): use a file that contains media.")
-        return cls(kind or _kind_of_name(path.name, str(path)), path=path, size=size)
+        else:
+            place = local_path_or_s3_uri(path)
+            if isinstance(place, str):
+                return cls.from_s3(place, kind)
+            path = place
+        size = _size_of(path)
+        return cls(_kind_by_suffix(path.name, str(path), kind), path=path, size=size)
 
     @classmethod
     def from_bytes(cls, data: bytes, kind: Kind | None = None) -> Media:
         """Media in memory. Unless you pass ``kind``, the first bytes identify it.
 
         Raises:
-            InputError: There are no bytes, or they don't identify a media type and there is no ``kind``.
+            InputError: There are no bytes, they are those of an image that Marengo can't read, or they don't identify
+                a media type and there is no ``kind``.
         """
         if not isinstance(data, bytes | bytearray | memoryview):
             raise InputError(
@@ -125,7 +146,10 @@ class Media:
         data = bytes(data)
         if not data:
             raise InputError("The media file is empty (0 bytes): check whether the file object was already read.")
-        found = kind or next((k for at, magic, k in _MAGIC if data[at : at + len(magic)] == magic), None)
+        head = data[:HEAD_BYTES]
+        if (why := image_flaw(head) if kind else flaw(head)) is not None:
+            raise InputError(f"The file of {len(data):,} bytes {why}")
+        found = kind or kind_of_bytes(head)
         if found is None:
             raise InputError(f"The first bytes don't identify a media type: pass kind={kinds_in_words()}.")
         return cls(found, data=data, size=len(data))
@@ -144,9 +168,12 @@ class Media:
         if isinstance(value, str) and value.startswith("s3://"):
             _check_kind(value, kind)
             return cls.from_s3(value, kind)
-        if isinstance(value, os.PathLike):
-            _check_kind(str(value), kind)
-            return cls.from_path(value, kind)
+        if is_path(value):
+            place = local_path_or_s3_uri(value)
+            _check_kind(str(place), kind)
+            return cls.from_s3(place, kind) if isinstance(place, str) else cls.from_path(place, kind)
+        if isinstance(value, str):
+            reject_other_stores(value)
         raise InputError(
             f"{short_repr(value)} is not a media file. Pass 's3://bucket/key', a pathlib.Path, Media.from_path(...) or "
             "Media.from_bytes(...): a plain string never opens a file."
@@ -161,13 +188,16 @@ class Media:
         """The bytes of a local file.
 
         Raises:
-            InputError: It is on S3.
+            InputError: It is on S3, or can't be read.
         """
         if self.data is not None:
             return self.data
         if self.path is None:
             raise InputError(f"{self.name} is on S3: only local files can be read here.")
-        return self.path.read_bytes()
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise InputError(unreadable(self.name, error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +220,10 @@ class Manifest:
     where: str | os.PathLike[str]
 
     def __post_init__(self) -> None:
-        if isinstance(self.where, str):
-            split_s3_uri(self.where)
+        place: Any = local_path_or_s3_uri(self.where) if is_path(self.where) else self.where
+        object.__setattr__(self, "where", place)
+        if not isinstance(place, Path):
+            split_s3_uri(place)
         if not str(self.where).endswith((".csv", ".csv.gz", ".json")):
             raise InputError(
                 f"{str(self.where)!r} is not a manifest: expected a .csv, a .csv.gz or an inventory's manifest.json."
@@ -207,36 +239,6 @@ MediaLike = Media | str | os.PathLike[str]
 ImageLike = MediaLike | bytes
 SourceLike = MediaLike | Manifest
 Sources = SourceLike | Iterable[SourceLike]
-
-
-def open_image(image: ImageLike, *, local_files: bool = False, local_root: Path | None = None) -> Media:
-    """An image for a framework's own image argument: ``MediaLike``, and also bytes, base64 and data URIs.
-
-    Args:
-        image: the image. A path as a string opens a file only if the other arguments allow it.
-        local_files: any path may be opened.
-        local_root: only paths below this folder may be opened, after links are resolved.
-
-    Raises:
-        InputError: Not an image, or a path that may not be opened.
-    """
-    if isinstance(image, bytes | bytearray | memoryview):
-        return Media.from_bytes(bytes(image), "image")
-    if not isinstance(image, str) or image.startswith("s3://"):
-        return Media.of(image, "image")
-    if (data := _decoded(image)) is not None:
-        return Media.from_bytes(data, "image")
-    path = Path(image)
-    if local_root is not None:
-        path = (local_root / path).resolve()
-        if path.is_relative_to(local_root.resolve()):
-            return Media.from_path(path, "image")
-    elif local_files:
-        return Media.from_path(path, "image")
-    raise InputError(
-        f"{short_repr(image)} is a string, and strings do not open files here: pass pathlib.Path(...), bytes or "
-        "'s3://...', or allow paths with local_files=True or local_root=folder."
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,9 +345,55 @@ def check_images(images: object) -> None:
         )
 
 
-def kind_of_name(name: str) -> Kind | None:
-    """The kind that a file's suffix identifies, or None."""
-    return _SUFFIXES.get(PurePosixPath(name).suffix.lower())
+def check_content(media: Media) -> None:
+    """Refuse a local file that begins like something that Marengo can't read: a web page, a HEIC image.
+
+    Raises:
+        InputError: It does, or it can't be read.
+    """
+    if media.data is not None:
+        head = media.data[:HEAD_BYTES]
+    elif media.path is not None:
+        head = read_head(media.path)
+    else:
+        return
+    if (why := flaw(head, media.path.name if media.path else "")) is not None:
+        raise InputError(f"{media.name} {why}")
+
+
+def read_head(path: Path) -> bytes:
+    """The first bytes of a local file.
+
+    Raises:
+        InputError: It can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError as error:
+        raise InputError(unreadable(str(path), error)) from error
+
+
+def unreadable(name: str, error: OSError) -> str:
+    """The message for a local file that can't be read."""
+    return f"{name} can't be read: {error.strerror or error}. Check that it exists and that you can read it."
+
+
+def _size_of(path: Path) -> int:
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        # ValueError: a NUL in it.
+        raise InputError(f"There is no file at {str(path)!r}: check the path.") from None
+    except OSError as error:
+        raise InputError(unreadable(short_repr(str(path)), error)) from error
+    if stat.S_ISDIR(found.st_mode):
+        raise InputError(f"{str(path)!r} is a folder, not a file: list it with client.list_media().")
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError(f"{str(path)!r} is a device, socket or pipe, not a file: save the media to a file first.")
+    if not found.st_size:
+        raise InputError(f"{str(path)!r} is empty (0 bytes): use a file that contains media.")
+    return found.st_size
 
 
 def _check_kind(name: str, kind: Kind | None) -> None:
@@ -358,26 +406,16 @@ def _check_kind(name: str, kind: Kind | None) -> None:
         )
 
 
-def _kind_of_name(name: str, shown: str) -> Kind:
-    kind = kind_of_name(name)
-    if kind is None:
+def _kind_by_suffix(name: str, shown: str, kind: Kind | None) -> Kind:
+    if (why := image_flaw_by_name(name)) is not None:
+        raise InputError(f"{shown!r} {why}")
+    found = kind or kind_of_name(name)
+    if found is None:
         raise InputError(
             f"The suffix of {shown!r} doesn't identify a media type: pass kind={kinds_in_words()}. "
-            f"Known suffixes: {', '.join(_SUFFIXES)}."
+            f"Known suffixes: {', '.join(SUFFIXES)}."
         )
-    return kind
-
-
-def _decoded(image: str) -> bytes | None:
-    """The bytes of an image's data URI or of base64 that begins like an image; None if it is neither."""
-    if image.startswith("data:image/"):
-        image = image.partition(",")[2]
-    elif not image.startswith(("/9j/", "iVBORw0KGgo")):
-        return None
-    try:
-        return base64.b64decode(image, validate=True)
-    except binascii.Error:
-        return None
+    return found
 
 
 def _checked_sec(method: str, value: float, name: str) -> float:

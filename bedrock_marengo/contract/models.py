@@ -37,7 +37,7 @@ class KindRules:
 
     suffixes: tuple[str, ...]
     magic: tuple[tuple[int, bytes], ...]
-    """(offset, bytes there): how files of this kind begin."""
+    """(offset, bytes there): how files of this kind begin; ``formats.py`` knows more."""
     timed: bool
     """Whether it has a duration: segments, a range, clips. Otherwise it is one segment, from 0.0 to 0.0."""
     synchronous: bool
@@ -60,7 +60,11 @@ class KindRules:
 KINDS: Mapping[Kind, KindRules] = {
     "video": KindRules(
         suffixes=(".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"),
-        magic=((4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (8, b"AVI ")),
+        magic=(
+            *((4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"FLV\x01")),
+            # QuickTime before it had "ftyp"; MPEG program streams and video streams.
+            *((4, b"moov"), (4, b"mdat"), (4, b"wide"), (0, b"\0\0\x01\xba"), (0, b"\0\0\x01\xb3")),
+        ),
         timed=True,
         synchronous=False,
         captions=True,
@@ -72,7 +76,7 @@ KINDS: Mapping[Kind, KindRules] = {
     ),
     "audio": KindRules(
         suffixes=(".mp3", ".wav", ".m4a", ".aac", ".flac", ".ogg", ".opus", ".wma"),
-        magic=((4, b"ftypM4A"), (8, b"WAVE"), (0, b"ID3"), (0, b"\xff\xfb"), (0, b"fLaC"), (0, b"OggS")),
+        magic=(*((4, b"ftypM4A"), (4, b"ftypM4B"), (8, b"WAVE"), (0, b"ID3"), (0, b"fLaC"), (0, b"OggS")),),
         timed=True,
         synchronous=False,
         captions=True,

@@ -14,7 +14,7 @@ from bedrock_marengo.aws.parallel import in_order
 from bedrock_marengo.aws.retries import RetryLimiter
 from bedrock_marengo.aws.session import Aws
 from bedrock_marengo.contract import payloads
-from bedrock_marengo.contract.inputs import Media, split_s3_uri
+from bedrock_marengo.contract.inputs import Media, check_content, split_s3_uri
 from bedrock_marengo.contract.models import KINDS, Model
 from bedrock_marengo.contract.responses import read_vector
 from bedrock_marengo.contract.tokens import estimate_tokens, most_tokens
@@ -75,6 +75,7 @@ class Invoker:
         """Where the service finds an image: inside the request, or on S3 with the bucket's owner."""
         if image.uri is None:
             check_size(self._model, image)
+            check_content(image)
             return payloads.inline(image.read())
         bucket, _ = split_s3_uri(image.uri)
         self._objects.check_bucket(bucket)

@@ -7,13 +7,12 @@ from fractions import Fraction
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.contract.models import KINDS
 from bedrock_marengo.contract.segments import MAX_SEC
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.media.containers import DECODER, open_container
+from bedrock_marengo.media.orientation import UPRIGHT, Turn, turn_of_frame, turn_of_image
 from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.validation import check_width, is_number, require_many, short_repr
 
@@ -50,18 +49,17 @@ def frames_of(objects: S3Objects, media: Media, at_sec: Sequence[float], *, widt
     times = list(require_many(at_sec, "frames", "times"))
     check_width(width)
     _check_times(times)
-    if not KINDS[media.kind].timed:
-        times = [0.0] * len(times)
     found: dict[float, bytes] = {}
     with open_container(objects, media) as container:
         picture = next((stream for stream in _tracks(container) if stream.type == "video"), None)
         if picture is None:
             raise InputError(f"{media.name} has no video track to take a frame from: use a video or an image.")
+        still = None if KINDS[media.kind].timed or not times else _still(container, picture)
         for time in sorted(set(times)):
-            frame = _frame_at(container, picture, time)
+            frame, turn = still or (_frame_at(container, picture, time), None)
             if frame is None:
                 raise InputError(f"{media.name} has no frame that can be decoded. Check the file, or convert it.")
-            found[time] = _jpeg(_pixels(frame, picture, width))
+            found[time] = _jpeg(_pixels(frame, picture, width, turn))
     return [found[time] for time in times]
 
 
@@ -115,10 +113,11 @@ def _seek(container: InputContainer, time: float) -> None:
     import av
 
     first = container.start_time or 0
-    # To find the start, seek to a time before it: its first packets may have earlier times.
-    for place in (first + int((time or -1) * _MICROSECONDS), first):
+    # To find the start, seek to a time before it: its first packets may have earlier times. What has no index before
+    # its first key frame, such as an old FLV whose sound begins first, is read from its first byte.
+    for place, by_bytes in ((first + int((time or -1) * _MICROSECONDS), False), (first, False), (0, True)):
         try:
-            container.seek(place)
+            container.seek(place, unsupported_byte_offset=by_bytes)
         except av.FFmpegError:
             # After its end, or not seekable: what is left is its start, or the current position.
             continue
@@ -157,15 +156,32 @@ def _frame_at(container: InputContainer, stream: Any, time: float) -> VideoFrame
     return shown
 
 
-def _pixels(frame: VideoFrame, stream: Any, width: int) -> Any:
+def _still(container: InputContainer, stream: Any) -> tuple[VideoFrame | None, Turn]:
+    """An image's pixels as they are stored, and its turn."""
+    import av
+
+    frame, turn = None, UPRIGHT
+    for packet in container.demux(stream):
+        if packet.size:
+            turn = turn_of_image(bytes(packet))
+        try:
+            frame = next(iter(stream.decode(packet)), None)
+        except av.FFmpegError:
+            continue
+        if frame is not None:
+            break
+    return frame, turn
+
+
+def _pixels(frame: VideoFrame, stream: Any, width: int, turn: Turn | None = None) -> Any:
     """RGB ``(height, width, 3)``, upright and with square pixels, both sides even."""
+    turn = turn_of_frame(frame) if turn is None else turn
     aspect = float(stream.sample_aspect_ratio or 1) or 1.0
     wide, high = frame.width * aspect, float(frame.height)
-    # FFmpeg counts anticlockwise, as numpy does.
-    quarters = round(frame.rotation / 90)
-    scale = min(1.0, width / (high if quarters % 2 else wide))
-    pixels = frame.reformat(width=_even(wide * scale), height=_even(high * scale), format="rgb24").to_ndarray()
-    return np.ascontiguousarray(np.rot90(pixels, quarters))
+    scale = min(1.0, width / (high if turn.transposed else wide))
+    return turn.apply(
+        frame.reformat(width=_even(wide * scale), height=_even(high * scale), format="rgb24").to_ndarray()
+    )
 
 
 def _even(side: float) -> int:

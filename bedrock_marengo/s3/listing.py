@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import replace
@@ -14,19 +15,36 @@ from pathlib import Path
 from typing import Any
 
 from bedrock_marengo import instrumentation
-from bedrock_marengo.contract.inputs import Manifest, Media, MediaLike, SourceLike, Sources, kind_of_name, split_s3_uri
-from bedrock_marengo.errors import InputError, MarengoError, MediaNotFoundError
+from bedrock_marengo.contract.formats import (
+    HEAD_BYTES,
+    flaw,
+    image_flaw,
+    image_flaw_by_name,
+    is_ambiguous,
+    is_hidden,
+    kind_of_name,
+)
+from bedrock_marengo.contract.inputs import (
+    Manifest,
+    Media,
+    MediaLike,
+    SourceLike,
+    Sources,
+    read_head,
+    split_s3_uri,
+    unreadable,
+)
+from bedrock_marengo.contract.paths import is_path, local_path_or_s3_uri
+from bedrock_marengo.errors import InputError, MarengoError, MediaNotFoundError, ServiceError
 from bedrock_marengo.s3.manifests import Entry, read_manifest
 from bedrock_marengo.s3.object_version import Identity, SourceIdentity, object_version
-from bedrock_marengo.s3.objects import S3Objects
+from bedrock_marengo.s3.objects import ARCHIVED, TIERED, ListedObject, S3Objects
 from bedrock_marengo.s3.sidecars import SUFFIXES as _CAPTIONS
 from bedrock_marengo.s3.sidecars import Named, has_one_form, with_captions
 from bedrock_marengo.s3.uploads import FOLDER
 from bedrock_marengo.validation import is_int, require_many
 
 __all__ = ["MediaListing", "locate", "object_tags"]
-
-ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
 class MediaListing(Iterable[Media]):
@@ -35,7 +53,8 @@ class MediaListing(Iterable[Media]):
     Args:
         objects: S3 in the current process; a listing may be read again in a forked one.
         sources: ``s3://bucket/prefix/`` (ends in a slash, or is a bucket), ``s3://bucket/key``, a local file or
-            folder as ``pathlib.Path``, ``Media``, a ``Manifest``, or an iterable of these.
+            folder as ``pathlib.Path``, a path object of cloudpathlib, s3path or universal_pathlib for S3, ``Media``, a
+            ``Manifest``, or an iterable of these.
         suffixes: only files with these suffixes, such as ``[".mp4"]``. Default: all that Marengo reads.
         exclude: glob patterns of keys or paths to leave out.
         modified_after: only files last modified after this time, which needs a time zone; files whose time is unknown
@@ -45,8 +64,9 @@ class MediaListing(Iterable[Media]):
         staged: files of a prefix may be in another region than the model.
 
     Attributes:
-        skipped: reason -> how many files under prefixes and folders were skipped, counted while listing: "not media",
-            "empty", "suffix", "excluded", "older", "archived". Captions are not counted.
+        skipped: reason -> how many files under prefixes and folders were skipped, counted while listing: "hidden" (by
+            a dot, or a system's own), "not media" (by suffix or content), "unsupported image", "empty", "suffix",
+            "excluded", "older", "archived", "restoring". Captions are not counted.
 
     Raises:
         InputError: A source or filter of a wrong type; ``modified_after`` without a time zone.
@@ -64,8 +84,8 @@ class MediaListing(Iterable[Media]):
         output_s3_uri: str | None = None,
         staged: bool = False,
     ) -> None:
-        if not isinstance(sources, str | os.PathLike | Media | Manifest):
-            require_many(sources, "A listing", "sources")
+        if not _is_one(sources):
+            require_many(sources, "A listing", "sources")  # type: ignore[arg-type]
         if limit is not None and not is_int(limit, least=0):
             raise InputError("expected a whole number of files; leave it out for all.", setting="limit", value=limit)
         if modified_after is not None and not isinstance(modified_after, datetime):
@@ -95,34 +115,40 @@ class MediaListing(Iterable[Media]):
     @property
     def known_total(self) -> int | None:
         """How many files there are, if that is known without listing: a single file, or a list of files."""
-        one = isinstance(self._sources, str | Media | os.PathLike)
-        sources: Any = [self._sources] if one else self._sources
-        if not isinstance(sources, Sized) or isinstance(sources, Manifest) or any(map(_is_many, sources)):  # type: ignore[call-overload]
+        sources: Any = [self._sources] if _is_one(self._sources) else self._sources
+        if not isinstance(sources, Sized) or any(map(_is_many, sources)):  # type: ignore[call-overload]
             return None
         return len(sources) if self._limit is None else min(len(sources), self._limit)
 
     def items(self) -> Iterator[tuple[MediaLike, Media | MarengoError]]:
         """Each file with the source that it comes from; an item that is not a media file has an error instead."""
         self.skipped.clear()
-        one = isinstance(self._sources, str | Media | os.PathLike | Manifest)
-        sources: Iterable[Any] = [self._sources] if one else self._sources  # type: ignore[assignment]
+        sources: Iterable[Any] = [self._sources] if _is_one(self._sources) else self._sources  # type: ignore[assignment]
         yield from islice((pair for source in sources for pair in self._expand(source)), self._limit)
         if self.skipped:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common())
             instrumentation.emit("files skipped", count=self.skipped.total(), reasons=reasons)
 
     def _expand(self, source: SourceLike) -> Iterator[tuple[MediaLike, Media | MarengoError]]:
-        if isinstance(source, Manifest):
-            yield from self._named(str(source.where), self._manifest(source))
-        elif isinstance(source, str) and _is_prefix(source):
-            yield from self._named(source, self._prefix(source))
-        elif isinstance(source, os.PathLike) and Path(source).is_dir():
-            yield from ((media, media) for media in self._folder(Path(source)))
-        else:
-            try:
-                yield source, Media.of(source)
-            except InputError as error:
-                yield source, error
+        try:
+            place = self._object_or_prefix(local_path_or_s3_uri(source)) if is_path(source) else source
+            if isinstance(place, Manifest):
+                yield from self._named(str(place.where), self._manifest(place))
+            elif isinstance(place, str) and _is_prefix(place):
+                yield from self._named(place, self._prefix(place))
+            elif isinstance(place, Path) and os.path.isdir(place):  # noqa: PTH112  Path.is_dir raises for long names
+                yield from self._folder(place)
+            else:
+                yield source, Media.of(place)  # type: ignore[misc]
+        except MarengoError as error:
+            # One source that can't be used or listed doesn't stop the others.
+            yield source, error  # type: ignore[misc]
+
+    def _object_or_prefix(self, place: Path | str) -> Path | str:
+        """Path objects lose the slash that ends a prefix: what is neither media nor an object is a prefix."""
+        if isinstance(place, Path) or _is_prefix(place) or not _may_be_prefix(place):
+            return place
+        return place if self._objects().find(place) else f"{place}/"
 
     def _named(
         self, source: str, found: Iterator[Media | InputError]
@@ -130,7 +156,6 @@ class MediaListing(Iterable[Media]):
         try:
             yield from ((media.uri if isinstance(media, Media) and media.uri else source, media) for media in found)
         except MarengoError as error:
-            # A prefix that can't be listed doesn't stop the other sources.
             yield source, error
 
     def _prefix(self, uri: str) -> Iterator[Media]:
@@ -138,48 +163,87 @@ class MediaListing(Iterable[Media]):
         if not self._staged:
             self._objects().check_bucket(bucket)
         listed = (
-            Entry(bucket, item.key, item.size, item.etag, item.modified, item.storage_class)
-            for item in self._objects().list(f"s3://{bucket}/{prefix}")
+            Entry(bucket, item.key, item.size, item.etag, item.modified, archive=item.archive)
+            for item in self._objects().list(f"s3://{bucket}/{prefix}", archives=True)
         )
         ours = self._output
         theirs = (entry for entry in listed if not (ours and ours.match(f"s3://{bucket}/{entry.key}")))
-        yield from _with_captions((entry, self._kept(entry)) for entry in theirs)
+        yield from _with_captions((entry, self._kept(entry, entry.key[len(prefix) :])) for entry in theirs)
 
     def _manifest(self, manifest: Manifest) -> Iterator[Media | InputError]:
         for entry in read_manifest(self._objects(), manifest):
-            found = entry if isinstance(entry, InputError) else self._kept(entry)
+            try:
+                # Who writes a hidden key into a list asks for it; an inventory lists all there is.
+                name = "" if isinstance(entry, InputError) or not manifest.is_inventory else entry.key
+                found = entry if isinstance(entry, InputError) else self._kept(entry, name)
+            except InputError as error:
+                found = error
             if found is not None:
                 yield found
 
-    def _folder(self, folder: Path) -> Iterator[Media]:
+    def _folder(self, folder: Path) -> Iterator[tuple[MediaLike, Media | MarengoError]]:
         for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                stat = path.stat()
-                modified = datetime.fromtimestamp(stat.st_mtime, UTC)
-                if self._keep(Entry("", path.relative_to(folder).as_posix(), stat.st_size, None, modified)):
-                    yield Media.from_path(path)
+            name = path.relative_to(folder).as_posix()
+            try:
+                media = self._kept_file(path, name)
+            except OSError as error:
+                if kind_of_name(name) and not is_hidden(name):
+                    yield path, InputError(unreadable(str(path), error))
+            except InputError as error:
+                yield path, error
+            else:
+                if media is not None:
+                    yield media, media
 
-    def _kept(self, entry: Entry) -> Media | None:
-        kind = kind_of_name(entry.key)
-        if not self._keep(entry) or kind is None:
+    def _kept_file(self, path: Path, name: str) -> Media | None:
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            # A link to nothing, or deleted meanwhile.
             return None
-        return Media(kind, uri=f"s3://{entry.bucket}/{entry.key}", size=entry.size, etag=entry.etag)
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        entry = Entry("", name, found.st_size, None, datetime.fromtimestamp(found.st_mtime, UTC))
+        reason = self._reason(entry, name) or _content_reason(read_head(path), name)
+        return None if self._is_skipped(name, reason) else Media.from_path(path)
 
-    def _keep(self, entry: Entry) -> bool:
-        name, after = entry.key, self._modified_after
+    def _kept(self, entry: Entry, name: str) -> Media | None:
+        """An object as media, None if it is skipped. ``name``: below the prefix, "" if it may be hidden."""
+        uri = f"s3://{entry.bucket}/{entry.key}"
+        kind, reason = kind_of_name(entry.key), self._reason(entry, name)
+        if reason is None and (head := _head_if_ambiguous(self._objects(), uri)):
+            reason = _content_reason(head, entry.key)
+        if self._is_skipped(entry.key, reason) or kind is None:
+            return None
+        return Media(kind, uri=uri, size=entry.size, etag=entry.etag)
+
+    def _reason(self, entry: Entry, name: str) -> str | None:
+        """Why a file is skipped, by what a listing says of it."""
+        key, after = entry.key, self._modified_after
         reasons = (
-            ("not media", kind_of_name(name) is None),
+            ("hidden", is_hidden(name)),
+            ("unsupported image", image_flaw_by_name(key) is not None),
+            ("not media", kind_of_name(key) is None),
             ("empty", entry.size == 0),
-            ("suffix", bool(self._suffixes) and not name.lower().endswith(self._suffixes)),
-            ("excluded", any(fnmatchcase(name, pattern) for pattern in self._exclude)),
+            ("suffix", bool(self._suffixes) and not key.lower().endswith(self._suffixes)),
+            ("excluded", any(fnmatchcase(key, pattern) for pattern in self._exclude)),
             ("older", after is not None and entry.modified is not None and entry.modified <= after),
-            ("archived", entry.storage in ARCHIVED),
         )
         reason = next((reason for reason, holds in reasons if holds), None)
+        return reason or entry.archive or (self._archive(entry) if entry.storage in ARCHIVED else None)
+
+    def _archive(self, entry: Entry) -> str | None:
+        """What an inventory doesn't say: whether an archived object was restored."""
+        try:
+            return self._objects().archive_of(f"s3://{entry.bucket}/{entry.key}")
+        except ServiceError:
+            return "archived"
+
+    def _is_skipped(self, name: str, reason: str | None) -> bool:
         if reason and not name.lower().endswith(_CAPTIONS) and not name.endswith("/"):
             self.skipped[reason] += 1
             instrumentation.emit("file skipped", source=name, reason=reason)
-        return reason is None
+        return reason is not None
 
 
 def locate(objects: S3Objects, media: Media, identity: Identity = "etag", *, to_read: bool = True) -> SourceIdentity:
@@ -195,7 +259,7 @@ def locate(objects: S3Objects, media: Media, identity: Identity = "etag", *, to_
 
     Raises:
         MediaNotFoundError: The listing does not have the key.
-        InputError: It is empty, or in an archive.
+        InputError: It is empty, archived, being restored, or not media by its content.
         ServiceError: AWS refused to list.
     """
     if media.uri is None:
@@ -207,13 +271,46 @@ def locate(objects: S3Objects, media: Media, identity: Identity = "etag", *, to_
         raise MediaNotFoundError(
             f"There is no object {media.uri!r}. To embed all files under a prefix, end it with a slash."
         )
-    if to_read and not found.size:
-        raise InputError(f"{media.uri!r} is empty (0 bytes).")
-    if to_read and found.storage_class in ARCHIVED:
-        raise InputError(
-            f"{media.uri!r} is archived in {found.storage_class}: restore it first, Bedrock can't read it."
-        )
+    if to_read:
+        _check_readable(objects, media, found)
     return object_version(objects, SourceIdentity(media.uri, found.size, found.etag), identity)
+
+
+def _check_readable(objects: S3Objects, media: Media, found: ListedObject) -> None:
+    uri, storage = found.uri, found.storage_class
+    if not found.size:
+        raise InputError(f"{uri!r} is empty (0 bytes).")
+    if storage in (*ARCHIVED, TIERED):
+        try:
+            archive = objects.archive_of(uri)
+        except ServiceError:
+            archive = "archived" if storage in ARCHIVED else None
+        if archive == "restoring":
+            raise InputError(f"{uri!r} is still being restored from {storage}: embed it when S3 has restored it.")
+        if archive:
+            raise InputError(f"{uri!r} is archived in {storage}: restore it first, Bedrock can't read it.")
+    head = _head_if_ambiguous(objects, uri)
+    if head and (why := flaw(head, uri)) is not None:
+        raise InputError(f"{uri!r} {why}")
+
+
+def _head_if_ambiguous(objects: S3Objects, uri: str) -> bytes:
+    """The first bytes of an object whose suffix may be that of other files, by one GET; b"" if it isn't or S3 refuses.
+
+    Other objects are judged by their names: a GET for each would cost 80 times the listing.
+    """
+    if not is_ambiguous(uri):
+        return b""
+    try:
+        return objects.get_range(uri, 0, HEAD_BYTES)[0]
+    except ServiceError:
+        return b""
+
+
+def _content_reason(head: bytes, name: str) -> str | None:
+    if image_flaw(head):
+        return "unsupported image"
+    return "not media" if flaw(head, name) else None
 
 
 def object_tags(objects: S3Objects, uri: str) -> dict[str, str]:
@@ -243,10 +340,24 @@ def _work(output_s3_uri: str) -> re.Pattern[str]:
     return re.compile(re.escape(output_s3_uri.rstrip("/")) + ours)
 
 
+def _is_one(sources: Any) -> bool:
+    return isinstance(sources, str | Media | Manifest) or is_path(sources)
+
+
 def _is_many(source: Any) -> bool:
-    if isinstance(source, os.PathLike):
-        return Path(source).is_dir()
-    return isinstance(source, Manifest) or (isinstance(source, str) and _is_prefix(source))
+    try:
+        place = local_path_or_s3_uri(source) if is_path(source) else source
+    except InputError:
+        return False
+    if isinstance(place, Path):
+        return os.path.isdir(place)  # noqa: PTH112  Path.is_dir raises for long names
+    if isinstance(place, str):
+        return _is_prefix(place) or (place is not source and _may_be_prefix(place))
+    return isinstance(place, Manifest)
+
+
+def _may_be_prefix(place: str) -> bool:
+    return kind_of_name(place) is None and image_flaw_by_name(place) is None
 
 
 def _is_prefix(source: str) -> bool:

@@ -19,7 +19,7 @@ import msgspec
 
 from bedrock_marengo.contract.inputs import Manifest
 from bedrock_marengo.errors import InputError
-from bedrock_marengo.s3.objects import S3Objects
+from bedrock_marengo.s3.objects import Archive, S3Objects
 
 __all__ = ["Entry", "read_manifest"]
 
@@ -49,6 +49,9 @@ class Entry:
     etag: str | None = None
     modified: datetime | None = None
     storage: str | None = None
+    """The storage class, if it may mean that the object is archived."""
+    archive: Archive | None = None
+    """What a listing said of an archived object."""
 
 
 class _InventoryFile(msgspec.Struct):

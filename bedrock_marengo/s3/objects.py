@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -26,9 +26,16 @@ from bedrock_marengo.errors import (
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["ListedObject", "S3Objects"]
+__all__ = ["ARCHIVED", "TIERED", "Archive", "ListedObject", "S3Objects"]
 
 T = TypeVar("T")
+Archive = Literal["archived", "restoring"]
+"""Why S3 doesn't give out an object: it is archived, or still being restored. A restored one is read like any other."""
+
+ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+"""The storage classes of archived objects, which they keep when they are restored."""
+TIERED = "INTELLIGENT_TIERING"
+"""The storage class whose objects may be in an archive tier, which only HeadObject says."""
 
 COPY_BYTES = 5 * 1024**3
 """The most that one CopyObject copies, from S3's user guide; larger objects are copied in parts."""
@@ -43,13 +50,14 @@ _UNSUPPORTED = frozenset({"NotImplemented", "501", "MethodNotAllowed", "405"})
 
 @dataclass(frozen=True, slots=True)
 class ListedObject:
-    """What a listing says of one object. ``size`` in bytes, ``etag`` without quotes."""
+    """What a listing says of one object. ``size`` in bytes, ``etag`` without quotes, ``archive`` if asked for."""
 
     uri: str
     size: int
     etag: str
     modified: datetime | None = None
     storage_class: str | None = None
+    archive: Archive | None = None
 
     @property
     def key(self) -> str:
@@ -69,6 +77,7 @@ class S3Objects:
         self._aws = aws
         self._limiter = limiter
         self._conditional = True
+        self._says_restored = True
         self._regions: dict[str, str | None] = {}
         self._asking = threading.Lock()
 
@@ -142,27 +151,71 @@ class S3Objects:
             reply = self._client.get_object_tagging(Bucket=bucket, Key=key)
         return {tag["Key"]: tag["Value"] for tag in reply["TagSet"]}
 
-    def list(self, prefix: str, *, limit: int | None = None) -> Iterator[ListedObject]:
+    def archive_of(self, uri: str) -> Archive | None:
+        """Whether an object is archived or still being restored, by one HEAD; None if S3 gives it out.
+
+        Raises:
+            ServiceError: AWS refused.
+        """
+        head = self.head(uri)
+        # 'ongoing-request="false", expiry-date="Fri, 21 Dec 2026 00:00:00 GMT"'
+        restore = str(head.get("Restore", ""))
+        if restore:
+            return "restoring" if 'ongoing-request="true"' in restore else None
+        return "archived" if head.get("StorageClass") in ARCHIVED or head.get("ArchiveStatus") else None
+
+    def list(self, prefix: str, *, limit: int | None = None, archives: bool = False) -> Iterator[ListedObject]:
         """The objects whose URI begins with ``prefix``, 1,000 a call; with ``limit`` (1 to 1,000) one call.
+
+        Args:
+            prefix: how the URIs begin.
+            limit: how many objects at most.
+            archives: also say which are archived or being restored.
 
         Raises:
             ServiceError: AWS refused to list, which does not show that anything is absent.
         """
         bucket, key = split_s3_uri(prefix)
         with _translated("ListObjectsV2", prefix):
-            if limit is None:
-                pages: Any = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
-            else:
-                pages = [self._client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=limit)]
-            for page in pages:
+            for page in self._pages(bucket, key, limit, archives):
                 for item in page.get("Contents", []):
+                    uri, storage = f"s3://{bucket}/{item['Key']}", item.get("StorageClass")
                     yield ListedObject(
-                        f"s3://{bucket}/{item['Key']}",
+                        uri,
                         item["Size"],
                         item["ETag"].strip('"'),
                         item.get("LastModified"),
-                        item.get("StorageClass"),
+                        storage,
+                        self._listed_archive(uri, item) if archives and storage in ARCHIVED else None,
                     )
+
+    def _pages(self, bucket: str, key: str, limit: int | None, archives: bool) -> Iterator[Any]:
+        extra: dict[str, Any] = {}
+        if archives and self._says_restored:
+            extra["OptionalObjectAttributes"] = ["RestoreStatus"]
+        if limit is not None:
+            yield self._client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=limit, **extra)
+            return
+        pages = iter(self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key, **extra))
+        try:
+            first = next(pages)
+        except ClientError as error:
+            if not extra or error_code(error) not in _UNSUPPORTED:
+                raise
+            # A store that is like S3, without Glacier's status in its listings.
+            self._says_restored = False
+            yield from self._pages(bucket, key, limit, archives)
+            return
+        yield first
+        yield from pages
+
+    def _listed_archive(self, uri: str, item: Any) -> Archive | None:
+        if not self._says_restored:
+            return self.archive_of(uri)
+        status = item.get("RestoreStatus")
+        if status is None:
+            return "archived"
+        return "restoring" if status.get("IsRestoreInProgress") else None
 
     def find(self, uri: str) -> ListedObject | None:
         """An object as a listing shows it; None only if the listing proves that it isn't there."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from weakref import WeakValueDictionary
 
-from bedrock_marengo.contract.inputs import Media
+from bedrock_marengo.contract.inputs import Media, check_content, unreadable
 from bedrock_marengo.errors import InputError, ServiceError
 from bedrock_marengo.fork_safety import ForkSafeLock
 from bedrock_marengo.s3.objects import S3Objects
@@ -28,9 +28,10 @@ def upload(objects: S3Objects, media: Media, output_s3_uri: str) -> Media:
         The file on S3, with size and ETag. The same bytes are found under another name, too.
 
     Raises:
-        InputError: The file can't be read, or changed during the upload.
+        InputError: The file can't be read, begins like something else than media, or changed during the upload.
         ServiceError: S3 refused.
     """
+    check_content(media)
     before = _state(media)
     prefix = upload_prefix(media, output_s3_uri)
     try:
@@ -41,7 +42,7 @@ def upload(objects: S3Objects, media: Media, output_s3_uri: str) -> Media:
                 _put_whole(objects, prefix + _name(media), media, before)
                 found = _listed(objects, prefix, media)
     except OSError as error:
-        raise _unreadable(media, error) from error
+        raise InputError(unreadable(media.name, error)) from error
     if found is None:
         raise ServiceError(
             f"{media.name} was uploaded to {prefix}, but a listing does not show it.",
@@ -60,8 +61,10 @@ def find_upload(objects: S3Objects, media: Media, output_s3_uri: str) -> Media |
     """The upload of a local file's bytes, if there is one. One listing.
 
     Raises:
+        InputError: The file can't be read, or begins like something else than media.
         ServiceError: AWS refused to list.
     """
+    check_content(media)
     return _listed(objects, upload_prefix(media, output_s3_uri), media)
 
 
@@ -72,7 +75,7 @@ def _digest(media: Media) -> str:
         with media.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise _unreadable(media, error) from error
+        raise InputError(unreadable(media.name, error)) from error
 
 
 def _put_whole(objects: S3Objects, uri: str, media: Media, before: tuple[int, int] | None) -> None:
@@ -93,14 +96,8 @@ def _state(media: Media) -> tuple[int, int] | None:
     try:
         stat = media.path.stat()
     except OSError as error:
-        raise _unreadable(media, error) from error
+        raise InputError(unreadable(media.name, error)) from error
     return stat.st_size, stat.st_mtime_ns
-
-
-def _unreadable(media: Media, error: OSError) -> InputError:
-    return InputError(
-        f"{media.name} can't be read: {error.strerror or error}. Check that it exists and that you can read it."
-    )
 
 
 @contextmanager

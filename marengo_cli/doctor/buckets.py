@@ -9,7 +9,7 @@ from uuid import uuid4
 from bedrock_marengo import ConfigurationError, MediaNotFoundError, ServiceError
 from bedrock_marengo.contract.inputs import kind_of_name, split_s3_uri
 from bedrock_marengo.errors import error_code, http_status
-from bedrock_marengo.s3.listing import ARCHIVED
+from bedrock_marengo.s3.objects import ARCHIVED
 from marengo_cli.doctor.context import Context, bucket_of
 from marengo_cli.doctor.findings import Finding, State, ask, refused, worst
 from marengo_cli.options import rendered

@@ -29,6 +29,8 @@ class Knobs:
         job_duration_sec: the minimum duration of a job in seconds: a number, or a callable that receives the Job.
         synthetic_sec: skips the content model. Vectors are generated from a hash, and any file is media of this length.
         application_profiles: maps ARNs of application inference profiles to base model IDs.
+        archive_tiers: maps S3 URIs of objects to the archive tier ("ARCHIVE_ACCESS", "DEEP_ARCHIVE_ACCESS") that
+            Intelligent-Tiering has moved them to. HeadObject reports it and GetObject is refused.
         bucket_owners: maps buckets to the accounts that own them, if not this server's.
         subscribed: if False, StartAsyncInvoke is denied until the first InvokeModel call subscribes the account.
         availability: fields to change in the response of GetFoundationModelAvailability.
@@ -46,6 +48,7 @@ class Knobs:
     job_duration_sec: float | Callable[[Job], float] = 0.0
     synthetic_sec: float | None = None
     application_profiles: Mapping[str, str] = field(default_factory=dict)
+    archive_tiers: Mapping[str, str] = field(default_factory=dict)
     bucket_owners: Mapping[str, str] = field(default_factory=dict)
     subscribed: bool = True
     availability: Mapping[str, str] = field(default_factory=dict)

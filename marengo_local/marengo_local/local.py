@@ -31,6 +31,7 @@ ACCOUNT_ID: Final = "123456789012"
 
 Result = TypeVar("Result")
 _SECRET_KEY: Final = "marengo-local"  # noqa: S105
+_ARCHIVED: Final = "The operation is not valid for the object's access tier"
 # The error code for a skewed signature, and how many seconds of skew are allowed.
 _SKEW_ERRORS: Final = {"s3": ("RequestTimeTooSkewed", 900), "sts": ("SignatureDoesNotMatch", 300)}
 
@@ -155,6 +156,8 @@ class Local(Knobs):
         error = skew_error(code, self.clock_skew_sec, allowed_sec)
         if error is not None:
             return Fault(op, error=error.code, message=error.message)
+        if op == "s3:GetObject" and f"s3://{query['bucket']}/{query['key']}" in self.archive_tiers:
+            return Fault(op, error="InvalidObjectState", message=_ARCHIVED)
         expected = query.get("expected-bucket-owner")
         if expected is not None and expected != self._owner_of(query["bucket"]):
             return Fault(op, error="AccessDenied", message="Access Denied")

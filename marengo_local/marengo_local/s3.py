@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import parse_qsl, unquote
 from xml.sax.saxutils import escape
 
+from marengo_local.archive import with_archive_status, with_restore_status
 from marengo_local.clock import date_header
 from marengo_local.errors import ServiceError
 from marengo_local.faults import Fault
@@ -29,7 +30,9 @@ App = Callable[[Environ, StartResponse], Iterable[bytes]]
 class CallListener(Protocol):
     """Receives the calls made with its access key, and may inject faults."""
 
+    account_id: str
     clock_skew_sec: float
+    archive_tiers: Mapping[str, str]
 
     def record_call(self, op: str, query: Mapping[str, str]) -> Fault | None:
         """Record a call; returns the fault to inject. An S3 `query` includes the bucket, key and expected owner."""
@@ -98,11 +101,20 @@ def _intercept(app: App) -> App:
         listener = _LISTENERS.get(credential[1]) if credential else None
         if listener is None:
             return app(environ, start_response)
-        fault = listener.record_call(*(_parse_sts_call if "/sts/" in signed else _parse_s3_call)(environ))
+        op, query = (_parse_sts_call if "/sts/" in signed else _parse_s3_call)(environ)
+        fault = listener.record_call(op, query)
         environ[_SKEW] = listener.clock_skew_sec
-        return app(environ, start_response) if fault is None else _inject(fault, app, environ, start_response)
+        told = _add_archive_status(app, listener, op, query, environ)
+        return told(environ, start_response) if fault is None else _inject(fault, told, environ, start_response)
 
     return respond
+
+
+def _add_archive_status(app: App, listener: CallListener, op: str, query: Mapping[str, str], environ: Environ) -> App:
+    if op == "s3:ListObjectsV2" and "RestoreStatus" in environ.get("HTTP_X_AMZ_OPTIONAL_OBJECT_ATTRIBUTES", ""):
+        return with_restore_status(app, listener.account_id, query["bucket"])
+    tier = listener.archive_tiers.get(f"s3://{query['bucket']}/{query['key']}") if op == "s3:HeadObject" else None
+    return app if tier is None else with_archive_status(app, tier)
 
 
 def _inject(fault: Fault, app: App, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

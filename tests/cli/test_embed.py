@@ -94,6 +94,24 @@ def test_files_and_folders_of_the_command_line_are_uploaded(local, marengo, tmp_
     assert said["plan"]["skipped"] == {"not media": 1}
 
 
+def test_what_is_not_media_is_skipped_or_refused(local, marengo, tmp_path):
+    (tmp_path / "clips").mkdir()
+    for name, data in {"._a.mp4": b"x", "index.ts": b"let x", "a.heic": b"x", "a.mp4": b"a video"}.items():
+        (tmp_path / "clips" / name).write_bytes(data)
+    said = json.loads(marengo("embed", tmp_path / "clips", "--json", *ASSUME).stdout)
+    assert [medium["source"].rsplit("/", 1)[1] for medium in said["media"]] == ["a.mp4"]
+    assert said["plan"]["skipped"] == {"hidden": 1, "not media": 1, "unsupported image": 1}
+    for word, why in {
+        "gs://bucket/a.mp4": "is not on S3",
+        "https://example.org/a.mp4": "is not on S3",
+        f"s3://{local.bucket}/a.heic": "convert it to JPEG or PNG",
+        tmp_path / "clips" / "a.heic": "convert it to JPEG or PNG",
+        tmp_path / "clips" / "index.ts": "not an MPEG transport stream",
+    }.items():
+        result = marengo("embed", word, *ASSUME)
+        assert result.exit_code and why in " ".join(result.output.split())
+
+
 def test_a_list_of_media_is_a_source(local, marengo, bucket, tmp_path):
     listed = tmp_path / "list.csv"
     listed.write_text(f"bucket,key\n{local.bucket},videos/a.mp4\n{local.bucket},videos/b.mp4\n")

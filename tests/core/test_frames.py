@@ -35,6 +35,9 @@ FORMS = {
     "webm": {"format": "webm", "video": "libvpx", "audio": "libopus"},
     "avi": {"format": "avi", "video": "mpeg4", "audio": "mp2"},
     "flv": {"format": "flv"},
+    "old flv, its sound before its picture": {"format": "flv", "video": "flv"},
+    "old flv that begins at 1 s": {"format": "flv", "video": "flv", "start_sec": 1.0},
+    "old flv without sound": {"format": "flv", "video": "flv", "audio": None},
     "60 fps": {"fps": 60, "seconds": 4.0},
     "a rate that varies": {"times": (0, 0.04, 0.5, 1.6, 1.7, 3.5), "b_frames": 0},
 }
@@ -80,11 +83,44 @@ def corners_of(pixels):
     )
 
 
-def turned(data, degrees):
-    """An mp4 whose picture is to be turned clockwise when shown, as phones write them."""
-    a, b, c, d = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[degrees]
+# EXIF's orientations: what is shown, and the display matrix that says the same.
+ORIENTATIONS = {
+    1: ("red green blue white", (1, 0, 0, 1)),
+    2: ("green red white blue", (-1, 0, 0, 1)),
+    3: ("white blue green red", (-1, 0, 0, -1)),
+    4: ("blue white red green", (1, 0, 0, -1)),
+    5: ("red blue green white", (0, 1, 1, 0)),
+    6: ("blue red white green", (0, 1, -1, 0)),
+    7: ("white green blue red", (0, -1, -1, 0)),
+    8: ("green white red blue", (0, -1, 1, 0)),
+}
+
+
+def turned(data, matrix):
+    """An mp4 whose picture is to be turned when shown, as phones write them."""
+    a, b, c, d = matrix
     at = data.index(b"tkhd") + 44
     return data[:at] + struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30) + data[at + 36 :]
+
+
+def photograph(client, form, order, orientation):
+    """A JPEG or PNG with an EXIF orientation in either byte order, after another tag and a comment."""
+    tag = struct.pack(f"{order}HHI", 0x0112, 3, 1) + struct.pack(f"{order}HH", orientation, 0)
+    other = struct.pack(f"{order}HHII", 0x0100, 4, 1, 160)
+    tiff = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, 2) + other + tag + bytes(4)
+    pixels = in_corners(160, 96)
+    if form == "jpeg":
+        [jpeg] = client.frames(video(seconds=1.0, audio=None, pictures=lambda number: pixels), [0])
+        exif = b"Exif\0\0" + tiff
+        head = b"\xff\xd8\xff\xfe\0\x05abc\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif
+        return head + jpeg[2:]
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 160, 96, 8, 2, 0, 0, 0)) + chunk(b"eXIf", tiff)
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 @pytest.fixture(scope="module")
@@ -128,24 +164,34 @@ class TestFrames:
     def test_none_is_asked_for(self, client):
         assert client.frames(video(), []) == []
 
-    @pytest.mark.parametrize(
-        ("degrees", "corners"),
-        [
-            (0, "red green blue white"),
-            (90, "blue red white green"),
-            (180, "white blue green red"),
-            (270, "green white red blue"),
-        ],
-    )
-    def test_a_phones_film_is_upright(self, client, degrees, corners):
+    @pytest.mark.parametrize("orientation", ORIENTATIONS)
+    def test_a_phones_film_is_upright(self, client, orientation):
+        corners, matrix = ORIENTATIONS[orientation]
         plain = film(seconds=1.0, audio=None, pictures=lambda number: in_corners(160, 96))
-        media = Media.from_bytes(turned(plain, degrees), "video")
-        size = (96, 160, 3) if degrees % 180 == 0 else (160, 96, 3)
+        media = Media.from_bytes(turned(plain, matrix), "video")
+        size = (96, 160, 3) if orientation < 5 else (160, 96, 3)
         for pixels in (pixels_in(client.frames(media, [0.5])[0]), frames_in(client.clip(media, 0.2, 0.8))[0][1]):
             assert pixels.shape == size
             assert corners_of(pixels) == corners
         [small] = client.frames(media, [0.5], width=48)
         assert pixels_in(small).shape[1] == 48
+
+    @pytest.mark.parametrize("orientation", ORIENTATIONS)
+    @pytest.mark.parametrize("order", "<>")
+    @pytest.mark.parametrize("form", ["jpeg", "png"])
+    def test_a_photograph_is_upright(self, client, local, form, order, orientation):
+        data = photograph(client, form, order, orientation)
+        for source in (Media.from_bytes(data), local.put(data, f"photo.{form}")):
+            pixels = pixels_in(client.frames(source, [0])[0])
+            assert pixels.shape == ((96, 160, 3) if orientation < 5 else (160, 96, 3))
+            assert corners_of(pixels) == ORIENTATIONS[orientation][0]
+            assert pixels_in(client.frames(source, [0], width=48)[0]).shape[1] == 48
+
+    @pytest.mark.parametrize("orientation", [0, 9, 65535])
+    def test_a_photograph_whose_orientation_is_damaged_is_shown_as_it_is(self, client, orientation):
+        whole = photograph(client, "jpeg", "<", orientation)
+        for data in (whole, whole.replace(b"II*\0\x08\0\0\0", b"II*\0\xff\xff\xff\xff")):
+            assert corners_of(pixels_in(client.frames(Media.from_bytes(data), [0])[0])) == ORIENTATIONS[1][0]
 
     def test_pixels_that_are_not_square_are_made_so(self, client):
         media = Media.from_bytes(film(seconds=1.0, aspect=Fraction(4, 3)), "video")

@@ -68,6 +68,26 @@ def test_a_prefix_gives_its_media_and_counts_the_rest(local, embeddings):
     assert loader.skipped == {"not media": 1, "empty": 1}
 
 
+async def test_what_is_not_media_is_neither_uploaded_nor_paid(local, embeddings, tmp_path):
+    (tmp_path / "__MACOSX").mkdir()
+    for name in ("._a.mp4", "__MACOSX/._a.mp4", "photo.heic"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "index.ts").write_text("export const answer: number = 42;")
+    (tmp_path / "page.mp4").write_text("<!DOCTYPE html>")
+    loader = MarengoLoader(tmp_path, embeddings=embeddings, show_progress=False)
+    for documents in (loader.load(), await loader.aload()):
+        assert documents == [] and loader.skipped == {"hidden": 2, "not media": 2, "unsupported image": 1}
+    assert not local.calls["StartAsyncInvoke"] + local.calls["InvokeModel"] + local.calls["s3:PutObject"]
+    with pytest.raises(InputError, match="an HTML page"):
+        MarengoLoader(tmp_path / "page.mp4", embeddings=embeddings, show_progress=False).load()
+
+
+def test_a_path_object_for_s3(local, load):
+    uri = local.put(b"a match", "v/match.mp4")
+    for path in (Path(uri), Path(uri).parent, [Path(uri)]):
+        assert {d.metadata["source"] for d in load(path)} == {uri}
+
+
 def test_filters(local, load):
     for key in ("v/a.mp4", "v/b.mp4", "v/c.mov", "v/raw/d.mp4"):
         local.put(key.encode(), key)

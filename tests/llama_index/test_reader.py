@@ -1,6 +1,7 @@
 """MarengoReader: a Document for each file, and resources."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from llama_index.core.readers.base import ReaderConfig
@@ -60,6 +61,22 @@ def test_filters_and_what_was_left_out(local, embed_model):
     assert [document.id_ for document in reader.load_data()] == [f"{prefix}a.mp4", f"{prefix}b.mp4"]
     assert reader.skipped == {"not media": 1, "suffix": 1, "excluded": 1}
     assert len(MarengoReader(prefix, embed_model=embed_model, limit=2).load_data()) == 2
+
+
+async def test_what_is_not_media_is_not_uploaded(local, embed_model, tmp_path):
+    (tmp_path / "@eaDir").mkdir()
+    for name in ("._a.mp4", "@eaDir/a.jpg", "photo.heic"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "index.ts").write_text("export const answer: number = 42;")
+    reader = MarengoReader(tmp_path, embed_model=embed_model)
+    for documents in (reader.load_data(), await reader.aload_data()):
+        assert documents == [] and reader.skipped == {"hidden": 2, "not media": 1, "unsupported image": 1}
+    assert not local.calls["s3:PutObject"]
+
+
+def test_a_path_object_for_s3(embed_model, match):
+    for path in (Path(match), Path(match).parent):
+        assert [document.id_ for document in MarengoReader(path, embed_model=embed_model).load_data()] == [match]
 
 
 def test_plain_keywords_in_place_of_an_embed_model(local, match):

@@ -354,7 +354,8 @@ IMAGES = [
     ("Media.from_path", lambda it: Media.from_path(5), "not 5", "takes a path"),
     ("Media.from_bytes", lambda it: Media.from_bytes("text"), "not str", "Media.from_path"),
     ("Media.from_bytes", lambda it: Media.from_bytes(b""), "0 bytes", "already read"),
-    ("Media.from_bytes", lambda it: Media.from_bytes(b"GIF89a"), "first bytes", "pass kind="),
+    ("Media.from_bytes", lambda it: Media.from_bytes(b"unknown"), "first bytes", "pass kind="),
+    ("Media.from_bytes", lambda it: Media.from_bytes(b"GIF89a"), "image (GIF)", "convert it to JPEG or PNG"),
     ("Media.from_s3", lambda it: Media.from_s3("s3://bucket/a.txt"), "a.txt'", "pass kind="),
     ("Manifest", lambda it: Manifest("s3://bucket/list.txt"), "list.txt'", "expected a .csv"),
 ]

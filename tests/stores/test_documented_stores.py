@@ -82,7 +82,7 @@ class TestAmazonS3Vectors:
             reply,
             {
                 **INDEX,
-                "topK": 50,
+                "topK": 51,
                 "queryVector": {"float32": embeddings.embed_query("a goal")},
                 "filter": {
                     "$and": [
@@ -182,7 +182,7 @@ class TestOpenSearch:
         [(path, [asked])] = server.asked
         assert path == "/segments/_search"
         knn = asked["query"]["knn"]["vector_field"]
-        assert knn["k"] == 50
+        assert knn["k"] == 51
         assert knn["filter"]["bool"]["filter"] == [
             {"term": {"metadata.embedding_option.keyword": "visual"}},
             {"term": {"metadata.embedding_scope.keyword": "clip"}},
@@ -227,7 +227,7 @@ class TestElasticsearch:
         assert scores == sorted(scores, reverse=True)
         [(path, [asked])] = server.asked
         assert path.startswith("/segments/_search")
-        assert (asked["size"], asked["knn"]["k"], asked["knn"]["num_candidates"]) == (250, 250, 500)
+        assert (asked["size"], asked["knn"]["k"], asked["knn"]["num_candidates"]) == (251, 251, 502)
         assert asked["knn"]["filter"] == [
             {"term": {f"metadata.embedding_option{suffix}": "visual"}},
             {"term": {f"metadata.embedding_scope{suffix}": "clip"}},
