@@ -69,6 +69,9 @@ EVENTS: Mapping[str, Event] = {
     "file reused": Event("embedding", INFO, "Reused: %(source)s (job %(job)s)", _JOBS),
     "file joined": Event("embedding", INFO, "Joined the running job of %(source)s (job %(job)s)", _JOBS),
     "file started": Event("embedding", INFO, "Started: %(source)s (%(kind)s, job %(job)s)", _JOBS),
+    "listing outdated": Event(
+        "embedding", WARNING, "%(source)s has changed since it was listed: it is embedded as it is now"
+    ),
     "file retried": Event(
         "embedding", WARNING, "The job of %(source)s is unusable, another attempt follows: %(error)s", _RETRY
     ),

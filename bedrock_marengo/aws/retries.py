@@ -191,7 +191,7 @@ _BY_MESSAGE: tuple[tuple[Meaning | None, str, str, Mapping[str, Any]], ...] = (
 
 UNKNOWN_JOB = frozenset(code for code, meaning in CODES.items() if meaning is INVALID)
 """What GetAsyncInvoke may say of a job it has forgotten. Its one parameter is the ARN, so nothing else is invalid."""
-TRANSIENT_FAILURE = re.compile(r"internal|time[d ]*\s*out|throttl|try again|unavailable|unexpected", re.IGNORECASE)
+TRANSIENT_FAILURE = re.compile(r"internal|timed?\s?-?\s?out|throttl|try again|unavailable|unexpected", re.IGNORECASE)
 """What the failure message of a job contains if a new attempt may succeed."""
 THROTTLED = frozenset(code for code, meaning in CODES.items() if meaning.throttled)
 TRANSIENT = frozenset(code for code, meaning in CODES.items() if meaning.retried)

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,6 +65,12 @@ class Media:
     etag: str | None = None
     captions: str | None = None
     """S3 URI of the captions that a listing found next to the file; "" if it found none, None without a listing."""
+    listed_at: float | None = field(default=None, repr=False, compare=False)
+    """When a listing of this process showed size and ETag, by ``time.monotonic``; None if they may be of any age."""
+
+    def __getstate__(self) -> list[Any]:
+        # Another process has another monotonic clock.
+        return [None if f.name == "listed_at" else getattr(self, f.name) for f in fields(self)]
 
     def __post_init__(self) -> None:
         if not isinstance(self.kind, str) or self.kind not in KINDS:

@@ -17,7 +17,7 @@ except ImportError:  # the extra "fast"
     simdjson = None  # type: ignore[assignment]
 
 from bedrock_marengo.contract.models import KINDS, MODELS, Kind
-from bedrock_marengo.contract.segments import MAX_SEC, SegmentEmbeddings, is_label
+from bedrock_marengo.contract.segments import MAX_SEC, SegmentEmbeddings, is_label, milliseconds
 from bedrock_marengo.errors import OutputError
 
 __all__ = ["read_output", "read_vector"]
@@ -315,7 +315,7 @@ def _order(
     keys: dict[tuple[bool, int, int, int, str], int] = {}
     for i, name in enumerate(option):
         track = _TRACKS.get(name, len(_TRACKS))
-        place = (scope[i] == "asset", round(start[i] * 1000), round(end[i] * 1000), track, name)
+        place = (scope[i] == "asset", milliseconds(start[i]), milliseconds(end[i]), track, name)
         first = keys.setdefault(place, i)
         if first != i and not np.array_equal(rows[first], rows[i]):
             raise OutputError(

@@ -18,7 +18,7 @@ from bedrock_marengo.contract.models import Kind
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.validation import is_number, short_repr
 
-__all__ = ["METADATA_KEYS", "Segment", "SegmentEmbeddings", "checked_metadata", "time_range"]
+__all__ = ["METADATA_KEYS", "Segment", "SegmentEmbeddings", "checked_metadata", "milliseconds", "time_range"]
 
 MAX_SEC = 1e7
 """Times of segments are below this: 7 digits in the URI, 115 days."""
@@ -153,6 +153,11 @@ class Segment:
         """
         found = _found(text)
         return found[0] if found else None
+
+
+def milliseconds(seconds: float) -> int:
+    """Seconds as whole milliseconds, rounded in one way wherever times are compared: as in a segment's URI."""
+    return round(round(float(seconds), 3) * 1000)
 
 
 def time_range(text: Segment | str) -> tuple[float, float] | None:

@@ -116,9 +116,10 @@ class Invoker:
 
     def vector(self, body: bytes, what: str = "a text", *, kind: Literal["text", "image"] = "text") -> Vector:
         """One call, one float32 vector of ``(dimension,)``."""
-        vector = self._limiter.call(lambda: read_vector(self.reply(body), self._model.dimension), "InvokeModel", what)
+        reply = self._limiter.call(lambda: self.reply(body), "InvokeModel", what)
+        # Paid for, whatever it contains.
         (self._usage.text if kind == "text" else self._usage.image)()
-        return vector
+        return read_vector(reply, self._model.dimension)
 
     def embed_texts(
         self, executor: Executor, texts: Sequence[str], places: Iterable[int], total: int, *, ahead: int

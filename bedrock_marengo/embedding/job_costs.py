@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 from bedrock_marengo import instrumentation
 from bedrock_marengo.contract.inputs import Media
-from bedrock_marengo.contract.payloads import MediaRequest
 from bedrock_marengo.contract.segments import SegmentEmbeddings
 from bedrock_marengo.embedding.pricing import Budget, Usage
 from bedrock_marengo.jobs.fingerprint import JobKey
-from bedrock_marengo.jobs.job import Job
 from bedrock_marengo.media.durations import Durations, duration_of, requested_sec
 from bedrock_marengo.s3.cross_region import CrossRegionCopies
 from bedrock_marengo.s3.objects import S3Objects
@@ -36,39 +34,48 @@ class JobCosts:
     budget: Budget | None = None
     durations: Durations | None = None
 
-    def copy_of(self, source_uri: str, fingerprint: str) -> str | None:
-        """The copy that Bedrock reads for a job; None if it reads the file itself."""
+    def copy_of(self, source_uri: str, job_folder: str, attempt: int | str) -> str | None:
+        """The copy that Bedrock reads for one attempt of a job; None if it reads the file itself."""
         if self.copies is None or not self.copies.needed(source_uri):
             return None
-        return self.copies.uri_of(source_uri, fingerprint)
+        return self.copies.uri_of(source_uri, job_folder, attempt)
 
-    def before_start(self, key: JobKey) -> None:
+    def before_start(self, key: JobKey, attempt: int | str) -> float:
         """Charge the budget, then copy the file if needed.
+
+        Returns:
+            US dollars that were charged.
 
         Raises:
             BudgetError: It would cost too much, or its length is unknown. Nothing was copied.
             ServiceError: AWS refused the copy, or to read the length.
         """
-        request, source = key.request, key.source
-        copied = source.size if self.copy_of(source.uri, key.fingerprint) else 0
+        request, source, usd = key.request, key.source, 0.0
+        copy = self.copy_of(source.uri, key.prefix, attempt)
+        copied = source.size if copy else 0
         if self.budget is not None:
             media = Media(request.kind, uri=source.uri, size=source.size)
             length = requested_sec(request, duration_of(self.objects, media, self.durations))
-            self.budget.charge(media, request.kind, length, copied_bytes=copied)
-        if copied and self.copies is not None:
-            self.copies.put(source, key.fingerprint)
+            usd = self.budget.charge(media, request.kind, length, copied_bytes=copied)
+        if copy is not None and self.copies is not None:
+            self.copies.put(source, copy)
             self.usage.copied(copied)
+        return usd
 
-    def job_ended(self, job: Job) -> None:
-        """Bedrock will not read the file for this job again: delete its copy."""
-        if (copy := self.copy_of(job.source, job.fingerprint)) is not None and self.copies is not None:
+    def refund(self, usd: float) -> None:
+        """A start that was charged did not happen."""
+        if self.budget is not None:
+            self.budget.refund(usd)
+
+    def ended(self, source_uri: str, job_folder: str, attempt: int | str) -> None:
+        """Bedrock will not read the file for this attempt again: delete its copy."""
+        if (copy := self.copy_of(source_uri, job_folder, attempt)) is not None and self.copies is not None:
             self.copies.remove(copy)
 
-    def count(self, request: MediaRequest, found: SegmentEmbeddings) -> None:
-        """Count a job that this run started, by the length that its segments show."""
-        length = float(found.end_sec.max()) if len(found) else None
-        media_sec = requested_sec(request, length)
-        self.usage.job(request.kind, media_sec)
-        facts = {"source": found.source, "kind": request.kind, "media_sec": media_sec}
-        usd = self.usage.prices.media(request.kind, media_sec)
+    def measured(self, arn: str, found: SegmentEmbeddings) -> None:
+        """Count the length that a job's segments show, if this client started it."""
+        if (media_sec := self.usage.measured(arn, float(found.end_sec.max()))) is None:
+            return
+        facts = {"source": found.source, "kind": found.media_type, "media_sec": media_sec}
+        usd = self.usage.prices.media(found.media_type, media_sec)
         instrumentation.emit("job unpriced" if usd is None else "job priced", usd=usd, **facts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from bedrock_marengo.contract.responses import read_output
 from bedrock_marengo.contract.segments import Segment, SegmentEmbeddings
 from bedrock_marengo.embedding.invoke import Invoker, check_size
 from bedrock_marengo.embedding.job_costs import JobCosts
+from bedrock_marengo.embedding.start import JOBS_A_CALL, JobStarter, SourceChangedError, never_settled, seen_at
 from bedrock_marengo.embedding.vector_cache import VectorCache
 from bedrock_marengo.errors import (
     BudgetError,
@@ -45,9 +47,6 @@ from bedrock_marengo.s3.uploads import find_upload, upload
 __all__ = ["MediaEmbedder", "Progress", "RunOptions", "log_failure"]
 
 Stage = Literal["uploading", "reused", "joined", "started", "running", "completed", "failed"]
-
-JOBS_A_CALL = 4
-"""Jobs that one call waits for at most, for one file; request.json limits the attempts of one job to 3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +124,7 @@ class MediaEmbedder:
         self._cache = cache
         self._output_s3_uri = output_s3_uri
         self._identity = identity
+        self._starter = JobStarter(objects, limiter, runner, identity=identity, output_s3_uri=output_s3_uri)
 
     # Which job.
 
@@ -192,15 +192,8 @@ class MediaEmbedder:
 
     def start(self, media: Media, request: MediaRequest, run: RunOptions) -> Job:
         """The file's job: started, joined or found done."""
-        key = self._key(request, self.locate(media, run))
-        job = self._runner.start(
-            key,
-            read_from=run.costs.copy_of(key.source.uri, key.fingerprint),
-            force=run.force,
-            repay_expired=run.repay_expired,
-            token=self._limiter.token(),
-            before_start=lambda: run.costs.before_start(key),
-        )
+        key, listed = self._key(request, self.locate(media, run)), seen_at(media)
+        job, _ = self._starter.start(key, run.costs, listed, force=run.force, repay_expired=run.repay_expired)
         _log_stage(_stage_of(job), job.source, job.kind, job=job.id, arn=job.arn)
         return job
 
@@ -208,9 +201,10 @@ class MediaEmbedder:
         """Wait for a job and read its segments, if they are those of the bytes that it was started for."""
         began = time.monotonic()
         output = self._runner.wait(job, timeout_sec=run.timeout_sec, token=self._limiter.token())
-        run.costs.job_ended(job)
+        self._ended(job, run)
         found = self._runner.read(job, output)
         if job.arn is not None:
+            run.costs.measured(job.arn, found)
             self._check_source(job, output)
         self._cache.remember(found)
         seconds = time.monotonic() - began
@@ -254,9 +248,18 @@ class MediaEmbedder:
     def _run_job(self, media: Media, key: JobKey, run: RunOptions) -> SegmentEmbeddings:
         """Segments by an asynchronous job, with a new attempt where a new attempt may help."""
         force, unusable, last = run.force, None, None
+        listed = seen_at(media)
         for _ in range(JOBS_A_CALL):
             try:
-                job = self._start_held(key, run, force, unusable)
+                job, key = self._starter.start(
+                    key,
+                    run.costs,
+                    listed,
+                    force=force,
+                    repay_expired=run.repay_expired,
+                    instead_of=unusable,
+                    hold=True,
+                )
             except JobError as error:
                 # Why the last attempt failed says more than that the attempts are used up.
                 raise last or error from error
@@ -265,15 +268,13 @@ class MediaEmbedder:
             force = False
             try:
                 found, output = self._finish(job, run)
-                if stage == "started":
-                    run.costs.count(key.request, found)
             except (JobError, OutputError) as error:
                 if error.is_kept if isinstance(error, OutputError) else not error.transient:
                     raise
                 instrumentation.emit("file retried", source=job.source, kind=job.kind, job=job.id, error=error)
                 unusable, last = invocation_id(job.output_uri or job.arn), error
                 # It may be unusable because the file was replaced: another attempt is for the file as it is now.
-                key = self._key(key.request, self._now(key.source))
+                key, listed = self._key(key.request, self._now(key.source)), time.monotonic()
                 continue
             now = key.source if job.output_uri else self._now(key.source)
             if now.canonical() == key.source.canonical():
@@ -281,33 +282,23 @@ class MediaEmbedder:
                 return found
             # Bedrock may have read the new bytes under the old name.
             self._runner.mark_unusable(output, f"{key.source.uri} changed while its job ran")
-            key, unusable = self._key(key.request, now), None
-        raise last or _never_settled(key.source)
-
-    def _start_held(self, key: JobKey, run: RunOptions, force: bool, unusable: str | None) -> Job:
-        return self._runner.start(
-            key,
-            read_from=run.costs.copy_of(key.source.uri, key.fingerprint),
-            force=force,
-            repay_expired=run.repay_expired,
-            instead_of=unusable,
-            hold=True,
-            token=self._limiter.token(),
-            before_start=lambda: run.costs.before_start(key),
-        )
+            key, unusable, listed = self._key(key.request, now), None, time.monotonic()
+        raise last or never_settled(key.source)
 
     def _finish(self, job: Job, run: RunOptions) -> tuple[SegmentEmbeddings, str]:
         """A job's segments and its output's URI; an unusable output is marked."""
         try:
             output = self._runner.wait(job, timeout_sec=run.timeout_sec, token=self._limiter.token())
         except JobError as error:
-            if not (error.transient or error.running):
-                run.costs.job_ended(job)
+            if not error.running:
+                self._ended(job, run)
             raise
-        if job.output_uri is None:
-            run.costs.job_ended(job)
+        self._ended(job, run)
         try:
-            return self._runner.read(job, output), output
+            found = self._runner.read(job, output)
+            if job.arn is not None:
+                run.costs.measured(job.arn, found)
+            return found, output
         except OutputError as error:
             if error.is_kept:
                 raise
@@ -321,6 +312,14 @@ class MediaEmbedder:
                     operation=refused.operation,
                 ) from error
             raise
+
+    def _ended(self, job: Job, run: RunOptions) -> None:
+        """Delete the copy that a job has read, if it is this attempt's."""
+        if job.output_uri is not None or run.costs.copies is None:
+            return
+        record = job._record[0] if job._record else self._runner.read_request(job.prefix)[0]
+        if record.arn == job.arn:
+            run.costs.ended(job.source, job.prefix, record.attempt)
 
     def _check_source(self, job: Job, output: str) -> None:
         """Refuse an output whose file may have been replaced before Bedrock read it, unless it was checked before."""
@@ -353,51 +352,58 @@ class MediaEmbedder:
 
     def _embed_image(self, media: Media, key: JobKey, run: RunOptions) -> SegmentEmbeddings:
         """An image as a segment: one synchronous call, its reply stored like a job's output."""
+        listed = seen_at(media)
         for _ in range(JOBS_A_CALL):
             job = self._runner.find(key)
             if job.output_uri is not None and not run.force:
                 run.report("reused", media, job=job.id)
                 return self._runner.read(job, job.output_uri)
+            try:
+                self._starter.look(key, listed)
+            except SourceChangedError as changed:
+                key, listed = self._key(key.request, changed.now), time.monotonic()
+                continue
             run.report("started", media, job=job.id)
             self._runner.check_writable(job)
-            reply, found = self._invoke_image(job, key, run)
-            # The reply is paid for: a client that is closed now must not lose it.
-            with cancel_scope(CancelToken()):
-                now = self._now(key.source)
-                is_unchanged = now.canonical() == key.source.canonical()
-                if is_unchanged:
-                    self._runner.write_reply(job, reply)
-                run.costs.job_ended(job)
+            # Each call has a copy of its own: another process may embed the same image at this moment.
+            call_id = uuid.uuid4().hex[:8]
+            try:
+                reply, found = self._invoke_image(job, key, run, call_id)
+                # The reply is paid for: a client that is closed now must not lose it.
+                with cancel_scope(CancelToken()):
+                    now = self._now(key.source)
+                    is_unchanged = now.canonical() == key.source.canonical()
+                    if is_unchanged:
+                        self._runner.write_reply(job, reply)
+            finally:
+                with cancel_scope(CancelToken()):
+                    run.costs.ended(key.source.uri, key.prefix, call_id)
             if is_unchanged:
                 return found
             # Bedrock may have read the new bytes under the old name.
-            key = self._key(key.request, now)
-        raise _never_settled(key.source)
+            key, listed = self._key(key.request, now), time.monotonic()
+        raise never_settled(key.source)
 
-    def _invoke_image(self, job: Job, key: JobKey, run: RunOptions) -> tuple[bytes, SegmentEmbeddings]:
-        run.costs.before_start(key)
-        uri = run.costs.copy_of(job.source, job.fingerprint) or job.source
+    def _invoke_image(self, job: Job, key: JobKey, run: RunOptions, call_id: str) -> tuple[bytes, SegmentEmbeddings]:
+        run.costs.before_start(key, call_id)
+        uri = run.costs.copy_of(job.source, job.prefix, call_id) or job.source
         body = payloads.encode(key.request.body(self._invoker.location(Media(job.kind, uri=uri))))
-
-        def call() -> tuple[bytes, SegmentEmbeddings]:
-            reply = self._invoker.reply(body)
-            try:
-                found = read_output(
-                    [reply],
-                    dimension=self._model.dimension,
-                    source=job.source,
-                    job=job.id,
-                    model_id=self._model.model_id,
-                    media_type=job.kind,
-                )
-            except OutputError as error:
-                if error.is_kept:
-                    self._runner.write_reply(job, reply)
-                raise
-            return reply, found
-
-        reply, found = self._limiter.call(call, "InvokeModel", job.source)
+        reply = self._limiter.call(lambda: self._invoker.reply(body), "InvokeModel", job.source)
+        # Paid for, whatever it contains.
         run.costs.usage.image()
+        try:
+            found = read_output(
+                [reply],
+                dimension=self._model.dimension,
+                source=job.source,
+                job=job.id,
+                model_id=self._model.model_id,
+                media_type=job.kind,
+            )
+        except OutputError as error:
+            if error.is_kept:
+                self._runner.write_reply(job, reply)
+            raise
         return reply, found
 
 
@@ -413,11 +419,3 @@ def _log_stage(stage: str, source: str, kind: str | None = None, **facts: Any) -
 
 def _stage_of(job: Job) -> Stage:
     return "reused" if job.output_uri else "joined" if job.joined else "started"
-
-
-def _never_settled(source: SourceIdentity) -> JobError:
-    return JobError(
-        f"{source.uri} was replaced during each of its {JOBS_A_CALL} jobs. Embed it when it no longer changes.",
-        source=source.uri,
-        arn=None,
-    )

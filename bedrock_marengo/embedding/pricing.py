@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, fields
 from bedrock_marengo import instrumentation
 from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.contract.models import KINDS, Kind
+from bedrock_marengo.contract.payloads import MediaRequest
 from bedrock_marengo.errors import BudgetError, ConfigurationError
 from bedrock_marengo.fork_safety import ForkSafeLock
+from bedrock_marengo.media.durations import requested_sec
 from bedrock_marengo.validation import is_number, short_repr
 
 __all__ = ["Budget", "Prices", "Usage"]
@@ -62,14 +64,15 @@ class Prices:
 
 @dataclass(eq=False)
 class Usage:
-    """What one client has embedded and spent. Thread-safe; ``reset()`` sets it to 0.
+    """What one client has asked AWS for, and what that costs. Thread-safe; ``reset()`` sets it to 0.
 
     Attributes:
         texts: requests with a text.
         images: requests with images.
-        jobs: jobs started, by kind: "video", "audio".
-        media_sec: seconds of media in jobs whose length is known.
-        unknown: jobs of unknown length, which are neither in ``media_sec`` nor in ``usd``.
+        jobs: jobs started, by kind: "video", "audio", whatever became of them.
+        media_sec: seconds of media in jobs whose length is known, which is when their segments are read.
+        unknown: the other jobs, which are neither in ``media_sec`` nor in ``usd``: still running, failed, without a
+            usable output, or collected elsewhere.
         copied_bytes: bytes copied from other regions.
         usd: US dollars, at the client's prices.
     """
@@ -82,6 +85,7 @@ class Usage:
     unknown: int = field(default=0, init=False)
     copied_bytes: int = field(default=0, init=False)
     usd: float = field(default=0.0, init=False)
+    _unmeasured: dict[str, MediaRequest] = field(default_factory=dict, init=False, repr=False)
     _lock: ForkSafeLock = field(default_factory=ForkSafeLock, init=False, repr=False)
 
     def __str__(self) -> str:
@@ -101,15 +105,26 @@ class Usage:
             self.usd += self.prices.image
         instrumentation.emit("image embedded", kind="image", usd=self.prices.image)
 
-    def job(self, kind: Kind, duration_sec: float | None) -> None:
-        """A job was started for a file of this length."""
+    def job(self, arn: str, request: MediaRequest) -> None:
+        """A job was started."""
         with self._lock:
-            self.jobs[kind] += 1
-            if duration_sec is None:
-                self.unknown += 1
-            else:
-                self.media_sec += duration_sec
-                self.usd += self.prices.media(kind, duration_sec) or 0.0
+            self.jobs[request.kind] += 1
+            self.unknown += 1
+            self._unmeasured[arn] = request
+
+    def measured(self, arn: str, length_sec: float) -> float | None:
+        """The length of a job's file is known now: how many seconds of it were embedded.
+
+        None if the job was not started by this client, or was measured before.
+        """
+        with self._lock:
+            if (request := self._unmeasured.pop(arn, None)) is None:
+                return None
+            media_sec = requested_sec(request, length_sec) or 0.0
+            self.unknown -= 1
+            self.media_sec += media_sec
+            self.usd += self.prices.media(request.kind, media_sec) or 0.0
+        return media_sec
 
     def copied(self, size: int) -> None:
         """A file was copied from another region."""
@@ -124,6 +139,7 @@ class Usage:
             self.texts = self.images = self.unknown = self.copied_bytes = 0
             self.media_sec = self.usd = 0.0
             self.jobs.clear()
+            self._unmeasured.clear()
 
 
 class Budget:

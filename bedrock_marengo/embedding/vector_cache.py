@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bedrock_marengo.contract.segments import Segment, SegmentEmbeddings
+from bedrock_marengo.contract.segments import Segment, SegmentEmbeddings, milliseconds
 from bedrock_marengo.errors import SegmentNotFoundError
 
 __all__ = ["VectorCache"]
@@ -132,4 +132,4 @@ def _row(table: _Table, segment: Segment) -> npt.NDArray[np.float32]:
 
 def _row_key(segment: Segment) -> _Row:
     # Milliseconds as integers: float times are never joined by equality.
-    return round(segment.start_sec * 1000), round(segment.end_sec * 1000), segment.option, segment.scope
+    return milliseconds(segment.start_sec), milliseconds(segment.end_sec), segment.option, segment.scope

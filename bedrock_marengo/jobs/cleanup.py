@@ -107,11 +107,12 @@ class Cleanup:
     def _prefixes(self, sources: tuple[str, ...]) -> Iterator[str]:
         uploads = re.compile(re.escape(self._uploads) + r"[0-9a-f]{64}/")
         for uri in sources:
-            yield source_prefix(self._output_s3_uri, uri)
+            folder = source_prefix(self._output_s3_uri, uri)
+            yield folder
             if ours := uploads.match(uri):
                 yield ours[0]
             if self._copies is not None:
-                yield self._copies.prefix_of(uri)
+                yield self._copies.prefix_of(folder)
 
     def _kind(self, uri: str) -> str:
         kinds = (

@@ -19,7 +19,7 @@ from bedrock_marengo.jobs.job import InvocationStatus
 __all__ = ["Invocations", "is_transient_failure"]
 
 LATE_SEC = 15.0
-"""How long an output may lag behind the status Completed."""
+"""How long an output may lag behind the status Completed, from when we see that status: clocks are not compared."""
 STUCK_SEC = 24 * 3600.0
 """How old a job in progress must be before force=True starts another: files last 4 h at most, jobs took a minute."""
 _SKEW_SEC = 300.0
@@ -92,9 +92,8 @@ class Invocations:
             "GetAsyncInvoke",
             what,
         )
-        settled = _is_older(reply.get("endTime"), LATE_SEC)
         stuck = reply["status"] == "InProgress" and _is_older(reply.get("submitTime"), STUCK_SEC)
-        return InvocationStatus(reply["status"], reply.get("failureMessage", ""), _folder(reply), settled, stuck)
+        return InvocationStatus(reply["status"], reply.get("failureMessage", ""), _folder(reply), stuck)
 
     def running(self, arns: Sequence[str], oldest_sec: float | None) -> set[str]:
         """Which of these are in progress: one call for one, a page for many.

@@ -24,14 +24,12 @@ class InvocationStatus(NamedTuple):
         status: "InProgress", "Completed" or "Failed".
         message: why it failed.
         folder: the S3 folder of the output.
-        settled: whether it ended long ago.
         stuck: whether it began so long ago that it is unlikely to end.
     """
 
     status: Status
     message: str
     folder: str
-    settled: bool
     stuck: bool = False
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -30,6 +31,8 @@ __all__ = ["JobRunner"]
 
 ATTEMPTS = 3
 """Attempts of one job over all runs; ours."""
+CLAIMS = 50
+"""How often request.json is claimed if others withdraw it each time; ours."""
 
 
 @dataclass(slots=True)
@@ -73,25 +76,28 @@ class JobRunner:
         self,
         key: JobKey,
         *,
-        read_from: str | None = None,
+        read_from: Callable[[int], str | None] = lambda attempt: None,
         force: bool = False,
         repay_expired: bool = False,
         instead_of: str | None = None,
         hold: bool = False,
         token: CancelToken,
-        before_start: Callable[[], None] = lambda: None,
+        before_start: Callable[[int], None] = lambda attempt: None,
+        before_send: Callable[[], None] = lambda: None,
     ) -> Job:
         """The job: its output if there is one, else the running one, else a new one.
 
         Args:
             key: what is requested, for which version of which file.
-            read_from: where Bedrock reads the file, if not from its own URI.
+            read_from: attempt -> where Bedrock reads the file; None is its own URI.
             force: pay again for a job that is done or failed for good.
             repay_expired: pay again for a job whose output was read before and is missing now.
             instead_of: the id of an invocation whose output turned out to be unusable.
             hold: count a started job as running until ``wait`` has seen its end.
             token: cancels the start.
-            before_start: called before a start that costs; what it raises cancels the start.
+            before_start: called with the attempt before a start that costs waits for its turn; what it raises cancels
+                the start.
+            before_send: called when its turn has come; what it raises cancels the start.
 
         Raises:
             JobError: It failed for good, or its output expired.
@@ -100,25 +106,39 @@ class JobRunner:
         job = self.find(key)
         if job.output_uri is not None and not force:
             return job
-        claim = self._claim(job, key, read_from)
+        claim = self._claim(job, key, read_from(1))
+        if claim.record.output is not None and not force:
+            # Another process may have finished it since the listing.
+            job = self.find(key)
+            if job.output_uri is not None:
+                return job
         if claim.record.arn is not None:
             running = self._job(job, claim, joined=True)
             unusable = invocation_id(claim.record.arn) in job._unusable | {instead_of}
             if not self._wants_another(running, claim.record, force, repay_expired, unusable):
                 return running
-            claim = self._next_attempt(job, claim)
+            claim = self._next_attempt(job, key, claim, read_from(claim.record.attempt + 1))
             if claim.record.arn is not None:
                 return self._job(job, claim, joined=True)
-        self._start(job, claim, hold, token, before_start)
+        self._start(job, claim, hold, token, before_start, before_send)
         return replace(self._job(job, claim, joined=not claim.is_ours), counts_as_running=hold)
 
-    def _start(self, job: Job, claim: _Claim, hold: bool, token: CancelToken, before_start: Callable[[], None]) -> None:
+    def _start(
+        self,
+        job: Job,
+        claim: _Claim,
+        hold: bool,
+        token: CancelToken,
+        before_start: Callable[[int], None],
+        before_send: Callable[[], None],
+    ) -> None:
         """Start what a claim describes, and write its ARN down."""
         folder, record = self._folder(job.prefix), claim.record
         sent = False
 
         def send() -> str:
             nonlocal sent
+            before_send()
             before, sent = sent, True
             try:
                 return self._service.start(record, job.prefix)
@@ -129,7 +149,7 @@ class JobRunner:
                 raise
 
         try:
-            before_start()
+            before_start(record.attempt)
             with instrumentation.queued(job.source):
                 record.arn = self._starts.call(send, job.source, hold=hold, token=token)
         except BaseException:
@@ -149,8 +169,6 @@ class JobRunner:
 
     def _claim(self, job: Job, key: JobKey, read_from: str | None) -> _Claim:
         """The job's request.json, written now if no one had."""
-        uri = read_from or key.source.uri
-        owner = self._aws.owner(split_s3_uri(uri)[0])
         record = RequestFile(
             format=FORMAT,
             fingerprint=key.fingerprint,
@@ -158,18 +176,36 @@ class JobRunner:
             uri=key.source.uri,
             model_id=self._model.model_id,
             request=key.request.canonical(),
-            model_input=key.request.body(s3_location(uri, owner)),
+            model_input=self._input(key, read_from),
         )
-        folder = self._folder(job.prefix)
-        etag = folder.write_request(record, None)
-        return _Claim(record, etag, True) if etag is not None else _Claim(*folder.read_request(), False)
+        return self._written(job, record, None, loser_owns=False)
 
-    def _next_attempt(self, job: Job, claim: _Claim) -> _Claim:
+    def _input(self, key: JobKey, read_from: str | None) -> dict[str, Any]:
+        uri = read_from or key.source.uri
+        return key.request.body(s3_location(uri, self._aws.owner(split_s3_uri(uri)[0])))
+
+    def _next_attempt(self, job: Job, key: JobKey, claim: _Claim, read_from: str | None) -> _Claim:
         """Raise the attempt; if another process did so first, take its record."""
-        record, folder = claim.record, self._folder(job.prefix)
+        record = claim.record
+        if read_from is not None:
+            record.model_input = self._input(key, read_from)
         record.attempt, record.arn, record.output = record.attempt + 1, None, None
-        etag = folder.write_request(record, claim.etag)
-        return _Claim(record, etag, True) if etag is not None else _Claim(*folder.read_request(), True)
+        return self._written(job, record, claim.etag, loser_owns=True)
+
+    def _written(self, job: Job, record: RequestFile, etag: str | None, *, loser_owns: bool) -> _Claim:
+        """A claim on request.json: ours if it could be written, else what another process wrote."""
+        folder = self._folder(job.prefix)
+        for left in reversed(range(CLAIMS)):
+            if (written := folder.write_request(record, etag)) is not None:
+                return _Claim(record, written, True)
+            try:
+                return _Claim(*folder.read_request(), loser_owns)
+            except ServiceError as error:
+                if error.code != "NoSuchKey" or not left:
+                    raise
+                # Whoever was first has withdrawn it, as a run over its budget does: claim it again.
+                etag = None
+        raise AssertionError("unreachable")
 
     def _wants_another(
         self, running: Job, record: RequestFile, force: bool, repay_expired: bool, unusable: bool
@@ -180,7 +216,7 @@ class JobRunner:
         try:
             found = self.ask(running)
         except JobError as error:
-            found = InvocationStatus("Failed", f"unexpected: {error}", "", settled=True)
+            found = InvocationStatus("Failed", f"unexpected: {error}", "")
         if found.status == "InProgress":
             return force and found.stuck
         if force or (repay_expired and record.output is not None):
@@ -203,7 +239,7 @@ class JobRunner:
             ServiceError: AWS refused.
         """
         if job.output_uri is not None or job.arn is None:
-            return InvocationStatus("Completed", "", job.prefix, settled=True)
+            return InvocationStatus("Completed", "", job.prefix)
         try:
             return self._service.get(job.arn, job.source)
         except ServiceError as error:
@@ -267,8 +303,7 @@ class JobRunner:
             )
         found = self.ask(job)
         if found.status == "Completed":
-            late_sec = 0.0 if found.settled else invocations.LATE_SEC
-            return self._wait_for_output(job, found.folder, late_sec, token)
+            return self._wait_for_output(job, found.folder, invocations.LATE_SEC, token)
         if found.status == "Failed":
             raise JobError(
                 f"The job of {job.source} failed: {found.message or 'Bedrock gives no reason'} ({arn})",

@@ -15,9 +15,9 @@ __all__ = ["CrossRegionCopies"]
 class CrossRegionCopies:
     """Copies of files under a prefix in the model's region, for as long as Bedrock reads them.
 
-    A copy's key comes from the job's fingerprint: whoever joins a job finds, and removes, the same copy, and no two
-    jobs share one. Segments keep the original's URI. The next run finds the copies that a killed run left; a lifecycle
-    rule of a few days on the prefix removes the rest.
+    A copy's key comes from the job's folder and its attempt: whoever joins a job finds, and removes, the same copy, and
+    no two jobs read one, not even under two output prefixes. Segments keep the original's URI. The next run finds the
+    copies that a killed run left; a lifecycle rule of a few days on the prefix removes the rest.
 
     Args:
         objects: S3.
@@ -32,32 +32,38 @@ class CrossRegionCopies:
         """Whether a file is in another region than the model."""
         return self._objects.is_elsewhere(split_s3_uri(uri)[0])
 
-    def prefix_of(self, source_uri: str) -> str:
-        """The prefix of all copies of a source."""
-        return f"{self._prefix}{hashlib.sha256(source_uri.encode()).hexdigest()[:16]}/"
+    def prefix_of(self, source_folder: str) -> str:
+        """The prefix of all copies of a source that jobs under one output prefix read.
 
-    def uri_of(self, source_uri: str, fingerprint: str) -> str:
-        """The copy for one job, whether it exists or not."""
+        Args:
+            source_folder: the folder of its jobs, ``<output>/<sha256(source)[:16]>/``.
+        """
+        return f"{self._prefix}{hashlib.sha256(source_folder.rstrip('/').encode()).hexdigest()[:16]}/"
+
+    def uri_of(self, source_uri: str, job_folder: str, attempt: int | str) -> str:
+        """The copy for one attempt of a job, whether it exists or not.
+
+        Args:
+            source_uri: the original.
+            job_folder: ``<output>/<sha256(source)[:16]>/<job>/``.
+            attempt: from 1; for a synchronous call, what no other call has.
+        """
+        folder, job = job_folder.rstrip("/").rsplit("/", 1)
         suffix = source_uri.rsplit("/", 1)[-1].rpartition(".")[2]
-        return f"{self.prefix_of(source_uri)}{fingerprint[:16]}.{suffix}"
+        return f"{self.prefix_of(folder)}{job}-{attempt}.{suffix}"
 
-    def put(self, source: SourceIdentity, fingerprint: str) -> str:
-        """Copy a file for a job, within S3, unless its copy exists.
-
-        Returns:
-            S3 URI of the copy.
+    def put(self, source: SourceIdentity, uri: str) -> None:
+        """Copy a file within S3 to ``uri``, one of ``uri_of``, unless it is there.
 
         Raises:
             ConfigurationError: The prefix is not in the model's region.
             ServiceError: AWS refused, or the file has changed since it was listed (code 412).
         """
-        uri = self.uri_of(source.uri, fingerprint)
         self._objects.check_bucket(split_s3_uri(uri)[0])
         copy = self._objects.find(uri)
         if copy is None or copy.size != source.size:
             # Only the bytes that the identity names.
             self._objects.copy(source.uri, uri, etag=source.etag)
-        return uri
 
     def remove(self, uri: str) -> None:
         """Delete a copy; one that is gone already is fine.

@@ -163,7 +163,7 @@ class MediaListing(Iterable[Media]):
         if not self._staged:
             self._objects().check_bucket(bucket)
         listed = (
-            Entry(bucket, item.key, item.size, item.etag, item.modified, archive=item.archive)
+            Entry(bucket, item.key, item.size, item.etag, item.modified, archive=item.archive, listed_at=item.listed_at)
             for item in self._objects().list(f"s3://{bucket}/{prefix}", archives=True)
         )
         ours = self._output
@@ -215,7 +215,7 @@ class MediaListing(Iterable[Media]):
             reason = _content_reason(head, entry.key)
         if self._is_skipped(entry.key, reason) or kind is None:
             return None
-        return Media(kind, uri=uri, size=entry.size, etag=entry.etag)
+        return Media(kind, uri=uri, size=entry.size, etag=entry.etag, listed_at=entry.listed_at)
 
     def _reason(self, entry: Entry, name: str) -> str | None:
         """Why a file is skipped, by what a listing says of it."""

@@ -52,6 +52,8 @@ class Entry:
     """The storage class, if it may mean that the object is archived."""
     archive: Archive | None = None
     """What a listing said of an archived object."""
+    listed_at: float | None = None
+    """When a listing showed it, by ``time.monotonic``; None if a manifest did."""
 
 
 class _InventoryFile(msgspec.Struct):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -50,7 +51,10 @@ _UNSUPPORTED = frozenset({"NotImplemented", "501", "MethodNotAllowed", "405"})
 
 @dataclass(frozen=True, slots=True)
 class ListedObject:
-    """What a listing says of one object. ``size`` in bytes, ``etag`` without quotes, ``archive`` if asked for."""
+    """What a listing says of one object. ``size`` in bytes, ``etag`` without quotes, ``archive`` if asked for.
+
+    ``listed_at`` is when its page came, by ``time.monotonic``.
+    """
 
     uri: str
     size: int
@@ -58,6 +62,7 @@ class ListedObject:
     modified: datetime | None = None
     storage_class: str | None = None
     archive: Archive | None = None
+    listed_at: float = field(default_factory=time.monotonic, compare=False)
 
     @property
     def key(self) -> str:
@@ -178,6 +183,7 @@ class S3Objects:
         bucket, key = split_s3_uri(prefix)
         with _translated("ListObjectsV2", prefix):
             for page in self._pages(bucket, key, limit, archives):
+                now = time.monotonic()
                 for item in page.get("Contents", []):
                     uri, storage = f"s3://{bucket}/{item['Key']}", item.get("StorageClass")
                     yield ListedObject(
@@ -187,6 +193,7 @@ class S3Objects:
                         item.get("LastModified"),
                         storage,
                         self._listed_archive(uri, item) if archives and storage in ARCHIVED else None,
+                        now,
                     )
 
     def _pages(self, bucket: str, key: str, limit: int | None, archives: bool) -> Iterator[Any]:

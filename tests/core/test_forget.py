@@ -7,6 +7,7 @@ import pytest
 
 from bedrock_marengo import InputError, SegmentNotFoundError, ServiceError
 from bedrock_marengo.jobs import invocations
+from bedrock_marengo.jobs.fingerprint import source_prefix
 from marengo_local import Fault
 
 
@@ -72,7 +73,10 @@ def test_a_local_file_that_no_longer_exists(client, tmp_path):
 
 def test_staged_copies(connect, local, video):
     client = connect(staging_s3_uri=f"s3://{local.bucket}/stage/")
-    local.put(b"copy", client._runtime.copies.prefix_of(video).split("/", 3)[3] + "0123.mp4")
+    local.put(
+        b"copy",
+        client._runtime.copies.prefix_of(source_prefix(local.output_s3_uri, video)).split("/", 3)[3] + "0123.mp4",
+    )
     local.put(b"copy", "stage/another/0123.mp4")
     receipt = client.forget(video)
     assert receipt.copies == 1 and keys(local) == ["match.mp4", "stage/another/0123.mp4"]

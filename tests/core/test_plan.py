@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from bedrock_marengo import BudgetError, ConfigurationError, InputError, Media, Prices, Segmentation
+from bedrock_marengo import (
+    BudgetError,
+    ConfigurationError,
+    InputError,
+    JobError,
+    Media,
+    OutputError,
+    Prices,
+    Segmentation,
+)
 from bedrock_marengo.aws.retries import RetryLimiter
 from bedrock_marengo.aws.session import Aws, AwsSettings
 from bedrock_marengo.contract.models import MODELS
@@ -261,8 +270,13 @@ def test_usage_counts_texts_and_images(connect, png):
 
 def test_usage_counts_jobs():
     usage = Usage(Prices(video_sec=0.5, copied_gb=1.0))
-    usage.job("video", 10)
-    usage.job("video", None)
+    for arn in ("a", "b"):
+        usage.job(arn, MediaRequest(model=MODELS["3.0"], kind="video", start_sec=2.0))
+    assert [usage.measured("a", 12.0), usage.measured("a", 12.0), usage.measured("another's", 12.0)] == [
+        10.0,
+        None,
+        None,
+    ]
     usage.copied(1024**3)
     assert (usage.jobs, usage.media_sec, usage.unknown, usage.usd) == ({"video": 2}, 10, 1, 6.0)
     assert "lock" not in repr(usage)
@@ -298,6 +312,35 @@ def test_a_run_with_a_budget_rejects_unknown_durations(client, local, archive):
     assert {key: type(error) for key, error in done.items() if error} == dict.fromkeys(LENGTHS, BudgetError)
     done = client.embed_many(archive, max_cost_usd=1.0, assume_duration_sec=20)
     assert all(d.error is None for d in done)
+
+
+def test_usage_counts_jobs_however_they_end(client, connect, local):
+    """It is what the service was asked for: not what came of it, nor who collected it."""
+    job = client.start(local.put(b"a", "v/a.mp4"))
+    assert (client.usage.jobs, client.usage.unknown) == ({"video": 1}, 1)
+    collector = connect()
+    collector.collect(job)
+    assert (collector.usage.jobs, collector.usage.usd) == ({}, 0)
+    client.collect(job), client.collect(job)
+    assert (client.usage.unknown, client.usage.media_sec) == (0, 18)
+    local.faults = [Fault("Job", error="Failed", message="Resolution too low", times=1)]
+    with pytest.raises(JobError):
+        client.embed_media(local.put(b"b", "v/b.mp4"))
+    local.mutate_output = lambda rows: b"<html>"
+    with pytest.raises(OutputError):
+        client.embed_media(local.put(b"c", "v/c.mp4"))
+    local.mutate_output, local.job_duration_sec = None, 5.0
+    with pytest.raises(JobError, match="still running"):
+        client.embed_media(local.put(b"d", "v/d.mp4"), timeout_sec=0.1)
+    started = local.calls["StartAsyncInvoke"]
+    assert client.usage.jobs == {"video": started} and client.usage.unknown == started - 1 == 5
+
+
+def test_usage_counts_a_reply_of_no_use(client, local):
+    local.faults = [Fault("InvokeModel", body=b'{"data": []}')]
+    with pytest.raises(OutputError):
+        client.embed_text("a")
+    assert client.usage.texts == local.calls["InvokeModel"] == 1
 
 
 def test_usage_counts_what_a_run_did(client, connect, local, archive):

@@ -1,5 +1,7 @@
 """Files in other regions are copied to the model's region while a job needs them."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from bedrock_marengo import ConfigurationError, JobError, ServiceError
@@ -11,7 +13,8 @@ from bedrock_marengo.s3.object_version import SourceIdentity
 from bedrock_marengo.s3.objects import S3Objects
 from marengo_local import Fault
 
-JOB = "0123456789abcdef" * 4
+FOLDER = "s3://out/marengo/0123456789abcdef/"
+JOB = f"{FOLDER}fedcba9876543210/"
 
 
 @pytest.fixture
@@ -34,6 +37,12 @@ def elsewhere(local):
     return SourceIdentity(f"s3://{bucket}/in/a b.mp4", 7, etag)
 
 
+def put(stage, source, job=JOB, attempt=1):
+    uri = stage.uri_of(source.uri, job, attempt)
+    stage.put(source, uri)
+    return uri
+
+
 def staged(local):
     listed = local.s3.list_objects_v2(Bucket=local.bucket, Prefix="stage/").get("Contents", [])
     return [item["Key"] for item in listed]
@@ -41,12 +50,8 @@ def staged(local):
 
 def test_a_copy_and_its_removal(stage, local, elsewhere, video):
     assert stage.needed(elsewhere.uri) and not stage.needed(video)
-    uri = stage.put(elsewhere, JOB)
-    assert (
-        uri == stage.uri_of(elsewhere.uri, JOB)
-        and uri.startswith(stage.prefix_of(elsewhere.uri))
-        and uri.endswith(".mp4")
-    )
+    uri = put(stage, elsewhere)
+    assert uri.startswith(stage.prefix_of(FOLDER)) and uri.endswith(".mp4")
     (key,) = staged(local)
     assert local.s3.get_object(Bucket=local.bucket, Key=key)["Body"].read() == b"a video"
     stage.remove(uri)
@@ -55,7 +60,7 @@ def test_a_copy_and_its_removal(stage, local, elsewhere, video):
 
 
 def test_an_existing_copy_is_reused(stage, local, elsewhere):
-    assert stage.put(elsewhere, JOB) == stage.put(elsewhere, JOB)
+    assert put(stage, elsewhere) == put(stage, elsewhere)
     assert local.calls["s3:CopyObject"] == 1
 
 
@@ -63,15 +68,17 @@ def test_only_the_listed_version_is_copied(stage, local, elsewhere):
     bucket = elsewhere.uri.split("/")[2]
     local.s3.put_object(Bucket=bucket, Key="in/a b.mp4", Body=b"another video")
     with pytest.raises(ServiceError, match=r"CopyObject for .*a b.mp4 -> s3://.*412"):
-        stage.put(elsewhere, JOB)
+        put(stage, elsewhere)
     assert staged(local) == []
 
 
 def test_no_two_jobs_share_a_copy(stage, local, elsewhere):
-    first, second = stage.put(elsewhere, JOB), stage.put(elsewhere, "f" * 64)
-    assert first != second and len(staged(local)) == 2
+    others = [(f"{FOLDER}{'f' * 16}/", 1), (JOB, 2), (JOB.replace("marengo", "elsewhere"), 1)]
+    first, *rest = put(stage, elsewhere), *(put(stage, elsewhere, *other) for other in others)
+    assert len(staged(local)) == len({first, *rest}) == 4
     stage.remove(first)
-    assert len(staged(local)) == 1 and second.startswith(stage.prefix_of(elsewhere.uri))
+    assert len(staged(local)) == 3
+    assert [uri.startswith(stage.prefix_of(FOLDER)) for uri in rest] == [True, True, False]
 
 
 def test_large_files_are_copied_in_parts(stage, local, elsewhere, monkeypatch):
@@ -79,7 +86,7 @@ def test_large_files_are_copied_in_parts(stage, local, elsewhere, monkeypatch):
     monkeypatch.setattr(objects_module, "PART_BYTES", 5 << 20)
     bucket, body = elsewhere.uri.split("/")[2], b"v" * (7 << 20)
     etag = local.s3.put_object(Bucket=bucket, Key="long.mp4", Body=body)["ETag"].strip('"')
-    uri = stage.put(SourceIdentity(f"s3://{bucket}/long.mp4", len(body), etag), JOB)
+    uri = put(stage, SourceIdentity(f"s3://{bucket}/long.mp4", len(body), etag))
     assert local.calls["s3:UploadPart"] == 2 and local.calls["s3:CopyObject"] == 0
     key = uri.split("/", 3)[3]
     assert local.s3.head_object(Bucket=local.bucket, Key=key)["ContentLength"] == len(body)
@@ -89,10 +96,10 @@ def test_invalid_staging(objects, stage, local, elsewhere, video):
     with pytest.raises(ConfigurationError, match="is not one of our copies"):
         stage.remove(video)
     with pytest.raises(ConfigurationError, match="is in eu-west-1, the model in us-east-1"):
-        CrossRegionCopies(objects, f"s3://{elsewhere.uri.split('/')[2]}/stage/").put(elsewhere, JOB)
+        put(CrossRegionCopies(objects, f"s3://{elsewhere.uri.split('/')[2]}/stage/"), elsewhere)
     local.faults = [Fault("s3:CopyObject", error="AccessDenied")]
     with pytest.raises(ServiceError, match=r"AccessDenied.*Check IAM"):
-        stage.put(elsewhere, JOB)
+        put(stage, elsewhere)
     assert staged(local) == []
 
 
@@ -137,3 +144,44 @@ def test_a_job_that_fails_leaves_no_copy(connect, local, elsewhere):
     with pytest.raises(JobError):
         connect(staging_s3_uri=f"s3://{local.bucket}/stage/").embed_media(elsewhere.uri)
     assert staged(local) == []
+
+
+def test_two_output_prefixes_and_their_jobs_leave_each_other_alone(connect, local, elsewhere, held):
+    """The first to finish deleted what the other's job was reading."""
+    stage = f"s3://{local.bucket}/stage/"
+    prefixes = [f"s3://{local.bucket}/{name}/" for name in ("one", "two")]
+    clients = [connect(staging_s3_uri=stage, output_s3_uri=prefix) for prefix in prefixes]
+    jobs = [client.start(elsewhere.uri) for client in clients]
+    assert len(staged(local)) == 2
+    held.set()
+    for left, (client, job) in enumerate(zip(clients, jobs, strict=True)):
+        assert len(client.collect(job)) == 12
+        assert len(staged(local)) == 1 - left
+
+
+def test_each_attempt_has_a_copy_of_its_own(connect, local, elsewhere):
+    local.faults = [Fault("Job", error="Failed", message="An internal error occurred. Please try again.", times=1)]
+    client = connect(staging_s3_uri=f"s3://{local.bucket}/stage/")
+    assert len(client.embed_media(elsewhere.uri)) == 12 and staged(local) == []
+    inputs = [call.body["modelInput"]["video"]["mediaSource"] for call in local.calls.of("StartAsyncInvoke")]
+    assert len({source["s3Location"]["uri"] for source in inputs}) == 2
+
+
+def test_forgetting_one_output_prefix_leaves_the_copies_of_another(connect, local, elsewhere, held):
+    stage = f"s3://{local.bucket}/stage/"
+    one, two = (connect(staging_s3_uri=stage, output_s3_uri=f"s3://{local.bucket}/{name}/") for name in ("one", "two"))
+    one.start(elsewhere.uri), two.start(elsewhere.uri)
+    assert one.forget(elsewhere.uri).copies == 1
+    assert len(staged(local)) == 1
+
+
+def test_two_clients_that_embed_one_image_have_a_copy_each(connect, local, elsewhere, png):
+    """The first to finish deleted what the other's call was reading."""
+    bucket = elsewhere.uri.split("/")[2]
+    local.s3.put_object(Bucket=bucket, Key="in/a.png", Body=png())
+    clients = [connect(staging_s3_uri=f"s3://{local.bucket}/stage/") for _ in range(2)]
+    local.latency_sec = 0.3
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda client: client.embed_media(f"s3://{bucket}/in/a.png"), clients))
+    assert [len(segments) for segments in found] == [1, 1]
+    assert local.calls["s3:CopyObject"] == 2 and staged(local) == []

@@ -1,0 +1,149 @@
+"""A start that costs: the file is looked at once more, the budget charged, a copy made, the job counted."""
+
+from __future__ import annotations
+
+import functools
+import time
+
+from bedrock_marengo import instrumentation
+from bedrock_marengo.aws.retries import RetryLimiter
+from bedrock_marengo.contract.inputs import Media
+from bedrock_marengo.embedding.job_costs import JobCosts
+from bedrock_marengo.errors import JobError, warn_once
+from bedrock_marengo.jobs.fingerprint import JobKey
+from bedrock_marengo.jobs.job import Job
+from bedrock_marengo.jobs.runner import JobRunner
+from bedrock_marengo.s3.listing import locate
+from bedrock_marengo.s3.object_version import Identity, SourceIdentity
+from bedrock_marengo.s3.objects import S3Objects
+
+__all__ = ["JOBS_A_CALL", "JobStarter", "SourceChangedError", "never_settled", "seen_at"]
+
+JOBS_A_CALL = 4
+"""Jobs that one call waits for at most, for one file; request.json limits the attempts of one job to 3."""
+
+FRESH_SEC = 3600.0
+"""How old a listing may be when a job is started from it without another look at the file. Ours: a listing of a
+thousand files is worked through in about an hour."""
+
+
+class SourceChangedError(Exception):
+    """A file is no longer as it was listed. Caught in this package.
+
+    Attributes:
+        now: as it is now.
+    """
+
+    def __init__(self, now: SourceIdentity) -> None:
+        super().__init__(now.uri)
+        self.now = now
+
+
+class JobStarter:
+    """Starts the jobs of files, each in its present version.
+
+    Args:
+        objects: S3.
+        limiter: its token cancels starts.
+        runner: starts and finds jobs.
+        identity: what identifies a version of a file.
+        output_s3_uri: the prefix of jobs.
+    """
+
+    def __init__(
+        self, objects: S3Objects, limiter: RetryLimiter, runner: JobRunner, *, identity: Identity, output_s3_uri: str
+    ) -> None:
+        self._objects = objects
+        self._limiter = limiter
+        self._runner = runner
+        self._identity = identity
+        self._output_s3_uri = output_s3_uri
+
+    def start(
+        self,
+        key: JobKey,
+        costs: JobCosts,
+        listed_at: float | None,
+        *,
+        force: bool,
+        repay_expired: bool,
+        instead_of: str | None = None,
+        hold: bool = False,
+    ) -> tuple[Job, JobKey]:
+        """A file's job, started, joined or found done, and its key: another one if the file has changed.
+
+        Args:
+            key: of the file as it was listed.
+            costs: what pays.
+            listed_at: when it was listed, by ``time.monotonic``; None if that is unknown.
+            force: pay again for a job that is done or failed for good.
+            repay_expired: pay again for a job whose output was read before and is missing now.
+            instead_of: the id of an invocation whose output turned out to be unusable.
+            hold: count a started job as running until it is waited for.
+
+        Raises:
+            JobError: It failed for good, its output expired, or the file changes all the time.
+            BudgetError: It would cost too much.
+            ServiceError: AWS refused.
+        """
+        for _ in range(JOBS_A_CALL):
+            charged: list[float] = []
+            try:
+                job = self._runner.start(
+                    key,
+                    read_from=functools.partial(costs.copy_of, key.source.uri, key.prefix),
+                    force=force,
+                    repay_expired=repay_expired,
+                    instead_of=instead_of,
+                    hold=hold,
+                    token=self._limiter.token(),
+                    before_start=functools.partial(self._before_start, key, costs, listed_at, charged),
+                    before_send=functools.partial(self.look, key, time.monotonic()),
+                )
+            except SourceChangedError as changed:
+                costs.refund(sum(charged))
+                key, listed_at = JobKey.of(key.request, changed.now, self._output_s3_uri), time.monotonic()
+                continue
+            if job.arn is not None and not job.joined:
+                costs.usage.job(job.arn, key.request)
+            return job, key
+        raise never_settled(key.source)
+
+    def look(self, key: JobKey, listed_at: float | None) -> None:
+        """Look at a file before it is paid for, if it was listed long ago.
+
+        Raises:
+            SourceChangedError: It is no longer as it was listed.
+            MediaNotFoundError: It is gone.
+        """
+        if listed_at is not None and time.monotonic() - listed_at < FRESH_SEC:
+            return
+        now = locate(self._objects, Media(key.request.kind, uri=key.source.uri), self._identity)
+        if now.canonical() != key.source.canonical():
+            instrumentation.emit("listing outdated", source=key.source.uri)
+            warn_once(
+                "listing outdated",
+                f"{key.source.uri} has changed since it was listed, as by an outdated manifest: it is embedded "
+                "as it is now. Others may have changed, too; each is looked at before its job starts. (Shown once.)",
+            )
+            raise SourceChangedError(now)
+
+    def _before_start(
+        self, key: JobKey, costs: JobCosts, listed_at: float | None, charged: list[float], attempt: int
+    ) -> None:
+        self.look(key, listed_at)
+        charged.append(costs.before_start(key, attempt))
+
+
+def seen_at(media: Media) -> float | None:
+    """When a file's size and ETag were seen, by ``time.monotonic``: now, if they are not known yet."""
+    return media.listed_at if media.etag else time.monotonic()
+
+
+def never_settled(source: SourceIdentity) -> JobError:
+    """The error of a file that changes all the time."""
+    return JobError(
+        f"{source.uri} was replaced during each of its {JOBS_A_CALL} jobs. Embed it when it no longer changes.",
+        source=source.uri,
+        arn=None,
+    )

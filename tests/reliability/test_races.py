@@ -1,0 +1,169 @@
+"""What another process does in between, lists that are out of date, and clocks that are wrong."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+
+import numpy as np
+import pytest
+
+from bedrock_marengo import BudgetError, Manifest, MarengoWarning, MediaNotFoundError, OutputError
+from bedrock_marengo.aws.retries import TRANSIENT_FAILURE
+from bedrock_marengo.embedding import start
+from bedrock_marengo.jobs import invocations
+from marengo_local import Fault
+
+pytestmark = pytest.mark.promise("Nothing is billed twice")
+
+CHANGED = "has changed since it was listed"
+EMPTY = b'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><KeyCount>0</KeyCount></ListBucketResult>'
+
+
+def listed(local, prefix):
+    """A manifest of the objects as they are now."""
+    rows = local.s3.list_objects_v2(Bucket=local.bucket, Prefix=prefix)["Contents"]
+    lines = [f"{local.bucket},{row['Key']},{row['Size']},{row['ETag'].strip(chr(34))}" for row in rows]
+    return Manifest(local.put("\n".join(lines).encode(), "lists/all.csv"))
+
+
+class TestAListThatIsOutOfDate:
+    @pytest.fixture
+    def stale(self, local, bucket):
+        """A manifest, and the URIs of its videos, which were all replaced since."""
+        manifest = listed(local, "v/")
+        return manifest, [local.put(f"newer {i}".encode(), f"v/{i}.mp4") for i in range(8)]
+
+    def test_over_media_that_are_done_costs_nothing_however_often_it_runs(self, connect, local, stale, truths, same):
+        manifest, uris = stale
+        right = truths(uris)
+        list(connect().embed_many(uris))
+        local.calls.reset()
+        with pytest.warns(MarengoWarning, match=CHANGED):
+            for _ in range(3):
+                found = {done.segments.source: done.segments for done in connect().embed_many(manifest)}
+                assert all(same(found[uri], right[uri]) for uri in uris)
+        assert local.calls["StartAsyncInvoke"] == 0
+
+    @pytest.mark.parametrize("how", [{}, {"max_cost_usd": 1.0, "assume_duration_sec": 18.0}])
+    def test_over_media_that_are_not_done_costs_one_job_each(self, connect, local, stale, truths, same, how):
+        manifest, uris = stale
+        right = truths(uris)
+        with pytest.warns(MarengoWarning, match=CHANGED):
+            found = {done.segments.source: done.segments for done in connect().embed_many(manifest, **how)}
+        assert local.calls["StartAsyncInvoke"] == len(uris)
+        assert all(same(found[uri], right[uri]) for uri in uris)
+
+    def test_that_names_a_file_which_is_gone_is_that_files_error(self, client, local, bucket):
+        manifest = listed(local, "v/")
+        local.s3.delete_object(Bucket=local.bucket, Key="v/0.mp4")
+        errors = {done.uri: done.error for done in client.embed_many(manifest)}
+        assert isinstance(errors.pop(f"{bucket}0.mp4"), MediaNotFoundError)
+        assert set(errors.values()) == {None}
+        assert local.calls["StartAsyncInvoke"] == len(errors)
+
+    def test_of_an_image_costs_no_call(self, client, local, png):
+        local.put(png(1), "images/a.png")
+        manifest = listed(local, "images/")
+        client.embed_media(local.put(png(2), "images/a.png"))
+        with pytest.warns(MarengoWarning, match=CHANGED):
+            [done] = client.embed_many(manifest)
+        assert len(done.segments) == local.calls["InvokeModel"] == 1
+
+    def test_because_it_waited_for_its_turn_is_looked_at_again(self, client, local, bucket, monkeypatch):
+        monkeypatch.setattr(start, "FRESH_SEC", 0.2)
+        listing = list(client.list_media(bucket))
+        local.put(b"newer", "v/0.mp4")
+        time.sleep(0.3)
+        with pytest.warns(MarengoWarning, match=CHANGED):
+            list(client.embed_many(listing))
+        assert local.calls["StartAsyncInvoke"] == len(listing)
+
+
+class TestAnotherProcessInBetween:
+    def test_a_claim_that_is_withdrawn_is_made_again(self, connect, local, video, wait_for):
+        """A run over its budget withdraws its claim: the other met 412, then 404, and ended the file in NoSuchKey."""
+        poor, rich = connect(), connect()
+        claimed, reads = threading.Event(), Fault("s3:GetObject", delay_sec=0.7, times=1)
+
+        class Lengths(dict):
+            def get(self, uri, default=None):
+                claimed.set()
+                wait_for(lambda: reads.hits)
+                return 18.0
+
+        with ThreadPoolExecutor(1) as pool:
+            run = pool.submit(lambda: [d.error for d in poor.embed_many([video], durations=Lengths(), max_cost_usd=0)])
+            claimed.wait(10)
+            local.faults = [reads]
+            assert len(rich.embed_media(video)) == 12
+            assert [type(error) for error in run.result()] == [BudgetError]
+        assert local.calls["StartAsyncInvoke"] == 1
+
+    @pytest.mark.parametrize("repay_expired", [False, True])
+    def test_a_listing_is_made_again_if_another_finished_since(self, connect, local, video, wait_for, repay_expired):
+        """It lists, stalls, and claims when the other is done: that was "output is gone", or paid again."""
+        slow, quick = connect(), connect()
+        claims = Fault("s3:PutObject", delay_sec=2.0, times=1)
+        local.faults = [claims]
+        with ThreadPoolExecutor(1) as pool:
+            found = pool.submit(slow.embed_media, video, repay_expired=repay_expired)
+            wait_for(lambda: claims.hits)
+            assert len(quick.embed_media(video)) == 12
+            assert not found.done()
+            assert len(found.result()) == 12
+        assert local.calls["StartAsyncInvoke"] == 1
+
+
+@pytest.mark.parametrize("ahead_sec", [-20, 20, 240])
+def test_a_late_output_is_waited_for_whatever_our_clock_says(client, local, video, monkeypatch, ahead_sec):
+    """Compared with AWS's clock, a late output looked lost, and its job was paid for three times."""
+
+    class Skewed(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(seconds=ahead_sec)
+
+    monkeypatch.setattr(invocations, "datetime", Skewed)
+    local.job_duration_sec, ended = 0.3, []
+
+    def is_late(call):
+        if any(job.status == "Completed" for job in local.jobs):
+            ended.append(time.monotonic())
+        return bool(ended) and time.monotonic() - ended[0] < 1
+
+    local.faults = [Fault("s3:ListObjectsV2", body=EMPTY, when=is_late)]
+    assert len(client.embed_media(video)) == 12
+    assert ended
+    assert local.calls["StartAsyncInvoke"] == 1
+
+
+@pytest.mark.promise("No vector is stored under the wrong segment")
+class TestOneRounding:
+    def test_different_vectors_whose_times_are_one_in_a_uri_make_an_output_unusable(self, client, local, video):
+        def mutate(rows):
+            other = {**rows[0], "startSec": 0.001, "embedding": rows[1]["embedding"]}
+            return [{**rows[0], "startSec": 0.0005}, other, *rows[1:]]
+
+        local.mutate_output = mutate
+        with pytest.raises(OutputError, match="different vectors for one segment"):
+            client.embed_media(video)
+
+    def test_no_two_segments_have_one_id(self, client, local, video):
+        times = [0.0, 0.0005, 0.0015, 0.0025, 1.0005, 1.2345, 1.2355, 2.675, 8191.0005]
+        local.mutate_output = lambda rows: [
+            {**rows[0], "startSec": t, "endSec": 9000.0, "embedding": [float(i + 1)] * 512} for i, t in enumerate(times)
+        ]
+        found = client.embed_media(video)
+        segments = list(found)
+        assert len({segment.id for segment in segments}) == len(segments) == len(times)
+        assert np.array_equal(np.stack(client.segment_vectors(segments)), found.vectors)
+
+
+def test_a_long_failure_message_takes_no_time():
+    began = time.perf_counter()
+    for filler in ("d ", " ", "d", "time"):
+        assert not TRANSIENT_FAILURE.search("time" + filler * 200_000)
+    assert time.perf_counter() - began < 2
+    for message in ("Timed out", "time-out", "timeout", "time out", "Request timed-out"):
+        assert TRANSIENT_FAILURE.search(message)
