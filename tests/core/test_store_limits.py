@@ -44,7 +44,9 @@ class Store:
 @pytest.fixture(params=["sync", "async"])
 def ask(request, client):
     """Store -> moments, of three targets in one search, of which one is never found."""
-    query, settings = np.ones(512, np.float32), SearchSettings(weights={"visual": 1.0, "audio": 1.0, "image": 1.0}, k=3)
+    query, weights = np.ones(512, np.float32), {"visual": 1.0, "audio": 1.0, "image": 1.0}
+    # One more than counts is requested of each: 150.
+    settings = SearchSettings(weights=weights, k=3, fetch_k=49)
 
     def ask(store, **how):
         if request.param == "sync":
