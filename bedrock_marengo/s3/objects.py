@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,21 +25,31 @@ from bedrock_marengo.errors import (
 )
 
 if TYPE_CHECKING:
+    from boto3.s3.transfer import TransferConfig
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["ListedObject", "S3Objects"]
+__all__ = ["UPLOAD_PART_BYTES", "Checksums", "ListedObject", "S3Objects"]
 
 T = TypeVar("T")
 
 COPY_BYTES = 5 * 1024**3
 """The most that one CopyObject copies, from S3's user guide; larger objects are copied in parts."""
 PART_BYTES = 512 * 1024**2
+UPLOAD_PART_BYTES = 8 * 1024**2
+"""The parts of an upload, and the size from which there are several: boto3's own."""
 DELETE_BATCH = 1000
 """Keys that one DeleteObjects takes, from S3's API reference."""
 CHUNK_BYTES = 1 << 20
 _LOST_RACE = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 _UNSUPPORTED = frozenset({"NotImplemented", "501", "MethodNotAllowed", "405"})
 """How S3-compatible stores refuse If-None-Match and If-Match."""
+_NO_CHECKSUMS = _UNSUPPORTED | {"InvalidRequest", "InvalidArgument"}
+"""How S3-compatible stores refuse checksums."""
+_NO_CHECKSUM_MODE = _NO_CHECKSUMS | {"400"}
+"""The same for HeadObject, whose errors have no code but the status."""
+
+Checksums = Mapping[str, str]
+"""S3's checksums of whole files, in Base64, by their parameter: ``ChecksumSHA256``, ``ChecksumCRC32``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,7 @@ class S3Objects:
         self._aws = aws
         self._limiter = limiter
         self._conditional = True
+        self._checksums = True
         self._regions: dict[str, str | None] = {}
         self._asking = threading.Lock()
 
@@ -101,20 +113,24 @@ class S3Objects:
 
         return (limiter or self._limiter).call(read, "GetObject", uri)
 
-    def stream(self, uri: str, read: Callable[[Iterator[bytes]], T], *, listed: bool = False) -> T:
+    def stream(
+        self, uri: str, read: Callable[[Iterator[bytes]], T], *, listed: bool = False, etag: str | None = None
+    ) -> T:
         """What ``read`` makes of an object's bytes, in chunks of 1 MiB; read again from the start if they break off.
 
         Args:
             uri: the object.
             read: consumes the chunks.
             listed: a listing showed it, so that NoSuchKey is transient.
+            etag: read only this version.
 
         Raises:
-            ServiceError: AWS refused.
+            ServiceError: AWS refused; the code is PreconditionFailed if it has another ETag.
         """
+        condition = {"IfMatch": f'"{etag}"'} if etag else {}
 
         def consume() -> T:
-            body = self._open(uri)["Body"]
+            body = self._open(uri, **condition)["Body"]
             try:
                 return read(self._until_cancelled(body.iter_chunks(CHUNK_BYTES), uri))
             finally:
@@ -133,7 +149,13 @@ class S3Objects:
         """An object's headers, with S3's checksum if it has one."""
         bucket, key = split_s3_uri(uri)
         with _translated("HeadObject", uri):
-            return dict(self._client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED"))
+            try:
+                return dict(self._client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED"))
+            except ClientError as error:
+                if error_code(error) not in _NO_CHECKSUM_MODE:
+                    raise
+            # Only stores without checksums answer otherwise without the header.
+            return dict(self._client.head_object(Bucket=bucket, Key=key))
 
     def tags(self, uri: str) -> dict[str, str]:
         """An object's tags."""
@@ -195,30 +217,43 @@ class S3Objects:
         """
         return self._put_if(uri, body, etag)
 
-    def upload(self, uri: str, file: str | IO[bytes], *, content_type: str | None, name: str) -> None:
-        """Upload a file, by its path or open, in parts if it is large.
+    def upload(
+        self, uri: str, file: str | bytes, *, size: int, checksums: Checksums, content_type: str | None, name: str
+    ) -> None:
+        """Upload a file, by its path or bytes, in parts if it is large. S3 refuses bytes that have another checksum.
 
         Args:
             uri: where to.
-            file: the local path, or an open file.
+            file: the local path, or the bytes.
+            size: of the file, in bytes. From 8 MiB on it goes in parts, each of 8 MiB.
+            checksums: of the whole file.
             content_type: of the object.
             name: what errors call the file.
-        """
-        from boto3.exceptions import S3UploadFailedError  # boto3 costs 0.1 s that an import must not
 
-        bucket, key = split_s3_uri(uri)
+        Raises:
+            ServiceError: S3 refused; the code is BadDigest if it received other bytes than the checksums say.
+        """
+        in_parts = size >= UPLOAD_PART_BYTES
+        # Of an upload in parts, S3 has no SHA-256 of the whole.
+        wanted = "ChecksumCRC32" if in_parts else "ChecksumSHA256"
+        config = _transfer(multipart_threshold=1 if in_parts else COPY_BYTES, multipart_chunksize=UPLOAD_PART_BYTES)
         extra = {"ContentType": content_type} if content_type else {}
+        checked = {**extra, wanted: checksums[wanted]} if self._checksums else extra
         with _translated("PutObject", f"{name} -> {uri}"):
             try:
-                if isinstance(file, str):
-                    self._client.upload_file(file, bucket, key, ExtraArgs=extra)
-                else:
-                    self._client.upload_fileobj(file, bucket, key, ExtraArgs=extra)
-            except S3UploadFailedError as error:
-                # It doesn't contain the reason: the error that it wraps does.
-                if isinstance(error.__context__, ClientError):
-                    raise error.__context__ from error
-                raise ServiceError.of(error, "PutObject", f"{name} -> {uri}") from error
+                self._send(uri, file, checked, config)
+                return
+            except ClientError as error:
+                if checked is extra or error_code(error) not in _NO_CHECKSUMS:
+                    raise
+            self._send(uri, file, extra, config)
+        warn_once(
+            "upload checksums",
+            f"The S3 store of {uri} does not support checksums: uploads are compared with the MD5 of the file, or read "
+            "again if their ETag is not an MD5. (Shown once.)",
+            stacklevel=3,
+        )
+        self._checksums = False
 
     def copy(self, source: str, target: str, *, etag: str) -> None:
         """Copy an object within S3, also between regions, if its ETag is still ``etag``. Tags are left behind.
@@ -226,13 +261,11 @@ class S3Objects:
         Raises:
             ServiceError: AWS refused; the code is 412 if the source has changed.
         """
-        from boto3.s3.transfer import TransferConfig
-
         from_bucket, from_key = split_s3_uri(source)
         bucket, key = split_s3_uri(target)
         # Copying tags would need permissions of its own.
         extra: dict[str, Any] = {"CopySourceIfMatch": f'"{etag}"', "TaggingDirective": "REPLACE"}
-        parts = TransferConfig(multipart_threshold=COPY_BYTES, multipart_chunksize=PART_BYTES)
+        parts = _transfer(multipart_threshold=COPY_BYTES, multipart_chunksize=PART_BYTES)
         with _translated("CopyObject", f"{source} -> {target}"):
             self._client.copy({"Bucket": from_bucket, "Key": from_key}, bucket, key, ExtraArgs=extra, Config=parts)
 
@@ -318,6 +351,21 @@ class S3Objects:
             token.check(f"Reading {uri}")
             yield chunk
 
+    def _send(self, uri: str, file: str | bytes, extra: dict[str, Any], config: TransferConfig) -> None:
+        from boto3.exceptions import S3UploadFailedError  # boto3 costs 0.1 s that an import must not
+
+        bucket, key = split_s3_uri(uri)
+        try:
+            if isinstance(file, str):
+                self._client.upload_file(file, bucket, key, ExtraArgs=extra, Config=config)
+            else:
+                self._client.upload_fileobj(io.BytesIO(file), bucket, key, ExtraArgs=extra, Config=config)
+        except S3UploadFailedError as error:
+            # It doesn't contain the reason: the error that it wraps does.
+            if isinstance(error.__context__, ClientError):
+                raise error.__context__ from error
+            raise ServiceError.of(error, "PutObject", uri) from error
+
     def _put(self, uri: str, body: bytes, **condition: Any) -> str:
         bucket, key = split_s3_uri(uri)
         return str(self._client.put_object(Bucket=bucket, Key=key, Body=body, **condition)["ETag"])
@@ -359,6 +407,13 @@ class S3Objects:
                 code=code,
                 operation="DeleteObjects",
             )
+
+
+def _transfer(**sizes: Any) -> TransferConfig:
+    from boto3.s3.transfer import TransferConfig
+
+    # The other one, which awscrt brings, splits files by its own rules.
+    return TransferConfig(preferred_transfer_client="classic", **sizes)
 
 
 @contextmanager
