@@ -40,6 +40,8 @@ UPLOAD_PART_BYTES = 8 * 1024**2
 DELETE_BATCH = 1000
 """Keys that one DeleteObjects takes, from S3's API reference."""
 CHUNK_BYTES = 1 << 20
+_COPIED_ETAG = "source-etag"
+"""The metadata of a copy that names the version it was made from: its own ETag differs for parts and with KMS."""
 _LOST_RACE = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 _UNSUPPORTED = frozenset({"NotImplemented", "501", "MethodNotAllowed", "405"})
 """How S3-compatible stores refuse If-None-Match and If-Match."""
@@ -157,6 +159,11 @@ class S3Objects:
             # Only stores without checksums answer otherwise without the header.
             return dict(self._client.head_object(Bucket=bucket, Key=key))
 
+    def copied_etag(self, uri: str) -> str | None:
+        """The ETag of the source that ``copy`` made this object from; None for any other object."""
+        etag: str | None = self.head(uri)["Metadata"].get(_COPIED_ETAG)
+        return etag
+
     def tags(self, uri: str) -> dict[str, str]:
         """An object's tags."""
         bucket, key = split_s3_uri(uri)
@@ -265,6 +272,10 @@ class S3Objects:
         bucket, key = split_s3_uri(target)
         # Copying tags would need permissions of its own.
         extra: dict[str, Any] = {"CopySourceIfMatch": f'"{etag}"', "TaggingDirective": "REPLACE"}
+        # With metadata of its own, a copy has none of the source's headers.
+        extra |= {"MetadataDirective": "REPLACE", "Metadata": {_COPIED_ETAG: etag}}
+        if content_type := self.head(source).get("ContentType"):
+            extra["ContentType"] = content_type
         parts = _transfer(multipart_threshold=COPY_BYTES, multipart_chunksize=PART_BYTES)
         with _translated("CopyObject", f"{source} -> {target}"):
             self._client.copy({"Bucket": from_bucket, "Key": from_key}, bucket, key, ExtraArgs=extra, Config=parts)

@@ -60,7 +60,8 @@ def _checked_bytes(environ: Environ, query: dict[str, list[str]], algorithm: str
     if environ["REQUEST_METHOD"] == "POST" and "uploadId" in query:
         bucket, _ = _place(environ)
         upload = bucket.multiparts.get(query["uploadId"][0]) if bucket else None
-        if upload is None or upload.metadata.get("x-amz-checksum-type") != "FULL_OBJECT":
+        kind = environ.get("HTTP_X_AMZ_CHECKSUM_TYPE") or (upload and upload.metadata.get("x-amz-checksum-type"))
+        if upload is None or kind != "FULL_OBJECT":
             return None
         return b"".join(upload.parts[number].value for number in upload.partlist)
     if environ["REQUEST_METHOD"] != "PUT" or "HTTP_X_AMZ_DECODED_CONTENT_LENGTH" in environ:
