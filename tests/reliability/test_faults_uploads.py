@@ -292,3 +292,27 @@ class TestAStoreWithoutChecksums:
         assert len([w for w in warned if "checksums" in str(w.message)]) == 1
         ((key, digest),) = stored()
         assert key == digest and same(found, truth(found[0].source))
+
+
+@SIZES
+@pytest.mark.fault("Two processes upload the same file", expect="one object with the right bytes, one job")
+def test_two_processes_upload_the_same_file(local, child, path, stored, size):
+    path.write_bytes(right(size))
+    code = "from pathlib import Path\nsys.stdin.readline()\nprint(client.embed_media(Path(argv[0]))[0].source)"
+    both = [child(code, path) for _ in range(2)]
+    for process in both:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    outputs = [process.communicate(timeout=60) for process in both]
+    assert len({out for out, _ in outputs}) == 1 and outputs[0][0].startswith("s3://"), outputs
+    ((key, digest),) = stored()
+    assert key == digest and len(local.jobs) == 1
+
+
+@pytest.mark.fault("A part of an upload is refused", expect="ServiceError; no parts are left")
+def test_an_upload_that_fails_leaves_no_parts(local, client, path):
+    path.write_bytes(right(UPLOAD_PART_BYTES + 100))
+    local.faults = [Fault("s3:UploadPart", error="AccessDenied")]
+    with pytest.raises(ServiceError, match="AccessDenied"):
+        client.embed_media(path)
+    assert "Uploads" not in local.s3.list_multipart_uploads(Bucket=local.bucket)
