@@ -61,7 +61,7 @@ class CrossRegionCopies:
         """
         self._objects.check_bucket(split_s3_uri(uri)[0])
         copy = self._objects.find(uri)
-        if copy is None or copy.size != source.size:
+        if copy is None or copy.size != source.size or self._objects.copied_etag(uri) != source.etag:
             # Only the bytes that the identity names.
             self._objects.copy(source.uri, uri, etag=source.etag)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,18 +16,17 @@ from bedrock_marengo.aws.retries import RetryLimiter
 from bedrock_marengo.aws.session import Aws, require_member
 from bedrock_marengo.contract.inputs import split_s3_uri
 from bedrock_marengo.errors import (
-    ConfigurationError,
-    MediaNotFoundError,
     ServiceError,
     error_code,
-    http_status,
     warn_once,
 )
+from bedrock_marengo.s3.buckets import Buckets
 
 if TYPE_CHECKING:
+    from boto3.s3.transfer import TransferConfig
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["ARCHIVED", "TIERED", "Archive", "ListedObject", "S3Objects"]
+__all__ = ["ARCHIVED", "TIERED", "UPLOAD_PART_BYTES", "Archive", "Checksums", "ListedObject", "S3Objects"]
 
 T = TypeVar("T")
 Archive = Literal["archived", "restoring"]
@@ -41,12 +40,23 @@ TIERED = "INTELLIGENT_TIERING"
 COPY_BYTES = 5 * 1024**3
 """The most that one CopyObject copies, from S3's user guide; larger objects are copied in parts."""
 PART_BYTES = 512 * 1024**2
+UPLOAD_PART_BYTES = 8 * 1024**2
+"""The parts of an upload, and the size from which there are several: boto3's own."""
 DELETE_BATCH = 1000
 """Keys that one DeleteObjects takes, from S3's API reference."""
 CHUNK_BYTES = 1 << 20
+_COPIED_ETAG = "source-etag"
+"""The metadata of a copy that names the version it was made from: its own ETag differs for parts and with KMS."""
 _LOST_RACE = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 _UNSUPPORTED = frozenset({"NotImplemented", "501", "MethodNotAllowed", "405"})
 """How S3-compatible stores refuse If-None-Match and If-Match."""
+_NO_CHECKSUMS = _UNSUPPORTED | {"InvalidRequest", "InvalidArgument"}
+"""How S3-compatible stores refuse checksums."""
+_NO_CHECKSUM_MODE = _NO_CHECKSUMS | {"400"}
+"""The same for HeadObject, whose errors have no code but the status."""
+
+Checksums = Mapping[str, str]
+"""S3's checksums of whole files, in Base64, by their parameter: ``ChecksumSHA256``, ``ChecksumCRC32``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +80,7 @@ class ListedObject:
         return split_s3_uri(self.uri)[1]
 
 
-class S3Objects:
+class S3Objects(Buckets):
     """Reads and writes objects by their S3 URI.
 
     Args:
@@ -79,12 +89,11 @@ class S3Objects:
     """
 
     def __init__(self, aws: Aws, limiter: RetryLimiter) -> None:
-        self._aws = aws
+        super().__init__(aws)
         self._limiter = limiter
         self._conditional = True
         self._says_restored = True
-        self._regions: dict[str, str | None] = {}
-        self._asking = threading.Lock()
+        self._checksums = True
 
     # Reading.
 
@@ -115,20 +124,24 @@ class S3Objects:
 
         return (limiter or self._limiter).call(read, "GetObject", uri)
 
-    def stream(self, uri: str, read: Callable[[Iterator[bytes]], T], *, listed: bool = False) -> T:
+    def stream(
+        self, uri: str, read: Callable[[Iterator[bytes]], T], *, listed: bool = False, etag: str | None = None
+    ) -> T:
         """What ``read`` makes of an object's bytes, in chunks of 1 MiB; read again from the start if they break off.
 
         Args:
             uri: the object.
             read: consumes the chunks.
             listed: a listing showed it, so that NoSuchKey is transient.
+            etag: read only this version.
 
         Raises:
-            ServiceError: AWS refused.
+            ServiceError: AWS refused; the code is PreconditionFailed if it has another ETag.
         """
+        condition = {"IfMatch": f'"{etag}"'} if etag else {}
 
         def consume() -> T:
-            body = self._open(uri)["Body"]
+            body = self._open(uri, **condition)["Body"]
             try:
                 return read(self._until_cancelled(body.iter_chunks(CHUNK_BYTES), uri))
             finally:
@@ -147,7 +160,18 @@ class S3Objects:
         """An object's headers, with S3's checksum if it has one."""
         bucket, key = split_s3_uri(uri)
         with _translated("HeadObject", uri):
-            return dict(self._client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED"))
+            try:
+                return dict(self._client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED"))
+            except ClientError as error:
+                if error_code(error) not in _NO_CHECKSUM_MODE:
+                    raise
+            # Only stores without checksums answer otherwise without the header.
+            return dict(self._client.head_object(Bucket=bucket, Key=key))
+
+    def copied_etag(self, uri: str) -> str | None:
+        """The ETag of the source that ``copy`` made this object from; None for any other object."""
+        etag: str | None = self.head(uri)["Metadata"].get(_COPIED_ETAG)
+        return etag
 
     def tags(self, uri: str) -> dict[str, str]:
         """An object's tags."""
@@ -255,30 +279,43 @@ class S3Objects:
         """
         return self._put_if(uri, body, etag)
 
-    def upload(self, uri: str, file: str | IO[bytes], *, content_type: str | None, name: str) -> None:
-        """Upload a file, by its path or open, in parts if it is large.
+    def upload(
+        self, uri: str, file: str | bytes, *, size: int, checksums: Checksums, content_type: str | None, name: str
+    ) -> None:
+        """Upload a file, by its path or bytes, in parts if it is large. S3 refuses bytes that have another checksum.
 
         Args:
             uri: where to.
-            file: the local path, or an open file.
+            file: the local path, or the bytes.
+            size: of the file, in bytes. From 8 MiB on it goes in parts, each of 8 MiB.
+            checksums: of the whole file.
             content_type: of the object.
             name: what errors call the file.
-        """
-        from boto3.exceptions import S3UploadFailedError  # boto3 costs 0.1 s that an import must not
 
-        bucket, key = split_s3_uri(uri)
+        Raises:
+            ServiceError: S3 refused; the code is BadDigest if it received other bytes than the checksums say.
+        """
+        in_parts = size >= UPLOAD_PART_BYTES
+        # Of an upload in parts, S3 has no SHA-256 of the whole.
+        wanted = "ChecksumCRC32" if in_parts else "ChecksumSHA256"
+        config = _transfer(multipart_threshold=1 if in_parts else COPY_BYTES, multipart_chunksize=UPLOAD_PART_BYTES)
         extra = {"ContentType": content_type} if content_type else {}
+        checked = {**extra, wanted: checksums[wanted]} if self._checksums else extra
         with _translated("PutObject", f"{name} -> {uri}"):
             try:
-                if isinstance(file, str):
-                    self._client.upload_file(file, bucket, key, ExtraArgs=extra)
-                else:
-                    self._client.upload_fileobj(file, bucket, key, ExtraArgs=extra)
-            except S3UploadFailedError as error:
-                # It doesn't contain the reason: the error that it wraps does.
-                if isinstance(error.__context__, ClientError):
-                    raise error.__context__ from error
-                raise ServiceError.of(error, "PutObject", f"{name} -> {uri}") from error
+                self._send(uri, file, checked, config)
+                return
+            except ClientError as error:
+                if checked is extra or error_code(error) not in _NO_CHECKSUMS:
+                    raise
+            self._send(uri, file, extra, config)
+        warn_once(
+            "upload checksums",
+            f"The S3 store of {uri} does not support checksums: uploads are compared with the MD5 of the file, or read "
+            "again if their ETag is not an MD5. (Shown once.)",
+            stacklevel=3,
+        )
+        self._checksums = False
 
     def copy(self, source: str, target: str, *, etag: str) -> None:
         """Copy an object within S3, also between regions, if its ETag is still ``etag``. Tags are left behind.
@@ -286,13 +323,15 @@ class S3Objects:
         Raises:
             ServiceError: AWS refused; the code is 412 if the source has changed.
         """
-        from boto3.s3.transfer import TransferConfig
-
         from_bucket, from_key = split_s3_uri(source)
         bucket, key = split_s3_uri(target)
         # Copying tags would need permissions of its own.
         extra: dict[str, Any] = {"CopySourceIfMatch": f'"{etag}"', "TaggingDirective": "REPLACE"}
-        parts = TransferConfig(multipart_threshold=COPY_BYTES, multipart_chunksize=PART_BYTES)
+        # With metadata of its own, a copy has none of the source's headers.
+        extra |= {"MetadataDirective": "REPLACE", "Metadata": {_COPIED_ETAG: etag}}
+        if content_type := self.head(source).get("ContentType"):
+            extra["ContentType"] = content_type
+        parts = _transfer(multipart_threshold=COPY_BYTES, multipart_chunksize=PART_BYTES)
         with _translated("CopyObject", f"{source} -> {target}"):
             self._client.copy({"Bucket": from_bucket, "Key": from_key}, bucket, key, ExtraArgs=extra, Config=parts)
 
@@ -313,55 +352,6 @@ class S3Objects:
             for first in range(0, len(keys), DELETE_BATCH):
                 self._delete_batch(bucket, keys[first : first + DELETE_BATCH])
 
-    # Buckets.
-
-    def is_elsewhere(self, bucket: str) -> bool:
-        """Whether a bucket is in another region than the model. One HeadBucket for each bucket.
-
-        Raises:
-            MediaNotFoundError: No such bucket.
-        """
-        return self._region_of(bucket) not in (None, self._aws.region)
-
-    def check_bucket(self, bucket: str) -> None:
-        """Refuse a bucket that doesn't exist or is in another region than the model. One HeadBucket for each bucket.
-
-        Raises:
-            MediaNotFoundError: No such bucket.
-            ConfigurationError: Another region.
-        """
-        if self.is_elsewhere(bucket):
-            region, here = self._region_of(bucket), self._aws.region
-            raise ConfigurationError(
-                f"Bucket {bucket!r} is in {region}, the model in {here}. Bedrock reads and writes only buckets in its "
-                "own region: use {region_name} if Marengo is available there, or have files copied with "
-                "{staging_s3_uri}.",
-                remedy={"region_name": region, "staging_s3_uri": f"s3://a-bucket-in-{here}/stage/"},
-            )
-
-    def _region_of(self, bucket: str) -> str | None:
-        if bucket not in self._regions:
-            # One thread asks for all: a run starts on 64 threads at once.
-            with self._asking:
-                if bucket not in self._regions:
-                    self._regions[bucket] = self._head_bucket(bucket)
-        return self._regions[bucket]
-
-    def _head_bucket(self, bucket: str) -> str | None:
-        """The region of a bucket, as far as S3 says it."""
-        try:
-            reply: Any = self._client.head_bucket(Bucket=bucket)
-        except ClientError as error:
-            # A refusal names the region all the same.
-            reply = error.response
-            if http_status(error) == 404 or error_code(error) == "NoSuchBucket":
-                raise MediaNotFoundError(f"There is no bucket {bucket!r}.") from error
-        except BotoCoreError as error:
-            raise ServiceError.of(error, "HeadBucket", f"bucket {bucket!r}") from error
-        headers = reply.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        region: str | None = reply.get("BucketRegion") or headers.get("x-amz-bucket-region")
-        return region
-
     # How.
 
     @property
@@ -377,6 +367,21 @@ class S3Objects:
         for chunk in chunks:
             token.check(f"Reading {uri}")
             yield chunk
+
+    def _send(self, uri: str, file: str | bytes, extra: dict[str, Any], config: TransferConfig) -> None:
+        from boto3.exceptions import S3UploadFailedError  # boto3 costs 0.1 s that an import must not
+
+        bucket, key = split_s3_uri(uri)
+        try:
+            if isinstance(file, str):
+                self._client.upload_file(file, bucket, key, ExtraArgs=extra, Config=config)
+            else:
+                self._client.upload_fileobj(io.BytesIO(file), bucket, key, ExtraArgs=extra, Config=config)
+        except S3UploadFailedError as error:
+            # It doesn't contain the reason: the error that it wraps does.
+            if isinstance(error.__context__, ClientError):
+                raise error.__context__ from error
+            raise ServiceError.of(error, "PutObject", uri) from error
 
     def _put(self, uri: str, body: bytes, **condition: Any) -> str:
         bucket, key = split_s3_uri(uri)
@@ -419,6 +424,13 @@ class S3Objects:
                 code=code,
                 operation="DeleteObjects",
             )
+
+
+def _transfer(**sizes: Any) -> TransferConfig:
+    from boto3.s3.transfer import TransferConfig
+
+    # The other one, which awscrt brings, splits files by its own rules.
+    return TransferConfig(preferred_transfer_client="classic", **sizes)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, unquote
 from xml.sax.saxutils import escape
 
 from marengo_local.archive import with_archive_status, with_restore_status
+from marengo_local.checksums import check_checksums
 from marengo_local.clock import date_header
 from marengo_local.errors import ServiceError
 from marengo_local.faults import Fault
@@ -82,7 +83,7 @@ def _start(port: int) -> BaseWSGIServer:
 
     # moto 5.2.5 added its own handler, which keeps headers with an underscore in their name.
     handler = type("Handler", (RequestHandler, getattr(werkzeug_app, "MotoRequestHandler", WSGIRequestHandler)), {})
-    app = _intercept(werkzeug_app.DomainDispatcherApplication(werkzeug_app.create_backend_app))
+    app = _intercept(check_checksums(werkzeug_app.DomainDispatcherApplication(werkzeug_app.create_backend_app)))
     # The socket is created here because werkzeug exits the process if a port is in use.
     with socket.create_server(("127.0.0.1", port), backlog=1024) as listener:
         server = make_server("127.0.0.1", port, app, threaded=True, request_handler=handler, fd=listener.fileno())

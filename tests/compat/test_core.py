@@ -35,9 +35,11 @@ def test_media(client, videos, options):
     assert client.forget(done[0].uri, dry_run=True).sources
 
 
-def test_local_media_are_uploaded(client, tmp_path):
-    (tmp_path / "a.mp4").write_bytes(b"a film")
+@pytest.mark.parametrize("size", [6, 9 << 20], ids=["whole", "in parts"])
+def test_local_media_are_uploaded(client, tmp_path, size):
+    (tmp_path / "a.mp4").write_bytes(b"f" * size)
     assert len(client.embed_media(tmp_path / "a.mp4")) == 9
+    assert client.plan(tmp_path / "a.mp4", probe=False).reused == 1
 
 
 def test_asyncio(client, videos):

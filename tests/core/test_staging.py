@@ -33,8 +33,8 @@ def elsewhere(local):
     """A video in a bucket in another region."""
     bucket = f"{local.bucket}-eu"
     local.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
-    etag = local.s3.put_object(Bucket=bucket, Key="in/a b.mp4", Body=b"a video")["ETag"].strip('"')
-    return SourceIdentity(f"s3://{bucket}/in/a b.mp4", 7, etag)
+    put = local.s3.put_object(Bucket=bucket, Key="in/a b.mp4", Body=b"a video", ContentType="video/quicktime")
+    return SourceIdentity(f"s3://{bucket}/in/a b.mp4", 7, put["ETag"].strip('"'))
 
 
 def put(stage, source, job=JOB, attempt=1):
@@ -62,6 +62,18 @@ def test_a_copy_and_its_removal(stage, local, elsewhere, video):
 def test_an_existing_copy_is_reused(stage, local, elsewhere):
     assert put(stage, elsewhere) == put(stage, elsewhere)
     assert local.calls["s3:CopyObject"] == 1
+
+
+@pytest.mark.parametrize("copied_before", [False, True])
+def test_an_object_with_other_bytes_in_the_place_of_the_copy_is_replaced(stage, local, elsewhere, copied_before):
+    uri = stage.uri_of(elsewhere.uri, JOB)
+    if copied_before:
+        stage.put(elsewhere, JOB)
+    local.put(b"unrelat", uri.split("/", 3)[3])
+    stage.put(elsewhere, JOB)
+    (key,) = staged(local)
+    found = local.s3.get_object(Bucket=local.bucket, Key=key)
+    assert found["Body"].read() == b"a video" and found["ContentType"] == "video/quicktime"
 
 
 def test_only_the_listed_version_is_copied(stage, local, elsewhere):
