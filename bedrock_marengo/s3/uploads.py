@@ -251,9 +251,3 @@ def _open(media: Media) -> Iterator[IO[bytes]]:
             yield file
     except OSError as error:
         raise InputError(unreadable(media.name, error)) from error
-
-
-def _unreadable(media: Media, error: OSError) -> InputError:
-    return InputError(
-        f"{media.name} can't be read: {error.strerror or error}. Check that it exists and that you can read it."
-    )

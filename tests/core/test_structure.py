@@ -21,7 +21,7 @@ BEDROCK_OPERATIONS = {
     *("list_async_invokes", "converse"),
 }
 CALLERS = {
-    "s3": {"bedrock_marengo/s3/objects.py"},
+    "s3": {"bedrock_marengo/s3/objects.py", "bedrock_marengo/s3/buckets.py"},
     "bedrock": {"bedrock_marengo/jobs/invocations.py", "bedrock_marengo/embedding/invoke.py"},
 }
 MAKES_CLIENTS = "bedrock_marengo/aws/session.py"
