@@ -249,9 +249,12 @@ class ServiceError(MarengoError):
 
     @classmethod
     def of(cls, error: Exception, operation: str, what: str) -> ServiceError:
-        """The error for a botocore exception: what was called, what AWS answered, what to do."""
+        """The error for a botocore exception: what was called, what AWS answered, what to do.
+
+        What to do is the error's own ``advice``, which ``aws/credentials.py`` adds, or depends on its code.
+        """
         code, said = error_code(error), error_message(error)
-        advice, remedy = cls.advice_for(code, said)
+        advice, remedy = getattr(error, "advice", None) or cls.advice_for(code, said)
         message = f"{operation} for {what}: {code}: {said}{' | ' * bool(advice)}{advice}"
         return cls(message, code=code, operation=operation, remedy=remedy)
 
