@@ -15,8 +15,7 @@ import typer
 
 from bedrock_marengo import InputError, Manifest, MarengoError, MarengoWarning, Prices, Segmentation
 from bedrock_marengo.contract.inputs import SourceLike, kind_of_name, split_s3_uri
-from bedrock_marengo.errors import as_keyword
-from marengo_cli.terminal import plain
+from bedrock_marengo.errors import as_keyword, visible
 
 if TYPE_CHECKING:
     from bedrock_marengo import MarengoClient
@@ -290,7 +289,7 @@ def connect(connection: Connection | None = None, *, model: str = "3.0", **setti
 
 def rendered(error: Exception | str) -> str:
     """An error's or warning's message with its settings as options: ``--region us-east-1``."""
-    return plain(error.render(_as_option) if isinstance(error, MarengoError | MarengoWarning) else str(error))
+    return error.render(_as_option) if isinstance(error, MarengoError | MarengoWarning) else visible(str(error))
 
 
 def sources_of(words: Iterable[str], *, any_key: bool = False) -> list[SourceLike]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
@@ -40,6 +41,14 @@ class MediaResult:
     """The file as listed, with what the listing said: size, ETag, captions."""
     read: Callable[[], SegmentEmbeddings] | None = field(default=None, repr=False)
     _found: SegmentEmbeddings | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The file in messages: its URI or path, never its bytes."""
+        file = self.media or self.source
+        if isinstance(file, Media):
+            return file.name
+        return self.uri or (os.fspath(file) if isinstance(file, str | os.PathLike) else short_repr(file))
 
     @property
     def segments(self) -> SegmentEmbeddings | None:
@@ -90,7 +99,7 @@ def embed_all(
     def known(task: _Task | MediaResult) -> MediaResult | None:
         if isinstance(task, MediaResult):
             if task.error is not None:
-                log_failure(task.uri or short_repr(task.source), task.error)
+                log_failure(task.name, task.error)
             return task
         # With force=True a finished job is embedded again.
         if read_ahead or run.force or task.key is None or not lookup.is_done(task.media, task.key):

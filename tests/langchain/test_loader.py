@@ -188,6 +188,23 @@ class TestErrors:
             load([*sources, "s3://no/suffix"])
         assert {done.source for done in caught.value.failed} == {sources[1], "s3://no/suffix"}
 
+    def test_they_are_named_by_path_or_uri(self, local, load, tmp_path):
+        local.faults.append(Fault("Job", error="ValidationException", message="Resolution too low"))
+        names = [tmp_path / "a.mp4", tmp_path / "\x1b[31mb.mp4"]
+        for path in names:
+            path.write_bytes(path.name.encode())
+        sources = [*names, Media.from_bytes(b"7 bytes", "video"), local.put(b"c", "c.mp4"), Media.from_path(names[0])]
+        with pytest.raises(MediaFailedError) as caught:
+            load(sources)
+        said = str(caught.value)
+        assert said.startswith("5 files failed: ")
+        assert said.endswith("; and 2 more")
+        assert {done.name for done in caught.value.failed} == {*map(str, names), "7 bytes of video", sources[3]}
+        assert "Media(" not in said
+        assert "\x1b" not in said
+        with pytest.raises(MediaFailedError, match=f"2 files failed: {names[0]}: .*; .*31mb.mp4: "):
+            load(sorted(names, reverse=True), jobs_at_once=1)
+
     def test_skip(self, load, sources):
         assert {d.metadata["source"] for d in load(sources, on_error="skip")} == {sources[0], sources[2]}
 
