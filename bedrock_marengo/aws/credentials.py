@@ -11,7 +11,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
 
 from bedrock_marengo.aws.retries import CODES, LOGGED_OUT, NO_CREDENTIALS, SIGNED_OUT, is_transient
-from bedrock_marengo.errors import error_code
+from bedrock_marengo.errors import MarengoError, error_code
 
 __all__ = ["explained", "profiles", "watch_credentials"]
 
@@ -61,6 +61,8 @@ def explained(profile: str) -> Iterator[None]:
         yield
     except (BotoCoreError, ClientError) as error:
         error.advice = _advice(error, profile)  # type: ignore[union-attr]
+        raise
+    except MarengoError:
         raise
     except Exception as error:
         failed = CredentialRetrievalError(provider=f"profile {profile}", error_msg=f"{type(error).__name__}: {error}")

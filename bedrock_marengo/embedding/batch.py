@@ -7,8 +7,10 @@ import functools
 import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
-from bedrock_marengo.aws.cancellation import CancellableExecutor, CancelToken, cancel_scope
+from bedrock_marengo.aws.cancellation import CancelToken, cancel_scope
+from bedrock_marengo.aws.executor import CancellableExecutor
 from bedrock_marengo.aws.parallel import as_finished
 from bedrock_marengo.contract.inputs import Media, MediaLike
 from bedrock_marengo.contract.models import Kind
@@ -56,6 +58,10 @@ class MediaResult:
         if self._found is None and self.read is not None:
             self._found = self.read()
         return self._found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # How to read them stays in this process, so they are read first.
+        return MediaResult, (self.source, self.uri, self.error, self.media, None, self.segments)
 
 
 @dataclass(frozen=True, slots=True)

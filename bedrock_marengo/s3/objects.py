@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from bedrock_marengo.aws.executor import no_thread
 from bedrock_marengo.aws.retries import RetryLimiter
 from bedrock_marengo.aws.session import Aws, require_member
 from bedrock_marengo.contract.inputs import split_s3_uri
@@ -24,6 +25,7 @@ from bedrock_marengo.errors import (
 )
 
 if TYPE_CHECKING:
+    from boto3.s3.transfer import TransferConfig
     from mypy_boto3_s3 import S3Client
 
 __all__ = ["ListedObject", "S3Objects"]
@@ -211,9 +213,9 @@ class S3Objects:
         with _translated("PutObject", f"{name} -> {uri}"):
             try:
                 if isinstance(file, str):
-                    self._client.upload_file(file, bucket, key, ExtraArgs=extra)
+                    self._client.upload_file(file, bucket, key, ExtraArgs=extra, Config=_transfer())
                 else:
-                    self._client.upload_fileobj(file, bucket, key, ExtraArgs=extra)
+                    self._client.upload_fileobj(file, bucket, key, ExtraArgs=extra, Config=_transfer())
             except S3UploadFailedError as error:
                 # It doesn't contain the reason: the error that it wraps does.
                 if isinstance(error.__context__, ClientError):
@@ -226,13 +228,11 @@ class S3Objects:
         Raises:
             ServiceError: AWS refused; the code is 412 if the source has changed.
         """
-        from boto3.s3.transfer import TransferConfig
-
         from_bucket, from_key = split_s3_uri(source)
         bucket, key = split_s3_uri(target)
         # Copying tags would need permissions of its own.
         extra: dict[str, Any] = {"CopySourceIfMatch": f'"{etag}"', "TaggingDirective": "REPLACE"}
-        parts = TransferConfig(multipart_threshold=COPY_BYTES, multipart_chunksize=PART_BYTES)
+        parts = _transfer(multipart_threshold=COPY_BYTES, multipart_chunksize=PART_BYTES)
         with _translated("CopyObject", f"{source} -> {target}"):
             self._client.copy({"Bucket": from_bucket, "Key": from_key}, bucket, key, ExtraArgs=extra, Config=parts)
 
@@ -361,9 +361,21 @@ class S3Objects:
             )
 
 
+def _transfer(**sizes: Any) -> TransferConfig:
+    from boto3.s3.transfer import TransferConfig
+
+    # Once the main thread has ended, Python refuses the threads that boto3 would transfer parts on.
+    return TransferConfig(use_threads=threading.main_thread().is_alive(), **sizes)
+
+
 @contextmanager
 def _translated(operation: str, what: str) -> Iterator[None]:
     try:
         yield
     except (ClientError, BotoCoreError) as error:
         raise ServiceError.of(error, operation, what) from error
+    except RuntimeError as error:
+        if threading.main_thread().is_alive():
+            raise
+        # It ended during a transfer on threads.
+        raise no_thread(error) from error

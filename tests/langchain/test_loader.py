@@ -1,6 +1,8 @@
 """MarengoLoader: what becomes a Document, and what does not."""
 
 import asyncio
+import copy
+import pickle
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,6 +25,17 @@ from marengo_local import Fault
 
 CAT = Path(__file__).parents[2] / "marengo_local/marengo_local/reel/cat.jpg"
 CAPTIONS = "1\n00:00:00,000 --> 00:00:06,000\nHe shoots\n\n2\n00:00:06,000 --> 00:00:12,000\nand he <i>scores</i>!\n"
+
+
+@pytest.mark.parametrize("copied", [lambda it: pickle.loads(pickle.dumps(it)), copy.deepcopy, copy.copy])
+@pytest.mark.parametrize("used", [False, True])
+def test_a_copy_loads_the_same(copied, used, local, embeddings):
+    local.put(b"a video", "videos/a.mp4")
+    loader = MarengoLoader(f"s3://{local.bucket}/videos/", embeddings=embeddings, object_tags=["owner"])
+    if used:
+        loader.load()
+    assert local.client_options["aws_access_key_id"].encode() not in pickle.dumps(loader)
+    assert copied(loader).load() == loader.load()
 
 
 def test_a_document_is_a_segment(local, load):
