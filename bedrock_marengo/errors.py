@@ -5,6 +5,7 @@ The ground floor: imports nothing of the package. ``docs/errors.md`` is made fro
 
 from __future__ import annotations
 
+import unicodedata
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Number
@@ -26,6 +27,7 @@ __all__ = [
     "ServiceError",
     "as_keyword",
     "short_repr",
+    "visible",
     "warn_once",
 ]
 
@@ -36,6 +38,8 @@ _SECRETS = frozenset(
     {"aws_access_key_id", "aws_secret_access_key", "aws_session_token", "session", "config", "bedrock_client"}
 )
 """Settings that hold credentials, also those that take an object: a key may have been given by mistake."""
+_NAMED = 3
+"""Failed files that a message names; ``.failed`` has all."""
 _LONG, _SHOWN = 1000, 80
 """Characters over which a string may be media in base64, and over which it is cut."""
 
@@ -69,8 +73,8 @@ class _Message:
         for name, value in self.remedy.items():
             text = text.replace(f"{{{name}}}", spell(name, value))
         if self.setting is None or self.value is ...:
-            return text
-        return f"{spell(self.setting, self.value)}: {text}"
+            return visible(text)
+        return visible(f"{spell(self.setting, self.value)}: {text}")
 
     def __str__(self) -> str:
         return self.render(as_keyword)
@@ -163,8 +167,9 @@ class MediaFailedError(MarengoError):
     action: ClassVar[str] = "Fix the error of each file in `.failed` and run again. Finished files are reused."
 
     def __init__(self, failed: Sequence[Any]) -> None:
-        shown = "; ".join(f"{done.uri or done.source}: {done.error}" for done in failed[:3])
-        super().__init__(f"{len(failed)} files failed: {shown}{' ...' if len(failed) > 3 else ''}")
+        shown = "; ".join(f"{done.name}: {done.error}" for done in failed[:_NAMED])
+        more = f"; and {len(failed) - _NAMED:,} more" if len(failed) > _NAMED else ""
+        super().__init__(f"{len(failed):,} files failed: {shown}{more}")
         self.failed = list(failed)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -258,9 +263,12 @@ class ServiceError(MarengoError):
 
     @classmethod
     def of(cls, error: Exception, operation: str, what: str) -> ServiceError:
-        """The error for a botocore exception: what was called, what AWS answered, what to do."""
+        """The error for a botocore exception: what was called, what AWS answered, what to do.
+
+        What to do is the error's own ``advice``, which ``aws/credentials.py`` adds, or depends on its code.
+        """
         code, said = error_code(error), error_message(error)
-        advice, remedy = cls.advice_for(code, said)
+        advice, remedy = getattr(error, "advice", None) or cls.advice_for(code, said)
         message = f"{operation} for {what}: {code}: {said}{' | ' * bool(advice)}{advice}"
         return cls(message, code=code, operation=operation, remedy=remedy)
 
@@ -277,6 +285,17 @@ def as_keyword(setting: str, value: Any) -> str:
 def short_repr(value: object) -> str:
     """A value in a message: strings cut short, and what may hold media or secrets by its type and size alone."""
     return repr(_plain(value))
+
+
+def visible(text: str) -> str:
+    """A text for terminals and logs: control characters, line breaks and marks that reorder a line are escaped.
+
+    Names of files and captions come from others: an escape sequence would be carried out, and a line break begins what
+    looks like another message.
+    """
+    if text.isprintable():
+        return text
+    return "".join(ascii(char)[1:-1] if _is_control(char) else char for char in text)
 
 
 def error_code(error: Exception) -> str:
@@ -308,6 +327,13 @@ def warn_once(key: str, message: str, *, remedy: Mapping[str, Any] | None = None
 
 
 _warned: dict[str, object] = {}
+_CONTROL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_JOINERS = frozenset("\u200c\u200d")
+"""Categories of Unicode that a terminal acts on or can't encode; and what Persian, Hindi and emoji are written with."""
+
+
+def _is_control(char: str) -> bool:
+    return unicodedata.category(char) in _CONTROL and char not in _JOINERS
 
 
 class _Described(str):

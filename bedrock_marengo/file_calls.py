@@ -54,7 +54,7 @@ class FileCalls(ClientBase):
             A listing that can be read any number of times. ``.skipped`` counts skipped files by reason.
         """
         return MediaListing(
-            lambda: self._runtime.objects,
+            self._objects,
             sources,
             suffixes=suffixes,
             exclude=exclude,

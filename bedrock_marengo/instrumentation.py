@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from bedrock_marengo.errors import error_code
+from bedrock_marengo.errors import error_code, visible
 from bedrock_marengo.fork_safety import hold_forks
 
 __all__ = ["EVENTS", "METRICS", "Event", "emit", "file_span", "queued", "watch_requests"]
@@ -213,9 +213,7 @@ def _plain(value: Any) -> Any:
         return value
     if not isinstance(value, str | Exception):
         return type(value).__name__
-    text = _QUERY.sub(r"\1", str(value))
-    # A key may hold a line break, and so a line that looks like another event.
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return visible(_QUERY.sub(r"\1", str(value)))
 
 
 def _count(adds: Mapping[str, float | str], facts: Mapping[str, Any]) -> None:

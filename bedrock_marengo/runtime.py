@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bedrock_marengo.async_calls import Pool, run_in_thread
-from bedrock_marengo.aws.cancellation import CancellableExecutor, CancelToken
+from bedrock_marengo.aws.cancellation import CancelToken
+from bedrock_marengo.aws.executor import CancellableExecutor
 from bedrock_marengo.aws.retries import RetryLimiter
 from bedrock_marengo.aws.session import Aws
 from bedrock_marengo.aws.start_rate import StartLimiter
@@ -262,6 +263,10 @@ class ClientBase:
                     made = Runtime(self._settings, self._usage, inherited=self._made_in != os.getpid())
                     self._made = made
         return made
+
+    def _objects(self) -> S3Objects:
+        # A method, not a lambda: a listing that has it can be pickled.
+        return self._runtime.objects
 
     @property
     def _ahead(self) -> int:

@@ -18,6 +18,7 @@ from bedrock_marengo import ConfigurationError, MarengoError, MediaResult, Segme
 from bedrock_marengo.contract.inputs import Sources
 from bedrock_marengo.embedding.pipeline import Progress
 from bedrock_marengo.embedding.pricing import Usage
+from bedrock_marengo.errors import visible
 from bedrock_marengo.search.records import Failures, OnError, Transcripts, check_transcripts, records_of, user_fields
 from bedrock_marengo.validation import require_many, short_repr
 from langchain_marengo.embeddings import MarengoEmbeddings
@@ -167,7 +168,7 @@ class MarengoLoader(BaseLoader):
         except MarengoError as error:
             failures.note(replace(done, error=error))
             return []
-        _logger.debug("%s: %d documents", done.segments.source, len(records))
+        _logger.debug("%s: %d documents", visible(done.segments.source), len(records))
         return [
             Document(id=record.segment.id, page_content=record.text, metadata=record.metadata) for record in records
         ]

@@ -23,6 +23,7 @@ from tqdm import TqdmWarning
 
 from bedrock_marengo import MarengoError, Media, MediaResult, Segmentation
 from bedrock_marengo.contract.segments import checked_metadata
+from bedrock_marengo.errors import visible
 from bedrock_marengo.search.records import Failures, OnError, SegmentRecord, Transcripts, check_transcripts, records_of
 from llama_index_marengo.cache_keys import callable_key
 from llama_index_marengo.embeddings import MarengoEmbedding, check_nodes, validate_with_embed_model
@@ -182,7 +183,7 @@ class _Call:
         except MarengoError as error:
             self._failures.note(replace(done, error=error))
         else:
-            _logger.debug("%s: %d nodes", done.segments.source, len(records))
+            _logger.debug("%s: %d nodes", visible(done.segments.source), len(records))
             self._segments[done.segments.source] = _nodes(records, document, self._segmenter.embed_model)
 
     def _user_fields(self, source: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from marengo_cli.options import (
     rendered,
     sources_of,
 )
-from marengo_cli.terminal import logs_shown
+from marengo_cli.terminal import logs_shown, say
 
 if TYPE_CHECKING:
     from bedrock_marengo import MarengoClient
@@ -184,7 +184,7 @@ def embed(
         prices = prices_of(price) if dry_run or not local else None
         with _client(connection, model, media if local else None, prices) as client:
             if local and not dry_run:
-                typer.echo("Embedding with the stand-in: nothing leaves this machine, and nothing is kept.", err=True)
+                say("Embedding with the stand-in: nothing leaves this machine, and nothing is kept.", err=True)
             raise typer.Exit(module.run(client, media, settings, limits, dry_run=dry_run, as_json=as_json))
 
 
@@ -337,7 +337,7 @@ def _needed(module: str, install: str = "pip install 'bedrock-marengo[cli]'") ->
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        typer.echo(f"This needs {error.name}: {install}", err=True)
+        say(f"This needs {error.name}: {install}", err=True)
         raise typer.Exit(2) from error
 
 
@@ -368,19 +368,19 @@ def _errors_shown(verbose: int, stopped: str = "Nothing was left unfinished.") -
             yield
         except MarengoError as error:
             if verbose:
-                traceback.print_exc(file=sys.stderr)
+                say(traceback.format_exc().rstrip(), err=True)
             else:
-                typer.echo(f"{rendered(error)} (-v shows where)", err=True)
+                say(f"{rendered(error)} (-v shows where)", err=True)
             raise typer.Exit(2 if isinstance(error, ConfigurationError | InputError) else 1) from error
         except KeyboardInterrupt as error:
-            typer.echo(f"Stopped. {stopped}", err=True)
+            say(f"Stopped. {stopped}", err=True)
             raise typer.Exit(130) from error
 
 
 def _warned(otherwise: Callable[..., None]) -> Callable[..., None]:
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, MarengoWarning):
-            typer.echo(rendered(message), err=True)
+            say(rendered(message), err=True)
         else:
             otherwise(message, category, *where, **more)
 

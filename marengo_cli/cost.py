@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import typer
 from rich.table import Column
 
 from bedrock_marengo import InputError, MarengoClient, Plan, Prices
 from bedrock_marengo.contract.inputs import SourceLike
-from marengo_cli.terminal import dollars, gigabytes, length, print_json, print_table, waiting
+from marengo_cli.terminal import dollars, gigabytes, length, print_json, print_table, say, waiting
 
 __all__ = [
     "SOURCE",
@@ -74,7 +73,7 @@ def run(
         if plan:
             show_plan(plan, assume_duration_sec)
         show_lines(lines, prices)
-        typer.echo(SOURCE)
+        say(SOURCE)
     return 0 if plan is None or is_whole(plan, assume_duration_sec) else 1
 
 

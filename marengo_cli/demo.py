@@ -13,6 +13,7 @@ from typing import Any
 
 import marengo_local
 from bedrock_marengo import Media, Query
+from marengo_cli import escape_what_cannot_be_encoded
 from marengo_local import reel
 
 Hits = list[tuple[Mapping[str, Any], float]]
@@ -29,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="marengo demo", description=__doc__)
     parser.add_argument("--store", type=Path, default=Path("demo-store"), help="folder of the store")
     parser.add_argument("--framework", choices=FRAMEWORKS, default="langchain", help="default: langchain")
+    escape_what_cannot_be_encoded()
     given = parser.parse_args(arguments)
     store_path = given.store.resolve()
     # Only the chosen framework need be installed.

@@ -9,18 +9,18 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bedrock_marengo import BudgetError, ConfigurationError, InputError, MarengoClient, MediaResult, Plan, Usage
 from bedrock_marengo import Progress as Step
 from bedrock_marengo.contract.inputs import SourceLike
+from bedrock_marengo.errors import visible
 from bedrock_marengo.settings import check_run
 from marengo_cli.cost import SOURCE, is_whole, plan_lines, plan_report, planned, show_lines, show_plan
 from marengo_cli.options import rendered
-from marengo_cli.terminal import agreed, console, dollars, length, plain, print_json, print_table
+from marengo_cli.terminal import agreed, console, dollars, length, print_json, print_table, say
 
-__all__ = ["Limits", "Outcome", "check_failed", "embedded", "name_of", "run", "show_failed"]
+__all__ = ["Limits", "Outcome", "check_failed", "embedded", "run", "show_failed"]
 
 SHOWN = 20
 """Failures that are shown with their reasons; --json has all."""
@@ -84,7 +84,7 @@ class Outcome:
 
     def note(self, done: MediaResult) -> None:
         """A file has ended, with or without an error."""
-        name = name_of(done)
+        name = done.name
         became = self._steps.pop(name, "reused")
         if done.error:
             became = "left" if _is_left(done) else "failed"
@@ -119,12 +119,12 @@ def run(
     show_plan(plan, limits.assume_duration_sec, stderr=True)
     show_lines(plan_lines(plan), client.usage.prices, stderr=True)
     if plan.total_usd:
-        typer.echo(SOURCE, err=True)
+        say(SOURCE, err=True)
     ask = limits.most(plan) > limits.ask_above_usd and not limits.yes
     if ask and not agreed(
         _question(plan, limits), f"pass --yes, or --max-cost-usd with at most {limits.ask_above_usd:g}."
     ):
-        typer.echo("Nothing was started.", err=True)
+        say("Nothing was started.", err=True)
         return 2
     spending = {"max_cost_usd": limits.budget(asked=ask), "assume_duration_sec": limits.assume_duration_sec}
     outcome = Outcome(keep=as_json)
@@ -173,19 +173,14 @@ def show_failed(failed: Sequence[MediaResult]) -> None:
         if _is_left(done):
             left.append(done)
         else:
-            reasons[rendered(done.error or "")].append(name_of(done))
+            reasons[rendered(done.error or "")].append(done.name)
     for reason, names in list(reasons.items())[:SHOWN]:
         others = f" and {len(names) - 1:,} others" if len(names) > 1 else ""
-        typer.echo(f"failed: {plain(names[0])}{others}: {reason}", err=True)
+        say(f"failed: {visible(names[0])}{others}: {reason}", err=True)
     if len(reasons) > SHOWN:
-        typer.echo(f"... and more, for {len(reasons) - SHOWN:,} other reasons; --json shows all.", err=True)
+        say(f"... and more, for {len(reasons) - SHOWN:,} other reasons; --json shows all.", err=True)
     if left:
-        typer.echo(f"Files not started: {len(left):,}. The first: {rendered(left[0].error or '')}", err=True)
-
-
-def name_of(done: MediaResult) -> str:
-    """What a file is called: as it was listed, or as it was passed in."""
-    return done.media.name if done.media else str(done.source)
+        say(f"Files not started: {len(left):,}. The first: {rendered(left[0].error or '')}", err=True)
 
 
 class _Bar:
@@ -224,7 +219,7 @@ class _Bar:
         if not self._console.is_terminal and time.monotonic() - self._said >= LINE_SEC:
             self._said = time.monotonic()
             total = f" of {self._total:,}" if self._total is not None else ""
-            typer.echo(f"{self._outcome.counts.total():,}{total} media  {said}", err=True)
+            say(f"{self._outcome.counts.total():,}{total} media  {said}", err=True)
 
 
 def _show_planned(client: MarengoClient, plan: Plan, limits: Limits, as_json: bool) -> None:
@@ -233,7 +228,7 @@ def _show_planned(client: MarengoClient, plan: Plan, limits: Limits, as_json: bo
         return
     show_plan(plan, limits.assume_duration_sec)
     show_lines(plan_lines(plan), client.usage.prices)
-    typer.echo(SOURCE)
+    say(SOURCE)
 
 
 def _question(plan: Plan, limits: Limits) -> str:

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-import typer
 from rich.table import Column
 
 from bedrock_marengo import DeletionReport, MarengoClient, MarengoError, Media
 from bedrock_marengo.contract.inputs import MediaLike, SourceLike
+from bedrock_marengo.errors import visible
 from marengo_cli.options import rendered
-from marengo_cli.terminal import agreed, apart, gigabytes, plain, print_json, print_table, waiting
+from marengo_cli.terminal import agreed, apart, gigabytes, print_json, print_table, say, waiting
 
 __all__ = ["run"]
 
@@ -45,14 +45,14 @@ def run(client: MarengoClient, sources: Iterable[SourceLike], *, dry_run: bool, 
         if not yes:
             _show(outcomes, stderr=True)
             if not agreed(f"Delete {_count(there):,} objects?", "pass --yes, or --dry-run to only list them."):
-                typer.echo("Nothing was deleted.", err=True)
+                say("Nothing was deleted.", err=True)
                 return 2
         outcomes = _each(client.forget, media)
     if as_json:
         print_json(_report(outcomes, dry_run))
     else:
         _show(outcomes)
-        typer.echo(_summary(client, outcomes))
+        say(_summary(client, outcomes))
     return 1 if any(one.error for one in outcomes) else 0
 
 
@@ -91,7 +91,7 @@ def _show(outcomes: Iterable[_Outcome], *, stderr: bool = False) -> None:
         print_table([Column("created for", overflow="fold"), *numbers], rows, stderr=stderr)
     for one in outcomes:
         if one.error:
-            typer.echo(f"failed: {plain(one.name)}: {rendered(one.error)}", err=True)
+            say(f"failed: {visible(one.name)}: {rendered(one.error)}", err=True)
 
 
 def _summary(client: MarengoClient, outcomes: Iterable[_Outcome]) -> str:

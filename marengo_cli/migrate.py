@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,18 @@ import typer
 from chromadb.api import ClientAPI
 from chromadb.errors import InvalidArgumentError
 from langchain_chroma import Chroma
-from rich.console import Console
 from rich.table import Table
 
 from bedrock_marengo import ConfigurationError
 from bedrock_marengo.embedding.plan import Plan
+from bedrock_marengo.errors import visible
 from bedrock_marengo.search.migration import Inventory, plan_migration
 from bedrock_marengo.search.migration import Plan as Todo
 from langchain_marengo import MarengoEmbeddings
 from langchain_marengo.migrate import Migration, inventory
 from langchain_marengo.migrate import migrate as move_store
 from marengo_cli.options import Connection, connect, rendered
+from marengo_cli.terminal import console, print_json, say
 
 __all__ = ["Move", "embeddings_of", "run"]
 
@@ -125,9 +125,7 @@ def run(move: Move, *, dry_run: bool, yes: bool, as_json: bool) -> int:
     plan, as_held = price(move, todo)
     left = sorted(held.of(todo.model_id).keys() - todo.todo.keys())
     if left:
-        typer.echo(
-            f"{len(left):,} sources of the old collection already use {todo.model_id}. They stay there.", err=True
-        )
+        say(f"{len(left):,} sources of the old collection already use {todo.model_id}. They stay there.", err=True)
     if not as_json:
         show_plan(todo, plan, as_held)
     if move.is_of_llama_index and not dry_run:
@@ -138,13 +136,13 @@ def run(move: Move, *, dry_run: bool, yes: bool, as_json: bool) -> int:
     moved = None
     if todo.todo and not dry_run:
         if not yes and (plan.total_usd > 0 or plan.unknown) and not agreed(plan, as_held):
-            typer.echo("Nothing was started.", err=True)
+            say("Nothing was started.", err=True)
             return 2
         moved = move_store(
             move.old, move.new(), embeddings=move.embeddings, on_error="skip", scopes=SCOPES, show_progress=not as_json
         )
     if as_json:
-        typer.echo(json.dumps(report(move, held, plan, as_held, moved), indent=2))
+        print_json(report(move, held, plan, as_held, moved))
     elif moved:
         show_moved(moved, move)
     return 1 if moved and (moved.failed or moved.wrong) else 0
@@ -183,18 +181,18 @@ def show_held(held: Inventory, name: str) -> None:
         table.add_row(model_id, f"{len(sources):,}", f"{segments:,}", f"{hours:,.2f}")
     if held.other:
         table.add_row("(no segments)", "", f"{held.other:,}", "")
-    Console().print(table)
+    console().print(table)
 
 
 def show_plan(todo: Todo, plan: Plan, as_held: Plan) -> None:
     """What is to be done, and what it costs."""
     if not todo.todo:
-        typer.echo(f"Nothing to move: all segments already use {todo.model_id}.")
+        say(f"Nothing to move: all segments already use {todo.model_id}.")
         return
-    typer.echo(f"\nTo embed {len(todo.todo):,} sources with {todo.model_id}, at this package's default prices:\n{plan}")
-    typer.echo("These prices come from litellm's test data, not from the AWS price page: check them.")
+    say(f"\nTo embed {len(todo.todo):,} sources with {todo.model_id}, at this package's default prices:\n{plan}")
+    say("These prices come from litellm's test data, not from the AWS price page: check them.")
     if plan.unknown:
-        typer.echo(
+        say(
             f"With durations from the old segments: {as_held.media_sec / 3600:,.2f} hours, "
             f"{as_held.total_usd:,.4f} USD in total."
         )
@@ -203,14 +201,14 @@ def show_plan(todo: Todo, plan: Plan, as_held: Plan) -> None:
 def show_moved(moved: Migration, move: Move) -> None:
     """What was moved, and how to switch."""
     for source, error in moved.failed.items():
-        typer.echo(f"failed: {source}: {rendered(error)}", err=True)
+        say(f"failed: {visible(source)}: {rendered(error)}", err=True)
     for source, (wanted, held) in moved.wrong.items():
-        typer.echo(f"count differs: {source}: its job has {wanted} segments, the collection {held}", err=True)
-    typer.echo(f"\n{sum(moved.added.values()):,} segments of {len(moved.added):,} sources are in {move.into}.")
+        say(f"count differs: {visible(source)}: its job has {wanted} segments, the collection {held}", err=True)
+    say(f"\n{sum(moved.added.values()):,} segments of {len(moved.added):,} sources are in {move.into}.")
     if moved.failed or moved.wrong:
-        typer.echo("Not all segments arrived. Run again to continue; you don't pay for anything twice.")
+        say("Not all segments arrived. Run again to continue; you don't pay for anything twice.")
         return
-    typer.echo(
+    say(
         "All counts match. To switch, open the new collection instead of the old one:\n"
         f"  Chroma({move.into!r}, MarengoEmbeddings(model_id='3.0', ...), persist_directory=...)\n"
         f"The old collection, {move.old._collection_name}, is unchanged."

@@ -17,8 +17,7 @@ from bedrock_marengo import InputError, Manifest, MarengoError, MarengoWarning, 
 from bedrock_marengo.contract.formats import image_flaw_by_name, kind_of_name
 from bedrock_marengo.contract.inputs import SourceLike, split_s3_uri
 from bedrock_marengo.contract.paths import reject_other_stores
-from bedrock_marengo.errors import as_keyword
-from marengo_cli.terminal import plain
+from bedrock_marengo.errors import as_keyword, visible
 
 if TYPE_CHECKING:
     from bedrock_marengo import MarengoClient
@@ -292,7 +291,7 @@ def connect(connection: Connection | None = None, *, model: str = "3.0", **setti
 
 def rendered(error: Exception | str) -> str:
     """An error's or warning's message with its settings as options: ``--region us-east-1``."""
-    return plain(error.render(_as_option) if isinstance(error, MarengoError | MarengoWarning) else str(error))
+    return error.render(_as_option) if isinstance(error, MarengoError | MarengoWarning) else visible(str(error))
 
 
 def sources_of(words: Iterable[str], *, any_key: bool = False) -> list[SourceLike]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import typer
 from rich.table import Column
 
 from bedrock_marengo import (
@@ -30,15 +29,16 @@ from bedrock_marengo import (
 )
 from bedrock_marengo.contract import payloads
 from bedrock_marengo.contract.inputs import SourceLike
+from bedrock_marengo.errors import visible
 from bedrock_marengo.search.citations import describe_query, span
 from bedrock_marengo.search.fusion import Moment, SearchSettings, SearchTarget
 from bedrock_marengo.search.results import results_from
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, retrieve
 from bedrock_marengo.search.weights import INTENT, check_weights, cosines, intent_weights, tracks_of
 from bedrock_marengo.words.captions import Transcript
-from marengo_cli.embed import Outcome, check_failed, embedded, name_of, show_failed
+from marengo_cli.embed import Outcome, check_failed, embedded, show_failed
 from marengo_cli.options import names_in, numbers_in, sources_of
-from marengo_cli.terminal import apart, dollars, plain, print_json, print_table, waiting
+from marengo_cli.terminal import apart, dollars, print_json, print_table, say, waiting
 
 __all__ = ["Page", "Search", "query_of", "run"]
 
@@ -277,7 +277,7 @@ def _words(search: Search, moments: Iterable[Moment]) -> list[str]:
         try:
             known[source] = search.client.captions_of(search.media[source])
         except MarengoError as error:
-            typer.echo(plain(f"{search.name(source)} is shown without its captions: {error}"), err=True)
+            say(visible(f"{search.name(source)} is shown without its captions: {error}"), err=True)
     pairs = ((moment, known.get(moment.source)) for moment in moments)
     return [captions.words(moment.start_sec, moment.end_sec) if captions else "" for moment, captions in pairs]
 
@@ -312,15 +312,15 @@ def _show(search: Search, moments: Sequence[Moment], words: Iterable[str]) -> No
 def _show_summary(search: Search, local: bool, page: Page | None, advice: str) -> None:
     """What belongs to the results: on stderr, except for the path of the page."""
     if page:
-        typer.echo(f"A page with players: {page.path}")
+        say(f"A page with players: {visible(str(page.path))}")
     usd = search.client.usage.usd
     cost = f" The query cost {dollars(usd)} USD." if usd else ""
-    typer.echo(f"Files searched: {len(search.media):,}, segments: {search.segments:,}.{cost}", err=True)
+    say(f"Files searched: {len(search.media):,}, segments: {search.segments:,}.{cost}", err=True)
     if search.missing:
-        typer.echo(f"Files not embedded yet: {len(search.missing):,}. To embed them: {advice}", err=True)
+        say(f"Files not embedded yet: {len(search.missing):,}. To embed them: {visible(advice)}", err=True)
     show_failed(search.failed)
     if local:
-        typer.echo(STAND_IN, err=True)
+        say(STAND_IN, err=True)
 
 
 def _times(moment: Moment) -> str:
@@ -352,8 +352,8 @@ def _report(
         ],
         "media": len(search.media),
         "segments": search.segments,
-        "not_embedded": [name_of(done) for done in search.missing],
-        "failed": {name_of(done): str(done.error) for done in search.failed},
+        "not_embedded": [done.name for done in search.missing],
+        "failed": {done.name: str(done.error) for done in search.failed},
         "usd": search.client.usage.usd,
         "html": str(page.path) if page else None,
     }

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import typer
 from rich import box
 from rich.console import Console
 from rich.status import Status
 from rich.table import Column, Table
 
 from bedrock_marengo import ConfigurationError
+from bedrock_marengo.errors import visible
 
 __all__ = [
     "agreed",
@@ -26,9 +26,9 @@ __all__ = [
     "gigabytes",
     "length",
     "logs_shown",
-    "plain",
     "print_json",
     "print_table",
+    "say",
     "waiting",
 ]
 
@@ -45,9 +45,10 @@ def console(*, stderr: bool = False) -> Console:
     return found
 
 
-def plain(text: str) -> str:
-    """A text without control characters: what can't be printed is escaped."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+def say(text: str, *, err: bool = False) -> None:
+    """Print lines. A name or caption in one has to be ``visible`` by itself: it may contain a line break."""
+    # Not typer's echo, which writes UTF-8 where the encoding is ASCII.
+    print("\n".join(map(visible, text.split("\n"))), file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def print_table(
@@ -66,13 +67,13 @@ def print_table(
         pad_edge=False,
     )
     for row in rows:
-        shown.add_row(*map(plain, row))
+        shown.add_row(*map(visible, row))
     console(stderr=stderr).print(shown)
 
 
 def print_json(value: Any) -> None:
     """One object on stdout."""
-    typer.echo(json.dumps(value, indent=2))
+    say(json.dumps(value, indent=2))
 
 
 def agreed(question: str, instead: str) -> bool:
@@ -84,7 +85,7 @@ def agreed(question: str, instead: str) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise ConfigurationError(f"{question} There is no terminal to ask in: {instead}")
     # Not typer's own question, which reads Ctrl-C as no.
-    typer.echo(f"{question} [y/N]: ", nl=False, err=True)
+    print(visible(f"{question} [y/N]: "), end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
@@ -99,7 +100,8 @@ def apart(names: Sequence[str]) -> list[str]:
 
 def waiting(for_what: str) -> Status:
     """A spinner on stderr for the duration of its ``with``; nothing without a terminal."""
-    return console(stderr=True).status(for_what)
+    on = console(stderr=True)
+    return on.status(for_what, spinner="line" if on.options.ascii_only else "dots")
 
 
 @contextmanager
@@ -126,7 +128,7 @@ class _Lines(logging.Handler):
     """Not StreamHandler, which would keep the stderr of its start: a progress bar puts its own in place."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        typer.echo(plain(self.format(record)), err=True)
+        say(visible(self.format(record)), err=True)
 
 
 def dollars(usd: float) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bedrock_marengo import InputError, MarengoClient, ServiceError
-from bedrock_marengo.aws.cancellation import CancellableExecutor, CancelToken
+from bedrock_marengo.aws.cancellation import CancelToken
+from bedrock_marengo.aws.executor import CancellableExecutor
 from bedrock_marengo.s3.presign import check_lifetime
 from bedrock_marengo.search import SearchResult, results_from
 from bedrock_marengo.search.citations import span

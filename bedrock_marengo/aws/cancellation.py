@@ -6,14 +6,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import ParamSpec, TypeVar
 
 from bedrock_marengo.errors import ClosedError
 
-__all__ = ["NEXT_ITEM", "CancelToken", "CancellableExecutor", "cancel_scope", "current_token", "run_in_scope"]
+__all__ = ["NEXT_ITEM", "CancelToken", "cancel_scope", "current_token", "run_in_scope"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -66,37 +65,9 @@ class CancelToken:
         """
         if self.is_cancelled():
             raise ClosedError(
-                f"{what} was cancelled: the client was closed, its caller stopped waiting, or it was started before "
-                "this process was forked. Running jobs continue, and the next run picks up their results."
+                f"{what} was cancelled: the client was closed, its caller stopped waiting, the program ends, or it "
+                "was started before a fork. Running jobs continue, and the next run picks up their results."
             )
-
-
-class CancellableExecutor(ThreadPoolExecutor):
-    """A client's thread pool. A task is cancelled with the token of whoever submits it.
-
-    Args:
-        size: the most threads.
-        name: the prefix of their names.
-        token: the client's.
-    """
-
-    def __init__(self, size: int, name: str, token: CancelToken) -> None:
-        super().__init__(size, thread_name_prefix=name)
-        self._token = token
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Submit a task; one that is cancelled while it is queued never starts.
-
-        Raises:
-            ClosedError: The client was closed.
-        """
-        self._token.check(NEXT_ITEM)
-        token = current_token() or self._token
-        try:
-            return super().submit(lambda: run_in_scope(token, fn, *args, **kwargs))
-        except RuntimeError:
-            self._token.check(NEXT_ITEM)
-            raise
 
 
 def current_token() -> CancelToken | None:

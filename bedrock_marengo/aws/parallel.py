@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 
-from bedrock_marengo.aws.cancellation import NEXT_ITEM, CancellableExecutor, CancelToken
+from bedrock_marengo.aws.cancellation import NEXT_ITEM, CancelToken
+from bedrock_marengo.aws.executor import CancellableExecutor
 from bedrock_marengo.aws.retries import S, T
 
 __all__ = ["as_finished", "in_order"]

@@ -63,6 +63,12 @@ BAD_CREDENTIALS = Meaning(
     name="bad credentials",
     advice="The credentials have expired or are unknown to AWS: refresh them and run again; finished work is kept.",
 )
+SIGNED_OUT = Meaning(name="signed out", advice="Sign in again: aws sso login --profile NAME")
+LOGGED_OUT = Meaning(name="logged out", advice="Sign in again: aws login --profile NAME")
+BAD_PROFILE = Meaning(
+    name="bad profile",
+    advice="Correct profile NAME in the AWS config file: aws configure list --profile NAME",
+)
 CLOCK = Meaning(name="clock skew", advice="This machine's clock is wrong: synchronize it with NTP and run again.")
 QUOTA = Meaning(
     name="throttled",
@@ -77,6 +83,11 @@ UNREACHABLE = Meaning(
     retried=True,
     advice="AWS did not respond: check {region_name}, {endpoint_url} and the network.",
     remedy={"region_name": ..., "endpoint_url": ...},
+)
+PROXY = Meaning(
+    name="proxy",
+    retried=True,
+    advice="The proxy did not respond: check HTTPS_PROXY and HTTP_PROXY, or add the host to NO_PROXY.",
 )
 NO_BUCKET = Meaning(name="no bucket", advice="Create the bucket, or correct its name.")
 ARCHIVED = Meaning(
@@ -93,6 +104,21 @@ CODES: Mapping[str, Meaning] = {
     "CredentialRetrievalError": NO_CREDENTIALS,
     "NoCredentialsError": NO_CREDENTIALS,
     "PartialCredentialsError": NO_CREDENTIALS,
+    "RefreshWithMFAUnsupportedError": NO_CREDENTIALS,
+    "SSOError": SIGNED_OUT,
+    "SSOTokenLoadError": SIGNED_OUT,
+    "TokenRetrievalError": SIGNED_OUT,
+    "UnauthorizedSSOTokenError": SIGNED_OUT,
+    "LoginAuthorizationCodeError": LOGGED_OUT,
+    "LoginError": LOGGED_OUT,
+    "LoginInsufficientPermissions": LOGGED_OUT,
+    "LoginRefreshRequired": LOGGED_OUT,
+    "LoginTokenLoadError": LOGGED_OUT,
+    "ConfigNotFound": BAD_PROFILE,
+    "ConfigParseError": BAD_PROFILE,
+    "InfiniteLoopConfigError": BAD_PROFILE,
+    "InvalidConfigError": BAD_PROFILE,
+    "ProfileNotFound": BAD_PROFILE,
     "ExpiredToken": BAD_CREDENTIALS,
     "ExpiredTokenException": BAD_CREDENTIALS,
     "InvalidAccessKeyId": BAD_CREDENTIALS,
@@ -121,6 +147,7 @@ CODES: Mapping[str, Meaning] = {
     "EndpointConnectionError": UNREACHABLE,
     "ReadTimeoutError": UNREACHABLE,
     "SSLError": UNREACHABLE,
+    "ProxyConnectionError": PROXY,
     "NoSuchBucket": NO_BUCKET,
     "InvalidObjectState": ARCHIVED,
     "ResourceNotFoundException": INVALID,

@@ -11,17 +11,17 @@ from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib.metadata import version
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ResponseStreamingError
+from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound, ResponseStreamingError
 
 from bedrock_marengo import instrumentation
 from bedrock_marengo.aws.cancellation import current_token
-from bedrock_marengo.errors import (
-    ConfigurationError,
-    error_code,
-)
+from bedrock_marengo.aws.credentials import explained, profiles, watch_credentials
+from bedrock_marengo.errors import ConfigurationError, ServiceError, error_code
 from bedrock_marengo.fork_safety import hold_forks
 from bedrock_marengo.validation import is_int
 
@@ -136,6 +136,7 @@ class Aws:
         self._account: str | None = None
         self._lock = threading.RLock()
         self._clients: dict[str, Any] = {}
+        self._profile = ""
         if inherited and settings.bedrock_client is not None:
             # Its connections are shared with the parent, whose responses they would receive: it opens new ones.
             settings.bedrock_client.close()
@@ -213,18 +214,29 @@ class Aws:
                     client.close()
             self._clients.clear()
 
+    def open_client(self, service: str, config: Config, endpoint_url: str | None = None) -> Any:
+        """A client that the caller closes, with these credentials and this region."""
+        if endpoint_url is not None and _is_loopback(endpoint_url):
+            # No proxy reaches this machine's own loopback.
+            config = Config(proxies={}).merge(config)
+        session = self._session()
+        with explained(self._profile):
+            client: Any = session.client(
+                service,  # type: ignore[call-overload]
+                region_name=self.region,
+                endpoint_url=endpoint_url,
+                config=config,
+            )
+        watch_credentials(client, session.get_credentials, self._profile)
+        instrumentation.watch_requests(client)
+        return client
+
     def _client(self, service: str, endpoint_url: str | None, **config: Any) -> Any:
         with self._lock:
             if service not in self._clients:
-                self._clients[service] = client = self._session().client(
-                    service,  # type: ignore[call-overload]
-                    region_name=self.region,
-                    endpoint_url=endpoint_url,
-                    config=self._config(**config),
-                )
+                self._clients[service] = client = self.open_client(service, self._config(**config), endpoint_url)
                 client.meta.events.register(f"before-parse.{service}", _reject_foreign_response)
                 client.meta.events.register_first(f"needs-retry.{service}", _stop_retries_if_cancelled)
-                instrumentation.watch_requests(client)
             return self._clients[service]
 
     def _session(self) -> boto3.Session:
@@ -232,6 +244,7 @@ class Aws:
             if "session" not in self._clients:
                 own = self.settings.session or self._own_session()
                 role = self.settings.role_arn
+                self._profile = getattr(own, "profile_name", "default")
                 self._clients["session"] = self._in_role(own, role) if role else own
             session: boto3.Session = self._clients["session"]
             return session
@@ -240,11 +253,19 @@ class Aws:
         with hold_forks():
             import boto3  # 0.1 s that an import of this package must not cost
 
-        names = ("profile_name", "region_name", *_SECRETS)
+        names, profile = ("profile_name", "region_name", *_SECRETS), self.settings.profile_name
         try:
             return boto3.Session(**{name: getattr(self.settings, name) for name in names})
+        except ProfileNotFound as error:
+            known = ", ".join(profiles()) or "none"
+            raise ConfigurationError(
+                f"{error}{'' if profile else ', and AWS_PROFILE names it'}. Create it with aws configure sso or aws "
+                f"configure, or use another one. Profiles here: {known}.",
+                setting="profile_name" if profile else None,
+                value=profile,
+            ) from error
         except BotoCoreError as error:
-            raise ConfigurationError(f"{error}.", setting="profile_name", value=self.settings.profile_name) from error
+            raise ConfigurationError(f"{error}. Correct the AWS config file.") from error
 
     def _in_role(self, own: boto3.Session, role_arn: str) -> boto3.Session:
         """A session with a role's credentials, which botocore refreshes before they expire."""
@@ -253,7 +274,8 @@ class Aws:
         from botocore.session import Session
 
         region = self.settings.region_name or own.region_name
-        source = own.get_credentials()
+        with explained(self._profile):
+            source = own.get_credentials()
         if source is None:
             raise ConfigurationError(
                 "there are no credentials to assume the role with.", setting="role_arn", value=role_arn
@@ -277,17 +299,27 @@ class Aws:
 
     def _ask_account(self, bucket: str) -> str:
         config = Config(connect_timeout=2, read_timeout=3, retries={"total_max_attempts": 2})
-        with closing(self._session().client("sts", region_name=self.region, config=config)) as sts:
-            instrumentation.watch_requests(sts)
+        with closing(self.open_client("sts", config)) as sts:
             try:
                 return str(sts.get_caller_identity()["Account"])
             except (BotoCoreError, ClientError) as error:
+                if hasattr(error, "advice"):
+                    # It is about the credentials, without which no other call would work, either.
+                    raise ServiceError.of(error, "GetCallerIdentity", f"bucket {bucket!r}") from error
                 raise ConfigurationError(
                     f"Bedrock needs the account that owns bucket {bucket!r}, and STS did not return yours "
                     f"({error_code(error)}): set {{bucket_owner}}, or a mapping of bucket to account.",
                     setting="bucket_owner",
                     remedy={"bucket_owner": "123456789012"},
                 ) from error
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _reject_foreign_response(response_dict: dict[str, Any], operation_model: Any, **_: Any) -> None:

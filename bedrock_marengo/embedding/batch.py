@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
-from bedrock_marengo.aws.cancellation import CancellableExecutor, CancelToken, cancel_scope
+from bedrock_marengo.aws.cancellation import CancelToken, cancel_scope
+from bedrock_marengo.aws.executor import CancellableExecutor
 from bedrock_marengo.aws.parallel import as_finished
 from bedrock_marengo.contract.inputs import Media, MediaLike
 from bedrock_marengo.contract.models import Kind
@@ -42,11 +45,23 @@ class MediaResult:
     _found: SegmentEmbeddings | None = field(default=None, repr=False)
 
     @property
+    def name(self) -> str:
+        """The file in messages: its URI or path, never its bytes."""
+        file = self.media or self.source
+        if isinstance(file, Media):
+            return file.name
+        return self.uri or (os.fspath(file) if isinstance(file, str | os.PathLike) else short_repr(file))
+
+    @property
     def segments(self) -> SegmentEmbeddings | None:
         """The file's segments; None if it failed."""
         if self._found is None and self.read is not None:
             self._found = self.read()
         return self._found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # How to read them stays in this process, so they are read first.
+        return MediaResult, (self.source, self.uri, self.error, self.media, None, self.segments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +105,7 @@ def embed_all(
     def known(task: _Task | MediaResult) -> MediaResult | None:
         if isinstance(task, MediaResult):
             if task.error is not None:
-                log_failure(task.uri or short_repr(task.source), task.error)
+                log_failure(task.name, task.error)
             return task
         # With force=True a finished job is embedded again.
         if read_ahead or run.force or task.key is None or not lookup.is_done(task.media, task.key):

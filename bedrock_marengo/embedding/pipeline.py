@@ -34,6 +34,7 @@ from bedrock_marengo.errors import (
     OutputError,
     SegmentNotFoundError,
     ServiceError,
+    visible,
 )
 from bedrock_marengo.jobs.fingerprint import JobKey, work_prefix
 from bedrock_marengo.jobs.index import JobIndex
@@ -58,7 +59,7 @@ class Progress:
     uri: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.stage} {self.name.rsplit('/', 1)[-1]}"
+        return f"{self.stage} {visible(self.name.rsplit('/', 1)[-1])}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

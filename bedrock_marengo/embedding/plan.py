@@ -15,7 +15,7 @@ from bedrock_marengo.contract.models import KINDS, Kind
 from bedrock_marengo.contract.payloads import MediaRequest
 from bedrock_marengo.embedding.invoke import check_size
 from bedrock_marengo.embedding.pricing import GB, Prices
-from bedrock_marengo.errors import MarengoError
+from bedrock_marengo.errors import MarengoError, visible
 from bedrock_marengo.jobs.fingerprint import JobKey
 from bedrock_marengo.jobs.index import JobIndex, State
 from bedrock_marengo.media.durations import Durations, duration_of, requested_sec
@@ -116,12 +116,12 @@ class Plan:
             f"time       {self.days:,.2f} days, {self.jobs_at_once} jobs at once, {self.mean_job_sec:g} s each",
             f"skipped    {', '.join(f'{n:,} {why}' for why, n in self.skipped.items())}" if self.skipped else "",
             f"refused    {self.refused:,}" if self.refused else "",
-            *(f"  {refusal}" for refusal in self.refusals),
+            *(f"  {visible(refusal)}" for refusal in self.refusals),
         ]
         return "\n".join(line for line in lines if line)
 
     def _names(self, count: int) -> str:
-        return ", ".join(self.unknown_names) + (" ..." if count > len(self.unknown_names) else "")
+        return visible(", ".join(self.unknown_names)) + (" ..." if count > len(self.unknown_names) else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bedrock_marengo.aws.cancellation import CancelToken
+from bedrock_marengo.aws.executor import start_thread
 
 __all__ = ["JobPoller"]
 
@@ -58,10 +59,9 @@ class JobPoller:
         """
         wait = _Wait(arn, since)
         with self._changed:
-            self._waits.add(wait)
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._poll, name="marengo-poller", daemon=True)
-                self._thread.start()
+                self._thread = start_thread(self._poll, "marengo-poller")
+            self._waits.add(wait)
         try:
             ended = _wait(wait.ended, token, timeout_sec)
         finally:

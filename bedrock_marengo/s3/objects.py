@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from bedrock_marengo.aws.executor import no_thread
 from bedrock_marengo.aws.retries import RetryLimiter
 from bedrock_marengo.aws.session import Aws, require_member
 from bedrock_marengo.contract.inputs import split_s3_uri
@@ -429,8 +431,10 @@ class S3Objects(Buckets):
 def _transfer(**sizes: Any) -> TransferConfig:
     from boto3.s3.transfer import TransferConfig
 
-    # The other one, which awscrt brings, splits files by its own rules.
-    return TransferConfig(preferred_transfer_client="classic", **sizes)
+    # Once the main thread has ended, Python refuses the threads that boto3 would transfer parts on. The other client,
+    # which awscrt brings, splits files by its own rules.
+    use_threads = threading.main_thread().is_alive()
+    return TransferConfig(preferred_transfer_client="classic", use_threads=use_threads, **sizes)
 
 
 @contextmanager
@@ -439,3 +443,8 @@ def _translated(operation: str, what: str) -> Iterator[None]:
         yield
     except (ClientError, BotoCoreError) as error:
         raise ServiceError.of(error, operation, what) from error
+    except RuntimeError as error:
+        if threading.main_thread().is_alive():
+            raise
+        # It ended during a transfer on threads.
+        raise no_thread(error) from error

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from itertools import accumulate
 from typing import TYPE_CHECKING
 from warnings import warn
 
+from bedrock_marengo.aws.cancellation import CancelToken
+from bedrock_marengo.aws.executor import CancellableExecutor
 from bedrock_marengo.contract.models import KINDS
 from bedrock_marengo.errors import InputError, MarengoWarning, ServiceError
 from bedrock_marengo.search.citations import span
@@ -191,7 +192,7 @@ def _frames(
     frames: list[list[bytes]] = [[] for _ in counts]
     # Each thread works in the caller's context, so that cancelling the caller cancels its reads.
     contexts = [copy_context() for _ in wanted]
-    with ThreadPoolExecutor(_OPENED_AT_ONCE, "marengo-frames") as pool:
+    with CancellableExecutor(_OPENED_AT_ONCE, "marengo-frames", CancelToken()) as pool:
         sampled = pool.map(lambda context, asked: context.run(sample, asked), contexts, wanted.values())
         for asked, jpegs in zip(wanted.values(), sampled, strict=True):
             for (i, _), jpeg in zip(asked, jpegs, strict=False):

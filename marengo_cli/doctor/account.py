@@ -8,7 +8,8 @@ from email.utils import parsedate_to_datetime
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from bedrock_marengo import ConfigurationError
+from bedrock_marengo import ConfigurationError, MarengoError
+from bedrock_marengo.aws.credentials import explained
 from bedrock_marengo.errors import error_code, error_message
 from marengo_cli.doctor.context import Context
 from marengo_cli.doctor.findings import SET_CLOCK, Answer, Finding, State, refused
@@ -47,13 +48,14 @@ def credentials(context: Context) -> Finding:
         session = context.aws.session
     except ConfigurationError as error:
         return Finding(State.FAILED, str(error.__cause__ or error), f"Profiles here: {_profiles()}.", error=error)
-    try:
-        source = session.get_credentials()
-        keys = source.get_frozen_credentials() if source else None
     except (BotoCoreError, ClientError) as error:
-        signed_out = any(word in type(error).__name__ for word in ("SSO", "Token"))
-        fix = f"Sign in again: aws sso login --profile {session.profile_name}." if signed_out else ""
-        return Finding(State.FAILED, f"{error_code(error)}: {error_message(error)}", fix, error=error)
+        return _unavailable(error)
+    try:
+        with explained(session.profile_name):
+            source = session.get_credentials()
+            keys = source.get_frozen_credentials() if source else None
+    except (BotoCoreError, ClientError) as error:
+        return _unavailable(error)
     if source is None or keys is None:
         return Finding(State.FAILED, "boto3 finds no credentials.")
     last = f"...{(keys.access_key or '')[-4:]}"
@@ -62,6 +64,12 @@ def credentials(context: Context) -> Finding:
     kind = _KINDS.get(source.method, source.method)
     profile = f", profile {session.profile_name}" if source.method in _OF_PROFILES else ""
     return Finding(State.OK, f"{kind}{profile}: {last}, {'temporary' if keys.token else 'long-lived'}.")
+
+
+def _unavailable(error: Exception) -> Finding:
+    advice, remedy = getattr(error, "advice", ("", {}))
+    fix = rendered(MarengoError(advice, remedy=remedy))
+    return Finding(State.FAILED, f"{error_code(error)}: {error_message(error)}", fix, error=error)
 
 
 def region(context: Context) -> Finding:

@@ -69,8 +69,7 @@ class Context:
     @cached_property
     def caller(self) -> Answer:
         """What STS reports about these credentials."""
-        sts = self.aws.session.client("sts", region_name=self.aws.region, config=CONFIG)
-        return ask(sts.get_caller_identity)
+        return ask(lambda: self.aws.open_client("sts", CONFIG).get_caller_identity())
 
     @cached_property
     def listed(self) -> Answer:
@@ -81,7 +80,7 @@ class Context:
     def control_plane(self) -> Any:
         """A client of Bedrock's control plane: where the runtime is, unless the environment says otherwise."""
         url = None if "AWS_ENDPOINT_URL_BEDROCK" in os.environ else self.aws.settings.endpoint_url
-        return self.aws.session.client("bedrock", region_name=self.aws.region, endpoint_url=url, config=CONFIG)
+        return self.aws.open_client("bedrock", CONFIG, url)
 
     @property
     def invoke_id(self) -> str:

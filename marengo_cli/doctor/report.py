@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-import typer
 from rich.table import Table
 from rich.text import Text
 
@@ -19,7 +18,7 @@ from marengo_cli.doctor.context import CONFIG, Context
 from marengo_cli.doctor.findings import Finding, State
 from marengo_cli.doctor.steps import STEPS, examine
 from marengo_cli.options import Connection
-from marengo_cli.terminal import agreed, console, print_json
+from marengo_cli.terminal import agreed, console, print_json, say
 
 __all__ = ["context_of", "print_policy", "run"]
 
@@ -80,7 +79,7 @@ def run(context: Context, *, yes: bool = False, as_json: bool = False, verbose: 
         ConfigurationError: There is no terminal to ask on.
     """
     if context.invoke and not yes and not agreed(_question(context), "pass --yes, or leave out --invoke."):
-        typer.echo("Nothing was called.", err=True)
+        say("Nothing was called.", err=True)
         return 2
     findings = []
     try:
@@ -89,7 +88,7 @@ def run(context: Context, *, yes: bool = False, as_json: bool = False, verbose: 
             if not as_json:
                 _show(finding)
             if verbose and finding.error is not None:
-                typer.echo(context.hidden("".join(traceback.format_exception(finding.error))), err=True)
+                say(context.hidden("".join(traceback.format_exception(finding.error))), err=True)
     finally:
         context.aws.close()
     if as_json:
@@ -130,16 +129,16 @@ def _show(finding: Finding) -> None:
 def _conclude(context: Context, findings: Sequence[Finding]) -> None:
     unsure = [finding.step for finding in findings if finding.state not in (State.FAILED, State.OK)]
     if failed := _failed(findings):
-        typer.echo(f"\nFailed: {', '.join(failed)}. Fix the first one, then run this again.")
+        say(f"\nFailed: {', '.join(failed)}. Fix the first one, then run this again.")
     elif unsure:
-        typer.echo(f"\nNothing failed, but the result of some steps is uncertain: {', '.join(unsure)}.")
+        say(f"\nNothing failed, but the result of some steps is uncertain: {', '.join(unsure)}.")
     else:
-        typer.echo("\nAll checks passed.")
+        say("\nAll checks passed.")
     if any(finding.denied for finding in findings):
-        typer.echo("The minimal IAM policy for these settings (--policy prints only the policy):\n")
+        say("The minimal IAM policy for these settings (--policy prints only the policy):\n")
         print_policy(context)
     else:
-        typer.echo("--policy prints the minimal IAM policy for these settings.")
+        say("--policy prints the minimal IAM policy for these settings.")
 
 
 def _report(context: Context, findings: Sequence[Finding]) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from bedrock_marengo.errors import visible
 from marengo_cli.doctor import account, bedrock, buckets
 from marengo_cli.doctor.context import Context
 from marengo_cli.doctor.findings import SUBSCRIBE, Finding, State
-from marengo_cli.terminal import plain
 
 __all__ = ["STEPS", "Step", "examine"]
 
@@ -102,5 +102,5 @@ def _look(step: Step, states: dict[str, State], context: Context) -> Finding:
             return Finding(State.SKIPPED, f"Needs {name}, which {why}.", step=step.name)
     finding = step.look(context)
     fix = "" if finding.state is State.OK else finding.fix or step.fix
-    found, fix = (plain(context.hidden(text)) for text in (finding.found, fix))
+    found, fix = (visible(context.hidden(text)) for text in (finding.found, fix))
     return replace(finding, step=step.name, found=found, fix=fix)

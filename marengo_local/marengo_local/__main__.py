@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import shlex
 import signal
@@ -20,6 +21,10 @@ __all__ = ["main", "run"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A letter that the terminal's encoding lacks must not end the server.
+            stream.reconfigure(errors="backslashreplace")
     settings = vars(_parser().parse_args(argv))
     return run(settings.pop("media"), as_json=settings.pop("json"), **settings)
 
@@ -95,7 +100,12 @@ def _as_exports(local: Local, uploaded: dict[str, str]) -> str:
         *(f"{path} is uploaded to {uri}" for path, uri in uploaded.items()),
         "Press Ctrl-C to stop. All data is deleted.",
     ]
-    return exports + "".join(f"# {line}\n" for line in lines)
+    return exports + "".join(f"# {_visible(line)}\n" for line in lines)
+
+
+def _visible(line: str) -> str:
+    """A file's name may contain a line break, which would end the comment that it is in."""
+    return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 def _as_json(local: Local, uploaded: dict[str, str]) -> str:

@@ -21,6 +21,7 @@ from marengo_local.faults import Fault, FaultInjector
 from marengo_local.jobs import Jobs
 from marengo_local.knobs import Knobs
 from marengo_local.operations import Operations
+from marengo_local.proxies import bypass_proxies, no_proxy
 from marengo_local.s3 import moto_url, register, unregister
 from marengo_local.service import Service
 from marengo_local.storage import Storage
@@ -67,6 +68,7 @@ class Local(Knobs):
             raise ValueError(f"region={region!r} is not supported. Use one of {', '.join(REGIONS)}")
         super().__init__(**_values(knobs))
         self._initial = _values(knobs)
+        bypass_proxies()
         self.region_name = region
         self.account_id = ACCOUNT_ID
         self.s3_endpoint_url = self.sts_endpoint_url = moto_url(s3_port)
@@ -117,6 +119,7 @@ class Local(Knobs):
             "AWS_DEFAULT_REGION": self.region_name,
             "AWS_ACCESS_KEY_ID": self.access_key_id,
             "AWS_SECRET_ACCESS_KEY": _SECRET_KEY,
+            **no_proxy(),
             # Read by the `marengo` command.
             "MARENGO_OUTPUT_S3_URI": self.output_s3_uri,
         }

@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -29,6 +28,7 @@ from marengo_local.job_runner import JobRunner
 from marengo_local.jobs import Job, Jobs
 from marengo_local.knobs import Knobs
 from marengo_local.output import response_json
+from marengo_local.pool import DaemonPool
 from marengo_local.storage import Storage
 
 __all__ = ["Operations", "Request"]
@@ -56,7 +56,7 @@ class Operations:
         self._storage = storage
         self._jobs = jobs
         self._account_id = account_id
-        self._pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="marengo-local")
+        self._pool = DaemonPool(_POOL_THREADS, "marengo-local")
         self._embedder = Embedder(storage, lambda: knobs.synthetic_sec)
         self._runner = JobRunner(knobs, storage, self._embedder, faults, self._pool)
         self._job_tasks: set[asyncio.Task[None]] = set()

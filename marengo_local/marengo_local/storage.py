@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Final, cast
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from botocore.session import Session
 
 from marengo_local.contract import refused
 
@@ -23,11 +24,13 @@ class Storage:
     """S3 as Bedrock reads and writes it. Every failure is a ServiceError."""
 
     def __init__(self, endpoint_url: str, region: str, owner_of: Callable[[str], str]) -> None:
-        self.client: Any = boto3.client(
+        # Not of the user's profile, which may be missing, expired or point elsewhere.
+        own = Session({"profile": (None, None, None, None), "config_file": (None, None, "", None)})
+        self.client: Any = boto3.Session(botocore_session=own).client(
             "s3",
             endpoint_url=endpoint_url,
             region_name=region,
-            config=Config(max_pool_connections=32, s3={"addressing_style": "path"}),
+            config=Config(max_pool_connections=32, s3={"addressing_style": "path"}, proxies={}),
             aws_access_key_id="AKIAMARENGOSERVICE00",
             aws_secret_access_key="service",  # noqa: S106
         )

@@ -23,7 +23,24 @@ sys.exit(main())
 MIGRATE = ["migrate", "--chroma", "a", "--collection", "b", "--into", "c", "--output-s3-uri", "s3://bucket/marengo/"]
 
 
+SSO = """[profile corp]
+sso_start_url = https://corp.awsapps.com/start
+sso_region = us-east-1
+sso_account_id = 123456789012
+sso_role_name = Dev
+"""
 COMMANDS = ("demo", "local", "doctor", "embed", "search", "cost", "forget", "migrate")
+
+
+@pytest.mark.parametrize("command", ["embed", "search dog", "cost", "forget"])
+def test_who_is_signed_out_is_told_how_to_sign_in(command, marengo, local, tmp_path, monkeypatch):
+    (tmp_path / "config").write_text(SSO)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    result = marengo(*command.split(), f"s3://{local.bucket}/a.mp4", "--profile", "corp")
+    assert result.exit_code == 1
+    assert "Sign in again: aws sso login --profile corp" in result.stderr
 
 
 def test_help_lists_the_commands():

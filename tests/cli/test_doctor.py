@@ -463,7 +463,7 @@ def test_a_profile_by_single_sign_on_that_is_signed_out(examined, monkeypatch, t
         monkeypatch.delenv(name)
     found = examined(profile="work")["credentials"]
     assert found.state == "failed"
-    assert "aws sso login" in found.fix
+    assert found.fix == "Sign in again: aws sso login --profile work"
     found = examined(profile="other")
     assert "Profiles here: work" in found["credentials"].fix
     assert found["region"].state == "skipped"

@@ -1,5 +1,8 @@
 """Many files: finished ones cost nothing, quotas lose nothing, and a killed run is continued."""
 
+import pickle
+
+import numpy as np
 import pytest
 
 from bedrock_marengo import InputError, JobError, MarengoWarning
@@ -16,6 +19,15 @@ def bucket(local):
     for i in range(24):
         local.put(bytes([i]), f"v/{i:02}.mp4")
     return f"s3://{local.bucket}/v/"
+
+
+def test_listings_and_results_can_be_pickled(client, bucket):
+    """A result is read first, if it wasn't yet."""
+    [_], [done] = (list(client.embed_many(client.list_media(bucket, limit=1))) for _ in range(2))
+    assert done.read is not None
+    assert np.array_equal(pickle.loads(pickle.dumps(done)).segments.vectors, done.segments.vectors)
+    listing = client.list_media(bucket)
+    assert pickle.loads(pickle.dumps(listing)).known_total is listing.known_total is None
 
 
 def keys(local, end):

@@ -77,6 +77,16 @@ def test_a_wrong_id_is_explained(connect, local):
         connect("2.7", invoke_model_id=BASE["2.7"]).embed_text("a")
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_an_endpoint_on_this_machine_is_not_behind_a_proxy(local, video, monkeypatch, host):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    there = {name: local.client_options[name].replace("127.0.0.1", host) for name in local.client_options}
+    with MarengoClient(**there) as client:
+        assert client.embed_media(video).vectors.shape[1] == 512
+
+
 def test_a_region_without_marengo(connect, local, video):
     client = connect(region_name="us-west-2")
     for call in (lambda: client.embed_text("a"), lambda: client.embed_media(video)):

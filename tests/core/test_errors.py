@@ -8,7 +8,17 @@ from botocore.exceptions import ClientError
 
 from bedrock_marengo import errors
 from bedrock_marengo.aws.retries import CODES, THROTTLED, TRANSIENT, advice_for
-from bedrock_marengo.errors import BudgetError, ConfigurationError, InputError, JobError, MarengoError, ServiceError
+from bedrock_marengo.embedding.pipeline import Progress
+from bedrock_marengo.errors import (
+    BudgetError,
+    ConfigurationError,
+    InputError,
+    JobError,
+    MarengoError,
+    MarengoWarning,
+    ServiceError,
+    visible,
+)
 from marengo_cli.options import rendered
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
@@ -76,6 +86,21 @@ def test_a_service_error_says_what_to_do():
     )
     assert "model='3.0' to use the default profile, or set invoke_model_id." in str(error)
     assert "--model 3.0 to use the default profile, or set --invoke-model-id" in rendered(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("視頻 Köln\u3000\u00a0.mp4", "視頻 Köln\u3000\u00a0.mp4"),
+        ("می\u200cخواهم 👩\u200d🎤.mp4", "می\u200cخواهم 👩\u200d🎤.mp4"),
+        ("a\x1b[2J\r\nb\x07\x7f.mp4", r"a\x1b[2J\r\nb\x07\x7f.mp4"),
+        ("a\x9b31m\u202egpm.\u2066\u200f\ufeff", r"a\x9b31m\u202egpm.\u2066\u200f\ufeff"),
+        ("a\u2028b\u2029c\udce9", r"a\u2028b\u2029c\udce9"),
+    ],
+)
+def test_control_characters_are_visible(text, shown):
+    assert visible(text) == str(InputError(text)) == str(MarengoWarning(text)) == shown
+    assert str(Progress("running", f"s3://b/{text}")) == f"running {shown}"
 
 
 def test_an_unknown_code_has_no_advice():

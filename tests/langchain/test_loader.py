@@ -1,6 +1,8 @@
 """MarengoLoader: what becomes a Document, and what does not."""
 
 import asyncio
+import copy
+import pickle
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,6 +25,17 @@ from marengo_local import Fault
 
 CAT = Path(__file__).parents[2] / "marengo_local/marengo_local/reel/cat.jpg"
 CAPTIONS = "1\n00:00:00,000 --> 00:00:06,000\nHe shoots\n\n2\n00:00:06,000 --> 00:00:12,000\nand he <i>scores</i>!\n"
+
+
+@pytest.mark.parametrize("copied", [lambda it: pickle.loads(pickle.dumps(it)), copy.deepcopy, copy.copy])
+@pytest.mark.parametrize("used", [False, True])
+def test_a_copy_loads_the_same(copied, used, local, embeddings):
+    local.put(b"a video", "videos/a.mp4")
+    loader = MarengoLoader(f"s3://{local.bucket}/videos/", embeddings=embeddings, object_tags=["owner"])
+    if used:
+        loader.load()
+    assert local.client_options["aws_access_key_id"].encode() not in pickle.dumps(loader)
+    assert copied(loader).load() == loader.load()
 
 
 def test_a_document_is_a_segment(local, load):
@@ -224,6 +237,23 @@ class TestErrors:
         with pytest.raises(MediaFailedError, match="2 files failed") as caught:
             load([*sources, "s3://no/suffix"])
         assert {done.source for done in caught.value.failed} == {sources[1], "s3://no/suffix"}
+
+    def test_they_are_named_by_path_or_uri(self, local, load, tmp_path):
+        local.faults.append(Fault("Job", error="ValidationException", message="Resolution too low"))
+        names = [tmp_path / "a.mp4", tmp_path / "\x1b[31mb.mp4"]
+        for path in names:
+            path.write_bytes(path.name.encode())
+        sources = [*names, Media.from_bytes(b"7 bytes", "video"), local.put(b"c", "c.mp4"), Media.from_path(names[0])]
+        with pytest.raises(MediaFailedError) as caught:
+            load(sources)
+        said = str(caught.value)
+        assert said.startswith("5 files failed: ")
+        assert said.endswith("; and 2 more")
+        assert {done.name for done in caught.value.failed} == {*map(str, names), "7 bytes of video", sources[3]}
+        assert "Media(" not in said
+        assert "\x1b" not in said
+        with pytest.raises(MediaFailedError, match=f"2 files failed: {names[0]}: .*; .*31mb.mp4: "):
+            load(sorted(names, reverse=True), jobs_at_once=1)
 
     def test_skip(self, load, sources):
         assert {d.metadata["source"] for d in load(sources, on_error="skip")} == {sources[0], sources[2]}

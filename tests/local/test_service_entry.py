@@ -1,6 +1,7 @@
 """The three ways in: serve() in a program, the command line, the pytest fixture."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -42,6 +43,47 @@ def test_environment_variables_suffice(local, monkeypatch, tmp_path):
     assert boto3.client("s3").get_object(Bucket=local.bucket, Key="a.txt")["Body"].read() == b"x"
     assert boto3.client("sts").get_caller_identity()["Account"] == local.account_id
     assert boto3.client("bedrock-runtime").invoke_model(modelId=M3, body=TEXT)["body"].read()
+
+
+DEAD = "http://127.0.0.1:9"
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+EACH_WAY = """
+import boto3, marengo_local, os, urllib.request
+from bedrock_marengo import MarengoClient
+with marengo_local.serve(synthetic_sec=6.0) as local:
+    del os.environ["AWS_PROFILE"]
+    video = local.put(b"a video", "a.mp4")
+    with MarengoClient(**local.client_options) as client:
+        [segment, *_] = client.embed_media(video)
+        assert urllib.request.urlopen(client.playable_url(segment)).read() == b"a video"
+    os.environ.update(local.env)
+    boto3.client("s3").head_object(Bucket=local.bucket, Key="a.mp4")
+    boto3.client("sts").get_caller_identity()
+    print(os.environ["NO_PROXY"], os.environ["no_proxy"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("already", "then"),
+    [
+        ({}, "127.0.0.1 127.0.0.1"),
+        ({"NO_PROXY": ".corp"}, ".corp,127.0.0.1 .corp,127.0.0.1"),
+        ({"no_proxy": "localhost,127.0.0.1"}, "localhost,127.0.0.1 localhost,127.0.0.1"),
+        ({"NO_PROXY": ".corp", "no_proxy": "*"}, ".corp,127.0.0.1 *"),
+    ],
+)
+def test_nothing_goes_through_a_proxy(already, then):
+    """Nor depends on the user's own AWS settings."""
+    env = {**os.environ, **dict.fromkeys(PROXIES, DEAD), "AWS_PROFILE": "none", **already}
+    ended = subprocess.run([sys.executable, "-c", EACH_WAY], capture_output=True, text=True, timeout=60, env=env)
+    assert (ended.stdout.strip(), ended.stderr) == (then, "")
+
+
+def test_without_a_proxy_the_environment_stays(monkeypatch):
+    for name in (*PROXIES, "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with marengo_local.serve():
+        assert not {"NO_PROXY", "no_proxy"} & os.environ.keys()
 
 
 def test_several_at_once_and_nothing_left(local, connect):
