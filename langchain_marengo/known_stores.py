@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
 
 from bedrock_marengo import ConfigurationError
+from bedrock_marengo.fork_safety import ForkSafeLock
 from bedrock_marengo.search.fusion import SearchTarget
 from bedrock_marengo.search.retrieve import limit_of
 from bedrock_marengo.validation import short_repr
@@ -39,6 +40,14 @@ class StoredRow(NamedTuple):
     metadata: Mapping[str, Any]
 
 
+def _add_documents(store: Any, documents: Mapping[str, Document]) -> None:
+    store.add_documents(list(documents.values()), ids=list(documents))
+
+
+def _delete_ids(store: Any, ids: list[str]) -> None:
+    store.delete(ids)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownStore:
     """What differs between stores.
@@ -47,12 +56,15 @@ class KnownStore:
         search: (store, vector, k, target, user's filter) -> hits of that target, best first. The user's filter is in
             the store's own language, and is joined with the target's.
         rows: (store, source or None for all) -> the rows that it holds.
-        make_room: (store, ids) -> None, called before these ids are added: for stores that don't replace by id.
+        add: (store, id -> Document) -> None: writes rows, and replaces those with the same ids. Whatever fails, a row
+            that was there is not lost.
+        delete: (store, ids) -> None. Ids that another writer has deleted are skipped.
     """
 
     search: Callable[[Any, list[float], int, SearchTarget, Any], list[ScoredDocument]]
     rows: Callable[[Any, str | None], Iterable[StoredRow]]
-    make_room: Callable[[Any, Sequence[str]], None] | None = None
+    add: Callable[[Any, Mapping[str, Document]], None] = _add_documents
+    delete: Callable[[Any, list[str]], Any] = _delete_ids
 
 
 def find_known_store(store: VectorStore) -> KnownStore | None:
@@ -82,7 +94,8 @@ def _in_memory_search(
 
 
 def _in_memory_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
-    return _of_source((StoredRow(key, row["text"], row["metadata"]) for key, row in store.store.items()), source)
+    # A list, because another thread may add rows.
+    return _of_source((StoredRow(key, row["text"], row["metadata"]) for key, row in list(store.store.items())), source)
 
 
 # Chroma
@@ -182,11 +195,26 @@ def _faiss_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
     return _of_source(rows, source)
 
 
-def _faiss_make_room(store: Any, ids: Sequence[str]) -> None:
-    # FAISS raises on an id that it already has, and leaves its index half changed.
-    known = set(store.index_to_docstore_id.values())
-    if again := [key for key in ids if key in known]:
-        store.delete(again)
+def _faiss_add(store: Any, documents: Mapping[str, Document]) -> None:
+    texts = [document.page_content for document in documents.values()]
+    vectors = store._embed_documents(texts)
+    with _FAISS:
+        # FAISS raises on an id that it already has, and leaves its index half changed.
+        _faiss_delete(store, list(documents))
+        metadatas = [document.metadata for document in documents.values()]
+        store.add_embeddings(zip(texts, vectors, strict=True), metadatas, list(documents))
+
+
+def _faiss_delete(store: Any, ids: list[str]) -> None:
+    with _FAISS:
+        # It raises on an id that it doesn't have.
+        known = set(store.index_to_docstore_id.values())
+        if there := [key for key in ids if key in known]:
+            store.delete(there)
+
+
+_FAISS = ForkSafeLock()
+"""Writers take turns: two at once would mix up which row of a FAISS index is which segment."""
 
 
 # PGVector and PGVectorStore (langchain-postgres)
@@ -209,17 +237,18 @@ def _pgvector_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
         yield from (StoredRow(str(key), text or "", metadata or {}) for key, text, metadata in rows.all())
 
 
-def _pgvector_make_room(store: Any, ids: Sequence[str]) -> None:
+def _pgvector_add(store: Any, documents: Mapping[str, Document]) -> None:
     # Its ids are unique across all collections of a database, and it silently keeps a row that exists.
     table = store.EmbeddingStore
     with store._make_sync_session() as session:
-        others = session.query(table.id).filter(table.id.in_(ids))
+        others = session.query(table.id).filter(table.id.in_(documents.keys()))
         if other := others.filter(table.collection_id != store.get_collection(session).uuid).first():
             raise ConfigurationError(
                 f"Another collection of this database holds the segment {other[0]}, and PGVector keeps each ID "
                 "only once across all collections. Use a database for each collection, or PGVectorStore with a table "
                 "for each."
             )
+    _add_documents(store, documents)
 
 
 def _pgvectorstore_search(
@@ -262,15 +291,29 @@ def _lancedb_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
     yield from (StoredRow(row[store._id_key], row[store._text_key], row["metadata"]) for row in rows.to_list())
 
 
-def _lancedb_make_room(store: Any, ids: Sequence[str]) -> None:
+def _lancedb_add(store: Any, documents: Mapping[str, Document]) -> None:
     if store.mode != "append":
         raise ConfigurationError(
             f"This LanceDB has mode={store.mode!r}, its default, which empties the table each time rows are added. "
             "Create it with mode='append'."
         )
     table = store.get_table()
-    if table is not None:
-        table.delete(f"{store._id_key} IN ({', '.join(map(sql_text, ids))})")
+    if table is None:
+        _add_documents(store, documents)
+        return
+    vectors = store._embedding.embed_documents([document.page_content for document in documents.values()])
+    # A field that a row lacks would keep its old value.
+    empty = dict.fromkeys(field.name for field in table.schema.field("metadata").type)
+    names = (store._vector_key, store._id_key, store._text_key, "metadata")
+    rows = [
+        dict(zip(names, (vector, key, row.page_content, {**empty, **row.metadata}), strict=True))
+        for vector, (key, row) in zip(vectors, documents.items(), strict=True)
+    ]
+    _lance_upsert(table, store._id_key, rows)
+
+
+def _lance_upsert(table: Any, key: str, rows: list[dict[str, Any]]) -> None:
+    table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(rows)
 
 
 # LanceDB (langchain-lancedb): metadata is one JSON text, so that only the track can be filtered for, in the URI.
@@ -303,10 +346,17 @@ def _partner_lancedb_rows(store: Any, source: str | None) -> Iterator[StoredRow]
     yield from _of_source((StoredRow(row["id"], row["text"], json.loads(row["metadata"])) for row in rows), source)
 
 
-def _partner_lancedb_make_room(store: Any, ids: Sequence[str]) -> None:
+def _partner_lancedb_add(store: Any, documents: Mapping[str, Document]) -> None:
     table, _ = store._get_or_create_table()
-    if table is not None:
-        table.delete(f"id IN ({', '.join(map(sql_text, ids))})")
+    if table is None:
+        _add_documents(store, documents)
+        return
+    vectors = store._embedding_function.embed_documents([document.page_content for document in documents.values()])
+    rows = [
+        {"vector": vector, "text": row.page_content, "metadata": json.dumps(row.metadata), "id": key}
+        for vector, (key, row) in zip(vectors, documents.items(), strict=True)
+    ]
+    _lance_upsert(table, "id", rows)
 
 
 # Milvus
@@ -343,9 +393,12 @@ def _milvus_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
     pages.close()
 
 
-def _milvus_make_room(store: Any, ids: Sequence[str]) -> None:
-    if ids and store.client.has_collection(store.collection_name):
-        store.delete(list(ids))
+def _milvus_add(store: Any, documents: Mapping[str, Document]) -> None:
+    # Its add writes a second row with the same id.
+    if store.auto_id or not store.client.has_collection(store.collection_name):
+        _add_documents(store, documents)
+    else:
+        store.upsert(ids=list(documents), documents=list(documents.values()))
 
 
 # Amazon S3 Vectors (langchain-aws)
@@ -442,14 +495,14 @@ KNOWN_STORES: Mapping[str, KnownStore] = {
     "InMemoryVectorStore": KnownStore(search=_in_memory_search, rows=_in_memory_rows),
     "Chroma": KnownStore(search=_chroma_search, rows=_chroma_rows),
     "QdrantVectorStore": KnownStore(search=_qdrant_search, rows=_qdrant_rows),
-    "FAISS": KnownStore(search=_faiss_search, rows=_faiss_rows, make_room=_faiss_make_room),
-    "PGVector": KnownStore(search=_pgvector_search, rows=_pgvector_rows, make_room=_pgvector_make_room),
+    "FAISS": KnownStore(search=_faiss_search, rows=_faiss_rows, add=_faiss_add, delete=_faiss_delete),
+    "PGVector": KnownStore(search=_pgvector_search, rows=_pgvector_rows, add=_pgvector_add),
     "PGVectorStore": KnownStore(search=_pgvectorstore_search, rows=_pgvectorstore_rows),
-    "Milvus": KnownStore(search=_milvus_search, rows=_milvus_rows, make_room=_milvus_make_room),
+    "Milvus": KnownStore(search=_milvus_search, rows=_milvus_rows, add=_milvus_add),
     "langchain_lancedb.LanceDB": KnownStore(
-        search=_partner_lancedb_search, rows=_partner_lancedb_rows, make_room=_partner_lancedb_make_room
+        search=_partner_lancedb_search, rows=_partner_lancedb_rows, add=_partner_lancedb_add
     ),
-    "LanceDB": KnownStore(search=_lancedb_search, rows=_lancedb_rows, make_room=_lancedb_make_room),
+    "LanceDB": KnownStore(search=_lancedb_search, rows=_lancedb_rows, add=_lancedb_add),
     "AmazonS3Vectors": KnownStore(search=_s3_vectors_search, rows=_s3_vectors_rows),
     "langchain_elasticsearch.ElasticsearchStore": KnownStore(search=_elasticsearch_search, rows=_elasticsearch_rows),
     "OpenSearchVectorSearch": KnownStore(search=_opensearch_search, rows=_opensearch_rows),

@@ -28,10 +28,12 @@ def add_segments(
     Args:
         store: any LangChain store whose embeddings are ``MarengoEmbeddings``.
         documents: the Documents that ``MarengoLoader`` loads, as a list or from ``lazy_load``.
-        replace: then delete all other segments of the same sources, such as those of a video that has been replaced.
-            Works with the stores in docs/stores.md. For other stores, use LangChain's ``index()`` with
-            ``source_id_key="source"``, ``cleanup="scoped_full"`` and ``key_encoder=lambda document: document.id``.
-            With ``cleanup="incremental"``, it writes sources of more than 100 segments again on each run.
+        replace: then delete the other segments that the same sources had before, such as those of a video that has been
+            replaced. A source without Documents is left unchanged: use ``delete_segments``. If two writers replace a
+            source at the same time, the segments of one or of both are left, never none. Works with the stores in
+            docs/stores.md. For other stores, use LangChain's ``index()`` with ``source_id_key="source"``,
+            ``cleanup="scoped_full"`` and ``key_encoder=lambda document: document.id``. With ``cleanup="incremental"``,
+            it writes sources of more than 100 segments again on each run.
         chunk_size: rows in one call.
 
     Returns:
@@ -45,16 +47,18 @@ def add_segments(
     known = _known(store, "replace=True") if replace else find_known_store(store)
     _check_embeddings(store)
     _check_size(chunk_size)
-    added: dict[str, str] = {}
+    added: dict[str, None] = {}
+    sources: dict[str, _Replacement] = {}
     for chunk in _chunks(require_many(documents, "add_segments", "Documents"), chunk_size):
         new = {key: document for key, document in chunk.items() if key not in added}
-        added.update({key: _segment(document).source for key, document in new.items()})
-        if known is not None and known.make_room is not None:
-            known.make_room(store, list(new))
-        store.add_documents(list(new.values()), ids=list(new))
-    if replace and known is not None:
-        for source in dict.fromkeys(added.values()):
-            _delete(store, [row.id for row in known.rows(store, source) if row.id not in added], chunk_size)
+        added.update(dict.fromkeys(new))
+        if replace and known is not None:
+            _note(store, known, sources, new)
+        if new:
+            _add(store, known, new)
+    if known is not None:
+        for replacement in sources.values():
+            replacement.finish(chunk_size)
     return list(added)
 
 
@@ -90,8 +94,9 @@ def delete_segments(store: VectorStore, source: str, *, chunk_size: int = CHUNK)
         )
     _check_store(store)
     _check_size(chunk_size)
-    ids = [row.id for row in _known(store, "delete_segments").rows(store, source)]
-    _delete(store, ids, chunk_size)
+    known = _known(store, "delete_segments")
+    ids = [row.id for row in known.rows(store, source)]
+    _delete(store, known, ids, chunk_size)
     return len(ids)
 
 
@@ -175,6 +180,61 @@ def _known(store: VectorStore, what: str) -> KnownStore:
     return known
 
 
-def _delete(store: VectorStore, ids: list[str], size: int) -> None:
+def _add(store: VectorStore, known: KnownStore | None, documents: dict[str, Document]) -> None:
+    if known is not None:
+        known.add(store, documents)
+    else:
+        store.add_documents(list(documents.values()), ids=list(documents))
+
+
+def _delete(store: VectorStore, known: KnownStore, ids: list[str], size: int) -> None:
     for first in range(0, len(ids), size):
-        store.delete(ids[first : first + size])
+        known.delete(store, ids[first : first + size])
+
+
+class _Replacement:
+    """What a store has of one source besides its new segments: seen before they were added, deleted afterwards.
+
+    A writer deletes only rows that were there before it added its own, and makes sure of its own before and after. So
+    whichever of two writers deletes last, its own segments are left. The store has no locks that would do this.
+    """
+
+    def __init__(self, store: VectorStore, known: KnownStore, source: str) -> None:
+        self._store, self._known, self._source = store, known, source
+        self._old = {row.id: None for row in known.rows(store, source)}
+        self._new: dict[str, Document] = {}
+
+    def note(self, key: str, document: Document) -> None:
+        """A new segment, before it is added. It is kept only as long as there is something to replace."""
+        self._old.pop(key, None)
+        self._new[key] = document
+        if not self._old:
+            self._new.clear()
+
+    def finish(self, size: int) -> None:
+        """Delete what is replaced, once everything is added."""
+        if self._old:
+            self._restore(size)
+            _delete(self._store, self._known, list(self._old), size)
+            self._restore(size)
+
+    def _restore(self, size: int) -> None:
+        """Add again what another writer has deleted meanwhile."""
+        there = set()
+        for row in self._known.rows(self._store, self._source):
+            # Some stores give rows IDs of their own.
+            segment = Segment.find(row.text)
+            there |= {row.id, segment.id if segment else row.id}
+        lost = [(key, document) for key, document in self._new.items() if key not in there]
+        for first in range(0, len(lost), size):
+            _add(self._store, self._known, dict(lost[first : first + size]))
+
+
+def _note(
+    store: VectorStore, known: KnownStore, sources: dict[str, _Replacement], documents: dict[str, Document]
+) -> None:
+    for key, document in documents.items():
+        source = _segment(document).source
+        if source not in sources:
+            sources[source] = _Replacement(store, known, source)
+        sources[source].note(key, document)

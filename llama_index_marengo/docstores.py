@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llama_index.core.schema import BaseNode
@@ -9,9 +10,14 @@ from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.storage.docstore.types import RefDocInfo
 from llama_index.core.storage.docstore.utils import doc_to_json
 
+from bedrock_marengo.fork_safety import ForkSafeLock
+
 __all__ = ["SegmentDocumentStore"]
 
 Pair = tuple[str, dict[str, Any]]
+
+# One for all stores, because a store is copied and pickled. What it guards is short.
+_LOCK = ForkSafeLock()
 
 
 class SegmentDocumentStore(SimpleDocumentStore):
@@ -19,8 +25,9 @@ class SegmentDocumentStore(SimpleDocumentStore):
 
     With vector stores that keep no text (SimpleVectorStore, FAISS), an index adds its nodes to the docstore one by one.
     SimpleDocumentStore copies the whole list of a source's nodes each time, which takes half a minute for the 6,000
-    segments of one long video, and as long to remove them. This class appends and removes in place. Each class can
-    read what the other has persisted.
+    segments of one long video, and as long to remove them. This class appends and removes in place. Threads can share
+    it: in SimpleDocumentStore, a node that one thread adds while another removes its source may belong to no source
+    afterwards, so that it is never removed. Each class can read what the other has persisted.
 
     Examples:
         ```python
@@ -56,5 +63,43 @@ class SegmentDocumentStore(SimpleDocumentStore):
         elif doc_id in known["node_ids"]:
             known["node_ids"].remove(doc_id)
 
-    async def _aremove_from_ref_doc_node(self, doc_id: str) -> None:
-        self._remove_from_ref_doc_node(doc_id)
+    # The base class reads, changes and writes back what it knows of a source.
+
+    def add_documents(
+        self,
+        docs: Sequence[BaseNode],
+        allow_update: bool = True,
+        batch_size: int | None = None,
+        store_text: bool = True,
+    ) -> None:
+        """As in SimpleDocumentStore, one thread at a time."""
+        with _LOCK:
+            super().add_documents(docs, allow_update, batch_size, store_text)
+
+    async def async_add_documents(
+        self,
+        docs: Sequence[BaseNode],
+        allow_update: bool = True,
+        batch_size: int | None = None,
+        store_text: bool = True,
+    ) -> None:
+        """``add_documents`` for asyncio. Nothing here waits for a network."""
+        self.add_documents(docs, allow_update, batch_size, store_text)
+
+    def delete_document(self, doc_id: str, raise_error: bool = True) -> None:
+        """As in SimpleDocumentStore, one thread at a time."""
+        with _LOCK:
+            super().delete_document(doc_id, raise_error)
+
+    async def adelete_document(self, doc_id: str, raise_error: bool = True) -> None:
+        """``delete_document`` for asyncio."""
+        self.delete_document(doc_id, raise_error)
+
+    def delete_ref_doc(self, ref_doc_id: str, raise_error: bool = True) -> None:
+        """As in SimpleDocumentStore, one thread at a time."""
+        with _LOCK:
+            super().delete_ref_doc(ref_doc_id, raise_error)
+
+    async def adelete_ref_doc(self, ref_doc_id: str, raise_error: bool = True) -> None:
+        """``delete_ref_doc`` for asyncio."""
+        self.delete_ref_doc(ref_doc_id, raise_error)

@@ -1,7 +1,9 @@
 """The matrix, LangChain: the same corpus and queries give the same ranking on every store."""
 
 import asyncio
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import chromadb
 import faiss
@@ -11,6 +13,7 @@ from langchain_chroma import Chroma
 from langchain_community.docstore.in_memory import InMemoryDocstore
 from langchain_community.vectorstores import FAISS
 from langchain_community.vectorstores import LanceDB as CommunityLanceDB
+from langchain_core.documents import Document
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_lancedb import LanceDB
 from langchain_milvus import Milvus
@@ -18,7 +21,7 @@ from langchain_postgres import PGEngine, PGVector, PGVectorStore
 from langchain_qdrant import QdrantVectorStore
 from qdrant_client import QdrantClient, models
 
-from bedrock_marengo import ConfigurationError
+from bedrock_marengo import ConfigurationError, SegmentNotFoundError
 from langchain_marengo import (
     MarengoEmbeddings,
     MarengoLoader,
@@ -207,6 +210,52 @@ class TestChange:
         new = load(uri)
         add_segments(store, new, replace=True, chunk_size=10)
         assert set(rows(store)) == {document.id for document in [*new, *other]}
+
+    @pytest.mark.promise("Replacing a source never leaves none of its segments")
+    @pytest.mark.parametrize("before", ["old", "old and new"])
+    def test_two_writers_at_once_leave_the_old_segments_or_the_new(self, make, load, local, before):
+        store, uri = make(), local.put(b"the old cut", "cut.mp4")
+        old = load(uri)
+        local.put(b"the new cut", "cut.mp4")
+        new = load(uri)
+        add_segments(store, old if before == "old" else [*old, *new])
+        added = threading.Barrier(2)
+
+        def run(documents):
+            def each():
+                yield from documents
+                added.wait(30)
+
+            add_segments(store, each(), replace=True, chunk_size=len(documents))
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(run, [old, new]))
+        left = [row.id for row in find_known_store(store).rows(store, uri)]
+        assert len(left) == len(set(left))
+        assert {document.id for document in old} <= set(left) or {document.id for document in new} <= set(left)
+        add_segments(store, new, replace=True)
+        assert set(rows(store)) == {document.id for document in new}
+
+    @pytest.mark.promise("Replacing a source never leaves none of its segments")
+    def test_adding_again_loses_nothing_if_it_fails(self, make, corpus):
+        store = make()
+        add_segments(store, corpus)
+        [document, *_] = corpus
+        unknown = Document(
+            document.page_content.replace(document.metadata["job_id"], "0" * 16), metadata=document.metadata
+        )
+        with pytest.raises(SegmentNotFoundError):
+            add_segments(store, [*corpus, unknown])
+        assert set(rows(store)) == {document.id for document in corpus}
+
+    def test_changed_words_replace_the_old_ones(self, make, corpus):
+        store = make()
+        add_segments(store, corpus)
+        changed = [Document(f"{document.page_content}\nGoal!", metadata=document.metadata) for document in corpus]
+        add_segments(store, changed)
+        found = list(find_known_store(store).rows(store, None))
+        assert sorted(row.text for row in found) == sorted(document.page_content for document in changed)
+        assert {row.id: row.metadata for row in found} == {document.id: document.metadata for document in corpus}
 
     async def test_a_source_is_deleted(self, make, corpus, uris):
         store = make()
