@@ -11,12 +11,16 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from marengo_local.access_keys import UnrecordedCaller, new_secret, register
 from marengo_local.contract import refused
 
 __all__ = ["Storage"]
 
 _IN_MEMORY_BYTES: Final = 64 * 1024 * 1024
 _REGION_CACHE_SEC: Final = 1.0
+_ACCESS_KEY_ID: Final = "AKIAMARENGOSERVICE00"
+_CALLER: Final = UnrecordedCaller(new_secret())
+register(_ACCESS_KEY_ID, _CALLER)
 
 
 class Storage:
@@ -28,8 +32,8 @@ class Storage:
             endpoint_url=endpoint_url,
             region_name=region,
             config=Config(max_pool_connections=32, s3={"addressing_style": "path"}),
-            aws_access_key_id="AKIAMARENGOSERVICE00",
-            aws_secret_access_key="service",  # noqa: S106
+            aws_access_key_id=_ACCESS_KEY_ID,
+            aws_secret_access_key=_CALLER.secret_access_key,
         )
         self._region = region
         self._owner_of = owner_of
