@@ -7,6 +7,7 @@ import gzip
 import io
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ from bedrock_marengo.errors import InputError
 from bedrock_marengo.s3.objects import Archive, S3Objects
 
 __all__ = ["Entry", "read_manifest"]
+
+MAX_ROW_CHARS = 256 * 1024
+"""Our own limit: a few compressed kilobytes may be one row of gigabytes. S3's keys have at most 1,024 bytes."""
+MAX_INVENTORY_BYTES = 4 * 1024**2
+"""Our own limit for manifest.json, which has about 150 bytes for each file of an inventory."""
 
 _COLUMNS = ("bucket", "key", "size", "etag")
 _IN_MEMORY = 16 * 1024**2
@@ -70,8 +76,10 @@ class _Inventory(msgspec.Struct, rename="camel"):
 def read_manifest(objects: S3Objects, manifest: Manifest) -> Iterator[Entry | InputError]:
     """The objects of a manifest, one by one; a row without an object is an error.
 
+    However large the file is, no more than one row of it is in memory.
+
     Raises:
-        InputError: The file is not a supported manifest.
+        InputError: The file is not a supported manifest, or larger than our limits.
         ServiceError: AWS refused to return it.
     """
     if not manifest.is_inventory:
@@ -86,7 +94,12 @@ def read_manifest(objects: S3Objects, manifest: Manifest) -> Iterator[Entry | In
 
 def _inventory(objects: S3Objects, manifest: Manifest) -> _Inventory:
     with _open(objects, manifest.where) as file:
-        data = file.read()
+        data = file.read(MAX_INVENTORY_BYTES + 1)
+    if len(data) > MAX_INVENTORY_BYTES:
+        raise InputError(
+            f"{str(manifest.where)!r} has more than {MAX_INVENTORY_BYTES:,} bytes: an S3 inventory's manifest.json is "
+            "smaller. Check the file."
+        )
     try:
         inventory = msgspec.json.decode(data, type=_Inventory)
     except msgspec.DecodeError as error:
@@ -102,15 +115,60 @@ def _rows(
     """A CSV's rows. ``columns`` are an inventory's, whose keys are URL-encoded."""
     encoded = columns is not None
     with _open(objects, where) as file, _as_text(file, where) as text:
-        for number, row in enumerate(csv.reader(text), 1):
+        lines = _Lines(text, where)
+        for row in lines.rows():
             if columns is None:
                 columns = row if {"bucket", "key"} <= {name.strip().lower() for name in row} else _COLUMNS
                 if columns is row:
                     continue
             if row:
-                found = _entry(dict(zip(columns, row, strict=False)), encoded, f"{where}, line {number}")
+                found = _entry(dict(zip(columns, row, strict=False)), encoded, lines.place)
                 if found is not None:
                     yield found
+
+
+class _Lines:
+    """The lines of a CSV, for csv.reader; a row, which may span lines, is refused as soon as it is too long."""
+
+    def __init__(self, text: io.TextIOWrapper, where: str | os.PathLike[str]) -> None:
+        self._text = text
+        self._where = where
+        self._number = 0
+        self._first = 1
+        self._room = MAX_ROW_CHARS
+
+    @property
+    def place(self) -> str:
+        """Where the current row begins."""
+        return f"{self._where}, line {self._first}"
+
+    def rows(self) -> Iterator[list[str]]:
+        rows = csv.reader(self)
+        while True:
+            self._first, self._room = self._number + 1, MAX_ROW_CHARS
+            try:
+                yield next(rows)
+            except StopIteration:
+                return
+            except (OSError, EOFError, zlib.error, csv.Error) as error:
+                raise InputError(f"{self.place} can't be read as CSV: {error}. Check the file.") from None
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._text.readline(self._room + 1):
+            self._number += 1
+            self._room -= len(line)
+            if self._room < 0:
+                raise InputError(f"{self.place}: the row is longer than {MAX_ROW_CHARS:,} characters. Check the file.")
+            yield _utf8(line, self.place)
+
+
+def _utf8(line: str, place: str) -> str:
+    """A line without the bytes that decoding has kept as lone surrogates."""
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{place}: not UTF-8. Save the file as UTF-8.") from None
+    return line
 
 
 def _entry(row: dict[str, str], encoded: bool, place: str) -> Entry | InputError | None:
@@ -156,10 +214,9 @@ def _open(objects: S3Objects, where: str | os.PathLike[str]) -> Iterator[IO[byte
 @contextmanager
 def _as_text(file: IO[bytes], where: str | os.PathLike[str]) -> Iterator[io.TextIOWrapper]:
     plain = gzip.GzipFile(fileobj=file, mode="rb") if str(where).endswith(".gz") else file
-    text = io.TextIOWrapper(plain, "utf-8-sig", newline="")
+    # Decoded ahead of the lines that are read: what is not UTF-8 is kept until its own line is read.
+    text = io.TextIOWrapper(plain, "utf-8-sig", errors="surrogateescape", newline="")
     try:
         yield text
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{str(where)!r} can't be read as CSV: {error}") from None
     finally:
         text.detach()

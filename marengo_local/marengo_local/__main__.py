@@ -11,12 +11,14 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from marengo_local.contract import REGIONS
 from marengo_local.local import Local, serve
 
 __all__ = ["main", "run"]
+
+_OTHERS: Final = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,6 +102,8 @@ def _as_exports(local: Local, uploaded: dict[str, str]) -> str:
         *(f"{path} is uploaded to {uri}" for path, uri in uploaded.items()),
         "Press Ctrl-C to stop. All data is deleted.",
     ]
+    # What a shell may have from AWS would be used instead.
+    exports += f"unset {' '.join(_OTHERS)}\n"
     return exports + "".join(f"# {_visible(line)}\n" for line in lines)
 
 

@@ -1,47 +1,39 @@
-"""S3 and STS from moto's server, shared by the process, with middleware that records calls and injects faults."""
+"""S3 and STS from moto's server, shared by the process, behind a check of signatures, a record of calls, and faults."""
 
 from __future__ import annotations
 
 import io
-import re
+import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote
 from xml.sax.saxutils import escape
 
+from marengo_local.access_keys import Caller, caller_of, is_loopback
 from marengo_local.archive import with_archive_status, with_restore_status
 from marengo_local.checksums import check_checksums
 from marengo_local.clock import date_header
 from marengo_local.errors import ServiceError
 from marengo_local.faults import Fault
+from marengo_local.refusals import refusal
+from marengo_local.signatures import Claim, HttpRequest, Refused, read_claim
 
 if TYPE_CHECKING:
     from werkzeug.serving import BaseWSGIServer
 
-__all__ = ["CallListener", "moto_url", "register", "unregister"]
+__all__ = ["moto_url"]
 
 Environ = dict[str, Any]
+Headers = list[tuple[str, str]]
 StartResponse = Callable[..., Any]
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
-class CallListener(Protocol):
-    """Receives the calls made with its access key, and may inject faults."""
-
-    account_id: str
-    clock_skew_sec: float
-    archive_tiers: Mapping[str, str]
-
-    def record_call(self, op: str, query: Mapping[str, str]) -> Fault | None:
-        """Record a call; returns the fault to inject. An S3 `query` includes the bucket, key and expected owner."""
-
-
 _LOCK: Final = threading.Lock()
 _SERVERS: Final[dict[int, BaseWSGIServer]] = {}
-_LISTENERS: Final[dict[str, CallListener]] = {}
 
 
 def moto_url(port: int = 0) -> str:
@@ -55,16 +47,6 @@ def moto_url(port: int = 0) -> str:
             server = _start(port)
             _SERVERS[server.port] = server
         return f"http://127.0.0.1:{server.port}"
-
-
-def register(access_key_id: str, listener: CallListener) -> None:
-    """Report every call made with this access key to `listener`."""
-    _LISTENERS[access_key_id] = listener
-
-
-def unregister(access_key_id: str) -> None:
-    """Stop reporting the calls made with this access key."""
-    _LISTENERS.pop(access_key_id, None)
 
 
 def _start(port: int) -> BaseWSGIServer:
@@ -92,30 +74,80 @@ def _start(port: int) -> BaseWSGIServer:
 
 
 _SKEW: Final = "marengo_local.clock_skew_sec"
-_CREDENTIAL: Final = re.compile(r"(?:Credential|AWSAccessKeyId)=([A-Z0-9]+)")
 
 
 def _intercept(app: App) -> App:
+    """Refuse what no access key of this process has signed; record the rest, and inject faults."""
+
     def respond(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        signed = environ.get("HTTP_AUTHORIZATION", "") + environ.get("QUERY_STRING", "")
-        credential = _CREDENTIAL.search(signed)
-        listener = _LISTENERS.get(credential[1]) if credential else None
-        if listener is None:
-            return app(environ, start_response)
-        op, query = (_parse_sts_call if "/sts/" in signed else _parse_s3_call)(environ)
-        fault = listener.record_call(op, query)
-        environ[_SKEW] = listener.clock_skew_sec
-        told = _add_archive_status(app, listener, op, query, environ)
-        return told(environ, start_response) if fault is None else _inject(fault, told, environ, start_response)
+        def start_without_cors(status: str, headers: Headers, exc_info: Any = None) -> Any:
+            # Moto lets the pages of every origin read its responses.
+            kept = [(name, value) for name, value in headers if not name.lower().startswith("access-control-")]
+            return start_response(status, kept, exc_info)
+
+        request = _http_request(environ)
+        service = "sts" if (request.method, request.path) == ("POST", "/") else "s3"
+        try:
+            claim = _readable_claim(request)
+            service = claim.service
+            caller = caller_of(claim)
+            environ[_SKEW] = caller.clock_skew_sec
+            _check(claim, caller, request, environ)
+        except Refused as error:
+            return _send_error(refusal(error, service), service, environ, start_response)
+        op, query = (_parse_sts_call if service == "sts" else _parse_s3_call)(environ)
+        fault = caller.record_call(op, query)
+        told = _add_archive_status(app, caller, op, query, environ)
+        if fault is None:
+            return told(environ, start_without_cors)
+        return _inject(fault, told, environ, start_without_cors)
 
     return respond
 
 
-def _add_archive_status(app: App, listener: CallListener, op: str, query: Mapping[str, str], environ: Environ) -> App:
+def _add_archive_status(app: App, caller: Caller, op: str, query: Mapping[str, str], environ: Environ) -> App:
     if op == "s3:ListObjectsV2" and "RestoreStatus" in environ.get("HTTP_X_AMZ_OPTIONAL_OBJECT_ATTRIBUTES", ""):
-        return with_restore_status(app, listener.account_id, query["bucket"])
-    tier = listener.archive_tiers.get(f"s3://{query['bucket']}/{query['key']}") if op == "s3:HeadObject" else None
+        return with_restore_status(app, caller.account_id, query["bucket"])
+    tier = caller.archive_tiers.get(f"s3://{query['bucket']}/{query['key']}") if op == "s3:HeadObject" else None
     return app if tier is None else with_archive_status(app, tier)
+
+
+def _http_request(environ: Environ) -> HttpRequest:
+    path, _, query = environ["REQUEST_URI"].partition("?")
+
+    def header(name: str) -> str | None:
+        key = name.upper().replace("-", "_")
+        return environ.get(key if key in _BARE_NAMES else f"HTTP_{key}")
+
+    return HttpRequest(environ["REQUEST_METHOD"], path, query, header)
+
+
+_BARE_NAMES: Final = frozenset({"CONTENT_LENGTH", "CONTENT_TYPE"})
+
+
+def _readable_claim(request: HttpRequest) -> Claim:
+    host = request.header("host") or ""
+    if not is_loopback(host):
+        raise Refused("host", host)
+    return read_claim(request)
+
+
+def _check(claim: Claim, caller: Caller, request: HttpRequest, environ: Environ) -> None:
+    claim.check_time(caller.clock_skew_sec)
+    claim.check_signature(request, caller.secret_access_key, None if claim.service == "s3" else _read_body(environ))
+    # Moto spells names with underscores.
+    names = {name[5:].lower() for name in environ if name.startswith("HTTP_X_AMZ_")}
+    if claim.service == "s3" and names - {name.replace("-", "_") for name in claim.signed_headers}:
+        raise Refused("unsigned header")
+    # Moto's own pages, which show and delete everything.
+    if environ["PATH_INFO"].lstrip("/").startswith("moto-api"):
+        raise Refused("anonymous")
+
+
+def _read_body(environ: Environ) -> bytes:
+    body: bytes = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    environ["wsgi.input"] = io.BytesIO(body)
+    return body
 
 
 def _inject(fault: Fault, app: App, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -125,9 +157,7 @@ def _inject(fault: Fault, app: App, environ: Environ, start_response: StartRespo
         return _drop_connection(environ)
     error = fault.to_error()
     if error is not None:
-        head = environ["REQUEST_METHOD"] == "HEAD"
-        start_response(f"{error.status} {error.code}", [("Content-Type", "application/xml")])
-        return [] if head else [_xml(fault.op, error)]
+        return _send_error(error, fault.op.partition(":")[0], environ, start_response)
     if fault.body is not None and fault.drop != "after":
         list(app(environ, _discard_response))
         start_response("200 OK", [("Content-Length", str(len(fault.body)))])
@@ -136,9 +166,16 @@ def _inject(fault: Fault, app: App, environ: Environ, start_response: StartRespo
     return _drop_connection(environ) if fault.drop == "after" else _send_slowly(fault, environ, body)
 
 
-def _xml(op: str, error: ServiceError) -> bytes:
+def _send_error(error: ServiceError, service: str, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """An error in the form of its service: XML, or JSON for those that are neither S3 nor STS."""
+    xml = service in ("s3", "sts")
+    headers = [("Content-Type", "application/xml" if xml else "application/json"), ("x-amzn-ErrorType", error.code)]
+    start_response(f"{error.status} {error.code}", headers)
+    if environ["REQUEST_METHOD"] == "HEAD":
+        return []
     body = f"<Error><Code>{error.code}</Code><Message>{escape(error.message)}</Message></Error>"
-    return (f"<ErrorResponse>{body}</ErrorResponse>" if op.startswith("sts:") else body).encode()
+    body = f"<ErrorResponse>{body}</ErrorResponse>" if service == "sts" else body
+    return [(body if xml else json.dumps({"message": error.message})).encode()]
 
 
 def _discard_response(status: str, headers: Any, exc_info: Any = None) -> Callable[[bytes], None]:
@@ -175,8 +212,7 @@ def _parse_s3_call(environ: Environ) -> tuple[str, Mapping[str, str]]:
 
 
 def _parse_sts_call(environ: Environ) -> tuple[str, Mapping[str, str]]:
-    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-    environ["wsgi.input"] = io.BytesIO(body)
+    body = _read_body(environ)
     query = dict(parse_qsl(body.decode()))
     return f"sts:{query.get('Action', 'Other')}", query
 

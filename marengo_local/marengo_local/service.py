@@ -11,13 +11,16 @@ from uuid import uuid4
 
 from aiohttp import web
 
+from marengo_local.access_keys import caller_of, check_api_key, is_loopback
 from marengo_local.calls import Call, Calls
-from marengo_local.clock import date_header, skew_error
+from marengo_local.clock import date_header
 from marengo_local.contract import MAX_BODY_BYTES, refused
 from marengo_local.errors import ServiceError, malformed
 from marengo_local.faults import Fault, FaultInjector
 from marengo_local.knobs import Knobs
 from marengo_local.operations import Operations, Request
+from marengo_local.refusals import refusal
+from marengo_local.signatures import HttpRequest, Refused, read_claim
 
 __all__ = ["Service"]
 
@@ -50,7 +53,9 @@ class Service:
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
-            parsed = await _parse(request)
+            parsed = await self._parse(request)
+        except Refused as error:
+            return _error_response(refusal(error, "bedrock"))
         except ServiceError as error:
             return _error_response(error)
         fault = self._faults.next_fault(self._knobs.faults, self._record(parsed))
@@ -74,8 +79,6 @@ class Service:
 
     async def _run(self, parsed: Request) -> web.Response:
         try:
-            if (skew := skew_error("InvalidSignatureException", self._knobs.clock_skew_sec)) is not None:
-                raise skew
             body = await self._operations.handle(parsed)
         except ServiceError as error:
             return _error_response(error)
@@ -83,6 +86,34 @@ class Service:
             if self._knobs.latency_sec:
                 await asyncio.sleep(self._knobs.latency_sec)
         return web.Response(body=body, headers=_headers())
+
+    async def _parse(self, request: web.BaseRequest) -> Request:
+        host = request.headers.get("Host", "")
+        if not is_loopback(host):
+            raise Refused("host", host)
+        path, _, query = request.raw_path.partition("?")
+        api_key = _bearer_token(request)
+        data = await self._read(request, HttpRequest(request.method, path, query, request.headers.get), api_key)
+        op, argument = _operation(request.method, path)
+        if len(data) > MAX_BODY_BYTES:
+            raise refused(
+                "1 validation error detected: Value at 'body' failed to satisfy constraint: "
+                f"Member must have length less than or equal to {MAX_BODY_BYTES}"
+            )
+        body: Any = dict(request.query) if request.method == "GET" else _parse_json(data)
+        return Request(op, argument, body, len(data), api_key is not None)
+
+    async def _read(self, request: web.BaseRequest, signed: HttpRequest, api_key: str | None) -> bytes:
+        """The body of a request whose sender is known; of others, nothing is read."""
+        if api_key is not None:
+            check_api_key(api_key, self._knobs.api_key)
+            return await request.read()
+        claim = read_claim(signed)
+        caller = caller_of(claim)
+        claim.check_time(self._knobs.clock_skew_sec)
+        data = await request.read()
+        claim.check_signature(signed, caller.secret_access_key, data)
+        return data
 
     def _record(self, request: Request) -> Call:
         model_id = request.argument if request.op == "InvokeModel" else None
@@ -92,19 +123,9 @@ class Service:
         return self._calls.record(request.op, request.body, request.size, model_id=model_id, arn=arn)
 
 
-async def _parse(request: web.BaseRequest) -> Request:
-    authorization = request.headers.get("Authorization")
-    if authorization is None:
-        raise ServiceError("MissingAuthenticationTokenException", "Missing Authentication Token")
-    op, argument = _operation(request.method, request.raw_path.partition("?")[0])
-    data = await request.read()
-    if len(data) > MAX_BODY_BYTES:
-        raise refused(
-            "1 validation error detected: Value at 'body' failed to satisfy constraint: "
-            f"Member must have length less than or equal to {MAX_BODY_BYTES}"
-        )
-    body: Any = dict(request.query) if request.method == "GET" else _parse_json(data)
-    return Request(op, argument, body, len(data), authorization.startswith("Bearer "))
+def _bearer_token(request: web.BaseRequest) -> str | None:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme == "Bearer" else None
 
 
 def _operation(method: str, path: str) -> tuple[str, str]:

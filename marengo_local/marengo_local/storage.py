@@ -12,12 +12,16 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.session import Session
 
+from marengo_local.access_keys import UnrecordedCaller, new_secret, register
 from marengo_local.contract import refused
 
 __all__ = ["Storage"]
 
 _IN_MEMORY_BYTES: Final = 64 * 1024 * 1024
 _REGION_CACHE_SEC: Final = 1.0
+_ACCESS_KEY_ID: Final = "AKIAMARENGOSERVICE00"
+_CALLER: Final = UnrecordedCaller(new_secret())
+register(_ACCESS_KEY_ID, _CALLER)
 
 
 class Storage:
@@ -31,8 +35,8 @@ class Storage:
             endpoint_url=endpoint_url,
             region_name=region,
             config=Config(max_pool_connections=32, s3={"addressing_style": "path"}, proxies={}),
-            aws_access_key_id="AKIAMARENGOSERVICE00",
-            aws_secret_access_key="service",  # noqa: S106
+            aws_access_key_id=_ACCESS_KEY_ID,
+            aws_secret_access_key=_CALLER.secret_access_key,
         )
         self._region = region
         self._owner_of = owner_of

@@ -37,6 +37,7 @@ MARKETPLACE = (
 def local(local, monkeypatch):
     """The stand-in as the environment's AWS, with a video and a secret that looks like one."""
     local.put(b"a video", "videos/match.mp4")
+    local.secret_access_key, local.api_key = SECRET, TOKEN
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     return local
 
@@ -564,6 +565,7 @@ def test_invoke_is_not_paid_for_if_no_one_can_be_asked(local, run):
 @pytest.mark.parametrize("words", [(), ("-v",), ("--json",)])
 def test_secrets_are_never_shown(local, run, monkeypatch, words):
     key, session = local.access_key_id, "IQoJb3JpZ2luX2VjEXAMPLETOKEN"
+    local.session_token = session
     monkeypatch.setenv("AWS_SESSION_TOKEN", session)
     said = f"Credential {key} with {SECRET} and {session} is wrong"
     local.faults = [Fault("sts:GetCallerIdentity", error="SignatureDoesNotMatch", message=said)]

@@ -242,10 +242,12 @@ def test_unknown_profile():
 # Processes.
 
 
-def test_a_pickle_contains_no_secret_and_works(connect, local):
-    client = connect(aws_session_token="TOKEN-OF-MINE", tags={"team": "a"}, max_concurrency=3)
+def test_a_pickle_contains_no_secret_and_works(connect, local, monkeypatch):
+    local.session_token = "TOKEN-OF-MINE"
+    monkeypatch.setenv("AWS_SESSION_TOKEN", local.session_token)
+    client = connect(tags={"team": "a"}, max_concurrency=3)
     data = pickle.dumps(client)
-    for secret in (local.access_key_id, local.client_options["aws_secret_access_key"] + '"', "TOKEN-OF-MINE"):
+    for secret in (local.access_key_id, local.secret_access_key, local.session_token):
         assert secret.encode() not in data and secret not in repr(client) and secret not in str(client.__getstate__())
     copied = pickle.loads(data)
     assert repr(copied) == repr(client) and copied._settings.max_concurrency == 3
@@ -255,7 +257,9 @@ def test_a_pickle_contains_no_secret_and_works(connect, local):
 
 @pytest.mark.parametrize("name", ["session", "bedrock_client"])
 def test_clients_that_cannot_be_pickled(connect, local, name):
-    session = boto3.Session(region_name="us-east-1", aws_access_key_id="AKIAMINE", aws_secret_access_key="s3cr3t")
+    local.secret_access_key = "s3cr3t"
+    keys = {name: local.client_options[name] for name in ("aws_access_key_id", "aws_secret_access_key")}
+    session = boto3.Session(region_name="us-east-1", **keys)
     given = session if name == "session" else session.client("bedrock-runtime", endpoint_url=local.endpoint_url)
     options = {key: value for key, value in local.client_options.items() if not key.startswith("aws_")}
     client = MarengoClient(**options, **{name: given})

@@ -66,11 +66,11 @@ def test_an_existing_copy_is_reused(stage, local, elsewhere):
 
 @pytest.mark.parametrize("copied_before", [False, True])
 def test_an_object_with_other_bytes_in_the_place_of_the_copy_is_replaced(stage, local, elsewhere, copied_before):
-    uri = stage.uri_of(elsewhere.uri, JOB)
+    uri = stage.uri_of(elsewhere.uri, JOB, 1)
     if copied_before:
-        stage.put(elsewhere, JOB)
+        put(stage, elsewhere)
     local.put(b"unrelat", uri.split("/", 3)[3])
-    stage.put(elsewhere, JOB)
+    put(stage, elsewhere)
     (key,) = staged(local)
     found = local.s3.get_object(Bucket=local.bucket, Key=key)
     assert found["Body"].read() == b"a video" and found["ContentType"] == "video/quicktime"

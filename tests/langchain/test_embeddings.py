@@ -159,7 +159,8 @@ class TestSecrets:
 
     @pytest.fixture
     def embeddings(self, local):
-        return MarengoEmbeddings(**{**local.client_options, "aws_secret_access_key": self.SECRET})
+        local.secret_access_key = self.SECRET
+        return MarengoEmbeddings(**local.client_options)
 
     def test_a_client_of_ones_own_is_used_and_does_not_leave_the_process(self, local, embeddings):
         own = MarengoEmbeddings(

@@ -253,7 +253,8 @@ class TestSecrets:
 
     @pytest.fixture
     def embed_model(self, local):
-        return MarengoEmbedding(**{**local.client_options, "aws_secret_access_key": self.SECRET})
+        local.secret_access_key = self.SECRET
+        return MarengoEmbedding(**local.client_options)
 
     @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda e: e.model_copy(deep=True)])
     def test_a_copy_within_the_process_keeps_working(self, embed_model, duplicate):

@@ -80,7 +80,8 @@ def test_a_path_object_for_s3(embed_model, match):
 
 
 def test_plain_keywords_in_place_of_an_embed_model(local, match):
-    reader = MarengoReader(match, **{**local.client_options, "aws_secret_access_key": "s3cr3t/of+this+test"})
+    local.secret_access_key = "s3cr3t/of+this+test"
+    reader = MarengoReader(match, **local.client_options)
     assert reader.load_data()[0].id_ == match
     assert isinstance(reader.embed_model, MarengoEmbedding)
     assert "s3cr3t" not in f"{reader!r} {reader.to_dict()}"

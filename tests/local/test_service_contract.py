@@ -321,7 +321,7 @@ def test_a_request_must_be_signed(bedrock):
 
 def test_a_bearer_token_reaches_sync_calls_only(bedrock):
     def post(path, body):
-        headers = {"Authorization": "Bearer key", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {bedrock.local.api_key}", "Content-Type": "application/json"}
         return urlopen(Request(bedrock.local.endpoint_url + path, json.dumps(body).encode(), headers))
 
     assert post(f"/model/{M3}/invoke", text3()).status == 200

@@ -537,7 +537,7 @@ class TestForks:
             region_name=local.region_name,
             endpoint_url=local.endpoint_url,
             aws_access_key_id=local.access_key_id,
-            aws_secret_access_key="s",
+            aws_secret_access_key=local.secret_access_key,
         )
         client = MarengoClient(bedrock_client=given, bucket_owner=local.account_id)
         client.embed_text("a")  # one idle connection, which the child inherits

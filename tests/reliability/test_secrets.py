@@ -41,7 +41,8 @@ OTHERS = ("botocore", "boto3", "urllib3", "s3transfer", "aiohttp", "asyncio", "w
 
 @pytest.fixture
 def options(local):
-    return {**local.client_options, "aws_secret_access_key": SECRET, "aws_session_token": TOKEN}
+    local.secret_access_key, local.session_token = SECRET, TOKEN
+    return local.client_options
 
 
 @pytest.fixture
