@@ -21,7 +21,7 @@ from bedrock_marengo.errors import InputError
 from bedrock_marengo.file_calls import FileCalls
 from bedrock_marengo.jobs.job import InvocationStatus, Job
 from bedrock_marengo.jobs.resume import resume_job
-from bedrock_marengo.runtime import JOBS_AT_ONCE
+from bedrock_marengo.runtime import JOBS_AT_ONCE, PREPARED
 from bedrock_marengo.s3.listing import MediaListing
 from bedrock_marengo.settings import ClientSettings, check_run
 from bedrock_marengo.validation import reject_unknown, short_repr
@@ -203,7 +203,7 @@ class MarengoClient(VectorCalls, FileCalls):
 
         Args:
             sources: prefixes, objects, paths, folders, ``Media`` or an iterator of these, which is read as needed.
-            jobs_at_once: the maximum number of files in progress, and therefore of running jobs.
+            jobs_at_once: the maximum number of running jobs. A few more files are prepared and read at the same time.
             read_ahead: read the segments of finished files right away, on the threads that embed.
             settings: the settings of ``embed_media``, and also:
                 ``max_cost_usd``: stop before the first start that would exceed this, with ``durations`` (source URI ->
@@ -322,8 +322,8 @@ class MarengoClient(VectorCalls, FileCalls):
             sources if isinstance(sources, MediaListing) else self.list_media(sources),
             requests_by_kind(self.model, "embed_many", settings),
             run,
-            executor=runtime.open_executor("media", jobs_at_once, token),
-            at_once=jobs_at_once,
+            executor=runtime.open_executor("media", jobs_at_once + PREPARED, token),
+            at_once=jobs_at_once + PREPARED,
             read_ahead=read_ahead,
             token=token,
         )
@@ -331,7 +331,6 @@ class MarengoClient(VectorCalls, FileCalls):
     def _run_options(self, **settings: Any) -> RunOptions:
         """The options of one run, checked, with its budget."""
         check_run(**settings)
-        settings.pop("jobs_at_once", None)
         most, assumed = settings.pop("max_cost_usd", None), settings.pop("assume_duration_sec", None)
         budget = None if most is None else Budget(most, self._usage.prices, assume_duration_sec=assumed)
         costs = self._runtime.costs(budget, settings.pop("durations", None))

@@ -34,10 +34,12 @@ from bedrock_marengo.s3.cross_region import CrossRegionCopies
 from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.settings import ClientSettings
 
-__all__ = ["JOBS_AT_ONCE", "ClientBase", "Runtime"]
+__all__ = ["JOBS_AT_ONCE", "PREPARED", "ClientBase", "Runtime"]
 
 JOBS_AT_ONCE = 64
-"""Files that embed_many has in progress. How many jobs the account allows is found out; about 20 were seen."""
+"""Jobs that embed_many runs at once. How many the account allows is found out; about 20 were seen."""
+PREPARED = 16
+"""Files that embed_many prepares and reads while so many jobs run: a job that ends is followed by the next at once."""
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -15,19 +15,27 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import boto3
+import numpy as np
+from botocore.config import Config
 
 from bedrock_marengo import MarengoClient
 from bedrock_marengo.contract.payloads import MediaRequest
 
 SERVER = Path(__file__).with_name("_bulk_server.py")
 QUOTA = 20
+CONTROL = ("StartAsyncInvoke", "GetAsyncInvoke", "ListAsyncInvokes")
 SCENARIOS = {
     # name: (starts/s, shortest job, longest job, faults, max times ideal, max control calls per file)
     "start rate is the limit": (5.0, 2.0, 6.0, False, 1.15, 1.3),
     "job quota is the limit": (50.0, 2.0, 7.0, False, 1.25, 1.8),
     "5% 5xx, 2% dropped": (5.0, 2.0, 6.0, True, None, None),
 }
+SCRIPTED = {0.6: 240, 3.0: 160}
+"""Seconds of each job -> files, for the comparison with a script."""
 KILLS = 20
 FULL_DONE_FILES = 20_000
 
@@ -38,11 +46,14 @@ def main():
     parser.add_argument(
         "--done", type=int, default=2_000, help=f"number of files in the second run; full size: {FULL_DONE_FILES}"
     )
-    parser.add_argument("--only", default="", help="part of a scenario's name: start, quota, 5xx, kill, second")
+    parser.add_argument("--only", default="", help="part of a scenario's name: start, quota, 5xx, script, kill, second")
     args = parser.parse_args()
     for name, scenario in SCENARIOS.items():
         if args.only in name:
             run_scenario(name, args.media, *scenario)
+    for job_sec, files in SCRIPTED.items():
+        if args.only in "script":
+            run_beside_script(job_sec, files)
     if args.only in "kill -9":
         run_kills(min(args.media, 200))
     if args.only in "second run":
@@ -81,13 +92,76 @@ def run_scenario(name, files, starts_per_sec, shortest, longest, faults, max_ide
         server.close()
     mean = (shortest + longest) / 2
     ideal = max(files / starts_per_sec, files * mean / QUOTA) + mean
-    control = sum(calls.get(op, 0) for op in ("StartAsyncInvoke", "GetAsyncInvoke", "ListAsyncInvokes"))
+    control = sum(calls.get(op, 0) for op in CONTROL)
     print(
         f"-- {name}: {files} files, quota {QUOTA}, {starts_per_sec:g} starts/s, jobs of {shortest:g} to {longest:g} s"
     )
     print(f"   failed: {sum(error is not None for error in errors)} (target: 0); jobs: {jobs} (target: {files})")
     print(f"   {took:.1f} s, {took / ideal:.2f} times ideal{target(max_ideal)}")
     print(f"   {control / files:.2f} control calls per file{target(max_calls)}: {calls}", flush=True)
+
+
+def script(options, uris, job_sec):
+    """What a user would write who knows the quota: no promises, one S3 request a file."""
+    config = Config(retries={"mode": "adaptive", "max_attempts": 10}, max_pool_connections=QUOTA)
+    keys = {name: options[name] for name in ("region_name", "aws_access_key_id", "aws_secret_access_key")}
+    bedrock = boto3.client("bedrock-runtime", endpoint_url=options["endpoint_url"], config=config, **keys)
+    s3 = boto3.client("s3", endpoint_url=options["s3_endpoint_url"], config=config, **keys)
+    output = {"s3Uri": options["output_s3_uri"] + "script/"}
+
+    def embed(uri):
+        location = {"s3Location": {"uri": uri, "bucketOwner": options["bucket_owner"]}}
+        arn = bedrock.start_async_invoke(
+            modelId="twelvelabs.marengo-embed-3-0-v1:0",
+            modelInput={"inputType": "video", "video": {"mediaSource": location}},
+            outputDataConfig={"s3OutputDataConfig": output},
+        )["invocationArn"]
+        while (job := bedrock.get_async_invoke(invocationArn=arn))["status"] == "InProgress":
+            time.sleep(job_sec / 8)
+        bucket, _, folder = job["outputDataConfig"]["s3OutputDataConfig"]["s3Uri"][5:].partition("/")
+        body = s3.get_object(Bucket=bucket, Key=f"{folder}/output.json")["Body"].read()
+        return [np.float32(row["embedding"]) for row in json.loads(body)["data"]]
+
+    with ThreadPoolExecutor(QUOTA) as pool:
+        return list(pool.map(embed, uris))
+
+
+def run_beside_script(job_sec, files):
+    """Wall time, CPU and S3 requests of embed_many in ratio to the script's, in one run."""
+    print(f"-- beside a script: {files} files, quota {QUOTA}, jobs of {job_sec:g} s")
+    ideal = files * job_sec / QUOTA
+    _, base_sec, base_cpu = measured(files, job_sec, lambda options, uris: script(options, uris, job_sec))
+    print(f"   {'script:':<24}{base_sec:6.2f} s, {base_sec / ideal:.2f} of ideal, {1e3 * base_cpu / files:5.1f} ms CPU")
+    for name, how in (("embed_many", {}), ("embed_many, 20 at once", {"jobs_at_once": QUOTA})):
+
+        def run(options, uris, how=how):
+            with MarengoClient(**options) as client:
+                return [result.segments for result in client.embed_many(uris[0].rpartition("/")[0] + "/", **how)]
+
+        calls, took, cpu = measured(files, job_sec, run)
+        s3 = sum(count for op, count in calls.items() if op.startswith("s3:")) / files
+        control = sum(calls.get(op, 0) for op in CONTROL) / files
+        print(f"   {name + ':':<24}{took:6.2f} s, {took / ideal:.2f} of ideal, {1e3 * cpu / files:5.1f} ms CPU")
+        print(
+            f"   {'':<24}of the script: {took / base_sec:.2f} time, {cpu / base_cpu:.2f} CPU; "
+            f"{s3:.2f} S3 requests, {control:.2f} control calls per file",
+            flush=True,
+        )
+
+
+def measured(files, job_sec, run):
+    """Calls, seconds and CPU seconds of a run against a stand-in of its own."""
+    server = Server(files=files, max_jobs=QUOTA, job_sec=[job_sec, job_sec])
+    try:
+        uris = [f"{server.sources}{i:06}.mp4" for i in range(files)]
+        began, cpu = time.perf_counter(), time.process_time()
+        found = run(server.options, uris)
+        took, cpu = time.perf_counter() - began, time.process_time() - cpu
+        calls, jobs = server.call("calls"), server.call("jobs")
+    finally:
+        server.close()
+    assert len(found) == files <= jobs, f"{len(found)} results, {jobs} jobs"
+    return calls, took, cpu
 
 
 def target(limit):

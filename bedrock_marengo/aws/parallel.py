@@ -69,6 +69,8 @@ def as_finished(
                 token.check(NEXT_ITEM)
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
+            # The last ones may have been cancelled together.
+            token.check(NEXT_ITEM)
         finally:
             token.cancel()
             for future in pending:

@@ -66,10 +66,13 @@ class StartLimiter:
         what: str,
         *,
         hold: bool,
+        most: int | None = None,
         token: CancelToken,
         attempts: int = 8,
     ) -> T:
         """Start a job when its turn comes; with ``hold`` it counts as running until ``release``.
+
+        With ``most``, it waits while so many count as running.
 
         Raises:
             ServiceError: AWS refused, but not because of the rate or number of jobs.
@@ -77,7 +80,7 @@ class StartLimiter:
         """
         failed = refused = 0
         while True:
-            waited = self._take(token, what)
+            waited = self._take(token, what, NO_CEILING if most is None else most)
             try:
                 result = start()
             except BaseException as error:
@@ -113,26 +116,30 @@ class StartLimiter:
                 self._ended, self._ceiling = 0, self._ceiling + 1
             self._changed.notify()
 
-    def _take(self, token: CancelToken, what: str) -> bool:
+    def _take(self, token: CancelToken, what: str, most: int) -> bool:
         """Wait for a place and a turn; whether it was the speed that made it wait."""
-        with self._changed:
-            while self._running + self._starting >= self._ceiling:
-                token.check(f"The start of {what}")
-                self._changed.wait(0.5)
-            self._starting += 1
-        try:
+        waited = False
+        while True:
+            with self._changed:
+                while not self._has_place(most):
+                    token.check(f"The start of {what}")
+                    self._changed.wait(0.5)
             # One at a time, so that a change of rate applies to all in the queue.
             with self._turn:
-                waited = False
                 while (lack_sec := self._draw()) > 0:
                     waited = True
                     token.check(f"The start of {what}")
                     token.wait(lack_sec)
                 token.check(f"The start of {what}")
-        except BaseException:
-            self._give_back(running=False)
-            raise
-        return waited
+                with self._changed:
+                    # Those before it in the queue may have found that there are fewer places.
+                    if self._has_place(most):
+                        self._starting += 1
+                        return waited
+                    self._left += 1.0
+
+    def _has_place(self, most: int) -> bool:
+        return self._running + self._starting < min(self._ceiling, most)
 
     def _draw(self) -> float:
         """Take one start from the bucket; returns how many seconds are missing, 0 if it was taken."""

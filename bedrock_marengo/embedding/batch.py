@@ -19,7 +19,7 @@ from bedrock_marengo.contract.segments import SegmentEmbeddings
 from bedrock_marengo.embedding.pipeline import MediaEmbedder, RunOptions, log_failure
 from bedrock_marengo.errors import MarengoError
 from bedrock_marengo.jobs.fingerprint import JobKey
-from bedrock_marengo.jobs.index import JobIndex
+from bedrock_marengo.jobs.index import JobIndex, State
 from bedrock_marengo.s3.listing import MediaListing
 from bedrock_marengo.validation import short_repr
 
@@ -64,14 +64,15 @@ class MediaResult:
         return MediaResult, (self.source, self.uri, self.error, self.media, None, self.segments)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Task:
-    """One file to embed, with its job's key if the listing gives it."""
+    """One file to embed, with its job's key if the listing gives it; ``is_new`` if a listing showed no such job."""
 
     source: MediaLike
     media: Media
     request: MediaRequest
     key: JobKey | None
+    is_new: bool = False
 
 
 def embed_all(
@@ -100,15 +101,19 @@ def embed_all(
     lookup, context = _Lookup(embedder, run), contextvars.copy_context()
 
     def embed(task: _Task) -> SegmentEmbeddings:
-        return embedder().embed(task.media, task.request, run, task.key)
+        return embedder().embed(task.media, task.request, run, task.key, is_new=task.is_new)
 
     def known(task: _Task | MediaResult) -> MediaResult | None:
         if isinstance(task, MediaResult):
             if task.error is not None:
                 log_failure(task.name, task.error)
             return task
+        if task.key is None:
+            return None
+        state = lookup.state(task.media, task.key)
+        task.is_new = state == "absent"
         # With force=True a finished job is embedded again.
-        if read_ahead or run.force or task.key is None or not lookup.is_done(task.media, task.key):
+        if read_ahead or run.force or state != "done":
             return None
         return MediaResult(task.source, task.media.uri, media=task.media, read=functools.partial(embed, task))
 
@@ -125,16 +130,12 @@ def embed_all(
         # The caller's: a file's span belongs to the caller's span.
         return context.copy().run(embed_one, task)
 
-    tasks = _tasks(embedder, listing, request, with_keys=not (read_ahead or run.force))
+    tasks = _tasks(embedder, listing, request)
     return as_finished(in_context, tasks, executor=executor, at_once=at_once, token=token, known=known)
 
 
 def _tasks(
-    embedder: Callable[[], MediaEmbedder],
-    listing: MediaListing,
-    request: Callable[[Kind], MediaRequest],
-    *,
-    with_keys: bool,
+    embedder: Callable[[], MediaEmbedder], listing: MediaListing, request: Callable[[Kind], MediaRequest]
 ) -> Iterator[_Task | MediaResult]:
     """What to embed, with its key; what can't be embedded is a result with an error."""
     for source, media in listing.items():
@@ -147,7 +148,7 @@ def _tasks(
             yield MediaResult(source, media.uri, error=error, media=media)
             continue
         try:
-            key = embedder().key(media, wanted) if with_keys else None
+            key = embedder().key(media, wanted)
         except MarengoError:
             # What is wrong with it is reported when it is embedded.
             key = None
@@ -155,7 +156,7 @@ def _tasks(
 
 
 class _Lookup:
-    """Whether jobs are done: the first few one by one, the rest from one listing of the output prefix."""
+    """How far jobs are: the first few one by one, the rest from one listing of the output prefix."""
 
     def __init__(self, embedder: Callable[[], MediaEmbedder], run: RunOptions) -> None:
         self._embedder = embedder
@@ -163,10 +164,10 @@ class _Lookup:
         self._count = 0
         self._index: JobIndex | None = None
 
-    def is_done(self, media: Media, key: JobKey) -> bool:
+    def state(self, media: Media, key: JobKey) -> State:
         self._count += 1
         if self._index is None and self._count > LOOKUPS:
             self._index = self._embedder().load_index()
         if self._index is not None:
-            return self._index.state(key.fingerprint) == "done"
-        return self._embedder().is_done(media, key, self._run)
+            return self._index.state(key.fingerprint)
+        return self._embedder().state(media, key, self._run)

@@ -37,7 +37,7 @@ from bedrock_marengo.errors import (
     visible,
 )
 from bedrock_marengo.jobs.fingerprint import JobKey, work_prefix
-from bedrock_marengo.jobs.index import JobIndex
+from bedrock_marengo.jobs.index import JobIndex, State
 from bedrock_marengo.jobs.job import Job, invocation_id
 from bedrock_marengo.jobs.runner import JobRunner
 from bedrock_marengo.s3.listing import locate
@@ -74,6 +74,7 @@ class RunOptions:
         on_progress: called with each file's progress.
         validate: called with each file's S3 URI before anything is started for it; what it raises is that file's error.
         only_done: read finished jobs only; upload, start and wait for nothing.
+        jobs_at_once: how many jobs may run.
     """
 
     costs: JobCosts
@@ -83,6 +84,7 @@ class RunOptions:
     on_progress: Callable[[Progress], None] = lambda progress: None
     validate: Callable[[str], None] = lambda uri: None
     only_done: bool = False
+    jobs_at_once: int | None = None
 
     def report(self, stage: Stage, media: Media, **facts: Any) -> None:
         """Log a file's stage, and tell the caller."""
@@ -139,13 +141,14 @@ class MediaEmbedder:
         """Which jobs are started or done under the output prefix."""
         return JobIndex.load(self._objects, self._output_s3_uri)
 
-    def is_done(self, media: Media, key: JobKey, run: RunOptions) -> bool:
-        """Whether a listed file's output is on S3. A refusal is left to the embedding to report."""
+    def state(self, media: Media, key: JobKey, run: RunOptions) -> State:
+        """How far a listed file's job is. A refusal is left to the embedding to report."""
         try:
             self.locate(media, run)
-            return self._runner.find(key).output_uri is not None
+            job = self._runner.find(key)
         except MarengoError:
-            return False
+            return "started"
+        return "done" if job.output_uri is not None else "absent" if job._is_new else "started"
 
     def locate(self, media: Media, run: RunOptions) -> SourceIdentity:
         """The file where Bedrock can read it, after every check that costs nothing; a local one is uploaded."""
@@ -166,9 +169,15 @@ class MediaEmbedder:
     # To segments.
 
     def embed(
-        self, media: Media, request: MediaRequest, run: RunOptions, key: JobKey | None = None
+        self,
+        media: Media,
+        request: MediaRequest,
+        run: RunOptions,
+        key: JobKey | None = None,
+        *,
+        is_new: bool = False,
     ) -> SegmentEmbeddings:
-        """All segments of one file; ``key`` is its job's, if a listing gave it."""
+        """All segments of one file; ``key`` is its job's, if a listing gave it, ``is_new`` if it showed no such job."""
         if run.only_done:
             return self._read_done(media, request, key)
         began = time.monotonic()
@@ -181,8 +190,10 @@ class MediaEmbedder:
                 source = self.locate(media, run)
                 run.validate(source.uri)
                 key = key or self._key(request, source)
-                embed = self._embed_image if KINDS[request.kind].synchronous else self._run_job
-                found = embed(media, key, run)
+                if KINDS[request.kind].synchronous:
+                    found = self._embed_image(media, key, run)
+                else:
+                    found = self._run_job(media, key, run, is_new=is_new)
             except MarengoError as error:
                 log_failure(media.uri or media.name, error, kind=media.kind)
                 run.report("failed", media)
@@ -246,7 +257,7 @@ class MediaEmbedder:
 
     # By an asynchronous job.
 
-    def _run_job(self, media: Media, key: JobKey, run: RunOptions) -> SegmentEmbeddings:
+    def _run_job(self, media: Media, key: JobKey, run: RunOptions, *, is_new: bool) -> SegmentEmbeddings:
         """Segments by an asynchronous job, with a new attempt where a new attempt may help."""
         force, unusable, last = run.force, None, None
         listed = seen_at(media)
@@ -260,7 +271,10 @@ class MediaEmbedder:
                     repay_expired=run.repay_expired,
                     instead_of=unusable,
                     hold=True,
+                    most=run.jobs_at_once,
+                    is_new=is_new,
                 )
+                is_new = False
             except JobError as error:
                 # Why the last attempt failed says more than that the attempts are used up.
                 raise last or error from error
@@ -288,31 +302,47 @@ class MediaEmbedder:
 
     def _finish(self, job: Job, run: RunOptions) -> tuple[SegmentEmbeddings, str]:
         """A job's segments and its output's URI; an unusable output is marked."""
+        # Whoever joined a job looks whether others marked its output.
+        output = self._wait(job, run, look=job.joined)
+        job = replace(job, counts_as_running=False)
         try:
-            output = self._runner.wait(job, timeout_sec=run.timeout_sec, token=self._limiter.token())
+            try:
+                found = self._runner.read(job, output, listed=job.joined or job.output_uri is not None)
+            except ServiceError as error:
+                if error.code != "NoSuchKey":
+                    raise
+                # It failed, or its output is late.
+                output = self._wait(job, run, look=True)
+                found = self._runner.read(job, output)
+        except OutputError as error:
+            if not error.is_kept:
+                self._mark_unusable(output, error)
+            raise
+        if job.arn is not None:
+            run.costs.measured(job.arn, found)
+        return found, output
+
+    def _wait(self, job: Job, run: RunOptions, *, look: bool) -> str:
+        """Wait for a job, and delete the copy that it has read."""
+        try:
+            output = self._runner.wait(job, timeout_sec=run.timeout_sec, look=look, token=self._limiter.token())
         except JobError as error:
             if not error.running:
                 self._ended(job, run)
             raise
         self._ended(job, run)
+        return output
+
+    def _mark_unusable(self, output: str, error: OutputError) -> None:
         try:
-            found = self._runner.read(job, output)
-            if job.arn is not None:
-                run.costs.measured(job.arn, found)
-            return found, output
-        except OutputError as error:
-            if error.is_kept:
-                raise
-            try:
-                self._runner.mark_unusable(output, str(error))
-            except ServiceError as refused:
-                # Without the mark each attempt would find it again.
-                raise ServiceError(
-                    f"{error} | It could not be marked as unusable either: {refused}",
-                    code=refused.code,
-                    operation=refused.operation,
-                ) from error
-            raise
+            self._runner.mark_unusable(output, str(error))
+        except ServiceError as refused:
+            # Without the mark each attempt would find it again.
+            raise ServiceError(
+                f"{error} | It could not be marked as unusable either: {refused}",
+                code=refused.code,
+                operation=refused.operation,
+            ) from error
 
     def _ended(self, job: Job, run: RunOptions) -> None:
         """Delete the copy that a job has read, if it is this attempt's."""
@@ -348,8 +378,6 @@ class MediaEmbedder:
             return now if now.canonical() == source.canonical() else locate(self._objects, media, self._identity)
         except MediaNotFoundError:
             return source
-
-    # By a synchronous call.
 
     def _embed_image(self, media: Media, key: JobKey, run: RunOptions) -> SegmentEmbeddings:
         """An image as a segment: one synchronous call, its reply stored like a job's output."""

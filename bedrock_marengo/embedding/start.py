@@ -69,6 +69,8 @@ class JobStarter:
         repay_expired: bool,
         instead_of: str | None = None,
         hold: bool = False,
+        most: int | None = None,
+        is_new: bool = False,
     ) -> tuple[Job, JobKey]:
         """A file's job, started, joined or found done, and its key: another one if the file has changed.
 
@@ -80,6 +82,8 @@ class JobStarter:
             repay_expired: pay again for a job whose output was read before and is missing now.
             instead_of: the id of an invocation whose output turned out to be unusable.
             hold: count a started job as running until it is waited for.
+            most: how many jobs may count as running.
+            is_new: a listing has shown that there is nothing in its folder.
 
         Raises:
             JobError: It failed for good, its output expired, or the file changes all the time.
@@ -96,12 +100,15 @@ class JobStarter:
                     repay_expired=repay_expired,
                     instead_of=instead_of,
                     hold=hold,
+                    most=most,
+                    is_new=is_new,
                     token=self._limiter.token(),
                     before_start=functools.partial(self._before_start, key, costs, listed_at, charged),
                     before_send=functools.partial(self.look, key, time.monotonic()),
                 )
             except SourceChangedError as changed:
                 costs.refund(sum(charged))
+                is_new = False
                 key, listed_at = JobKey.of(key.request, changed.now, self._output_s3_uri), time.monotonic()
                 continue
             if job.arn is not None and not job.joined:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,8 @@ FIRST_SEC = 0.1
 LONGEST_SEC = 15.0
 PART_OF_A_JOB = 0.19
 """The poll interval as a fraction of a job's length: longer leaves quota idle, shorter costs calls."""
+LATEST = 20
+"""Jobs whose lengths tell when the first of the running ones can be expected to end."""
 
 
 @dataclass(eq=False)
@@ -36,6 +39,7 @@ class JobPoller:
     def __init__(self, running: Callable[[Sequence[str], float | None], set[str]]) -> None:
         self._running = running
         self._job_sec: float | None = None
+        self._lengths: deque[float] = deque(maxlen=LATEST)
         self._changed = threading.Condition()
         self._waits: set[_Wait] = set()
         self._thread: threading.Thread | None = None
@@ -62,32 +66,47 @@ class JobPoller:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = start_thread(self._poll, "marengo-poller")
             self._waits.add(wait)
+            if since is None:
+                # It may end at any time.
+                self._changed.notify()
         try:
-            ended = _wait(wait.ended, token, timeout_sec)
+            return _wait(wait.ended, token, timeout_sec)
         finally:
             with self._changed:
                 self._waits.discard(wait)
                 self._changed.notify()
-        if ended and since is not None:
-            self._learn(time.monotonic() - since)
-        return ended
 
     def _poll(self) -> None:
-        pause = FIRST_SEC
+        last, pause = time.monotonic(), FIRST_SEC
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: not self._waits, pause)
+                while self._waits and (left := self._due(last, pause) - time.monotonic()) > 0:
+                    self._changed.wait(left)
                 waits = set(self._waits)
                 if not waits:
                     # Under the lock, so that a new wait either finds this thread or starts another.
                     self._thread = None
                     return
+            last = time.monotonic()
             ended = self._ended(waits)
-            for wait in ended:
-                wait.ended.set()
             with self._changed:
                 self._waits -= ended
+                for wait in ended:
+                    self._learn(wait, last)
+                    wait.ended.set()
             pause = self._pause(pause)
+
+    def _due(self, last: float, pause: float) -> float:
+        """When to look: a while after the last time, and not before the first of the running jobs is expected to end.
+
+        Those that are expected shortly after it are waited for.
+        """
+        ends = [wait.since + min(self._lengths) for wait in self._waits if self._lengths and wait.since is not None]
+        if len(ends) < len(self._waits):
+            return last + pause
+        first = max(last + pause, min(ends))
+        together = max((end for end in ends if end <= first + pause / 2), default=first)
+        return min(last + max(pause, LONGEST_SEC), together)
 
     def _ended(self, waits: set[_Wait]) -> set[_Wait]:
         known = [wait.since for wait in waits if wait.since is not None]
@@ -105,8 +124,10 @@ class JobPoller:
             return min(LONGEST_SEC / 3, last * 1.3)
         return min(LONGEST_SEC, max(FIRST_SEC, PART_OF_A_JOB * self._job_sec))
 
-    def _learn(self, job_sec: float) -> None:
-        with self._changed:
+    def _learn(self, wait: _Wait, seen: float) -> None:
+        if wait.since is not None:
+            job_sec = seen - wait.since
+            self._lengths.append(job_sec)
             self._job_sec = job_sec if self._job_sec is None else 0.9 * self._job_sec + 0.1 * job_sec
 
 

@@ -22,7 +22,7 @@ from bedrock_marengo.errors import JobError, OutputError, ServiceError, http_sta
 from bedrock_marengo.jobs import invocations
 from bedrock_marengo.jobs.fingerprint import FORMAT, JobKey, RequestFile
 from bedrock_marengo.jobs.invocations import Invocations, is_transient_failure
-from bedrock_marengo.jobs.job import InvocationStatus, Job, invocation_id
+from bedrock_marengo.jobs.job import OUTPUT_NAME, InvocationStatus, Job, invocation_id
 from bedrock_marengo.jobs.poller import JobPoller
 from bedrock_marengo.jobs.work_folder import WorkFolder, mark_unusable, read_segments
 from bedrock_marengo.s3.objects import S3Objects
@@ -68,9 +68,9 @@ class JobRunner:
 
     def find(self, key: JobKey) -> Job:
         """The job as S3 has it: with ``output_uri`` if it is done. One listing, no call that costs."""
-        outputs, unusable = self._folder(key.prefix).outputs()
-        output = outputs[0] if outputs else None
-        return Job.of(key, output_uri=output, _ask=self.ask, _unusable=unusable)
+        found = self._folder(key.prefix).outputs()
+        output = found.usable[0] if found.usable else None
+        return Job.of(key, output_uri=output, _ask=self.ask, _unusable=found.unusable, _is_new=found.is_empty)
 
     def start(
         self,
@@ -81,6 +81,8 @@ class JobRunner:
         repay_expired: bool = False,
         instead_of: str | None = None,
         hold: bool = False,
+        most: int | None = None,
+        is_new: bool = False,
         token: CancelToken,
         before_start: Callable[[int], None] = lambda attempt: None,
         before_send: Callable[[], None] = lambda: None,
@@ -94,6 +96,8 @@ class JobRunner:
             repay_expired: pay again for a job whose output was read before and is missing now.
             instead_of: the id of an invocation whose output turned out to be unusable.
             hold: count a started job as running until ``wait`` has seen its end.
+            most: how many jobs may count as running.
+            is_new: a listing has shown that there is nothing in its folder.
             token: cancels the start.
             before_start: called with the attempt before a start that costs waits for its turn; what it raises cancels
                 the start.
@@ -103,11 +107,11 @@ class JobRunner:
             JobError: It failed for good, or its output expired.
             ServiceError: AWS refused.
         """
-        job = self.find(key)
+        job = Job.of(key, _ask=self.ask) if is_new else self.find(key)
         if job.output_uri is not None and not force:
             return job
         claim = self._claim(job, key, read_from(1))
-        if claim.record.output is not None and not force:
+        if (claim.record.output is not None or (is_new and not claim.is_ours)) and not force:
             # Another process may have finished it since the listing.
             job = self.find(key)
             if job.output_uri is not None:
@@ -120,7 +124,7 @@ class JobRunner:
             claim = self._next_attempt(job, key, claim, read_from(claim.record.attempt + 1))
             if claim.record.arn is not None:
                 return self._job(job, claim, joined=True)
-        self._start(job, claim, hold, token, before_start, before_send)
+        self._start(job, claim, hold, most, token, before_start, before_send)
         return replace(self._job(job, claim, joined=not claim.is_ours), counts_as_running=hold)
 
     def _start(
@@ -128,6 +132,7 @@ class JobRunner:
         job: Job,
         claim: _Claim,
         hold: bool,
+        most: int | None,
         token: CancelToken,
         before_start: Callable[[int], None],
         before_send: Callable[[], None],
@@ -151,7 +156,7 @@ class JobRunner:
         try:
             before_start(record.attempt)
             with instrumentation.queued(job.source):
-                record.arn = self._starts.call(send, job.source, hold=hold, token=token)
+                record.arn = self._starts.call(send, job.source, hold=hold, most=most, token=token)
         except BaseException:
             # If a start was sent, its reply may have been lost: a job may run.
             if claim.is_ours and record.attempt == 1 and not sent:
@@ -262,8 +267,14 @@ class JobRunner:
         """
         return self._service.get(arn, arn)
 
-    def wait(self, job: Job, *, timeout_sec: float | None = None, token: CancelToken) -> str:
+    def wait(self, job: Job, *, timeout_sec: float | None = None, look: bool = True, token: CancelToken) -> str:
         """Wait for a job to end.
+
+        Args:
+            job: running or done.
+            timeout_sec: how long to wait.
+            look: look for the output; else it is where a job that succeeded writes it, and not there if it failed.
+            token: cancels the wait.
 
         Returns:
             S3 URI of the output.
@@ -285,6 +296,8 @@ class JobRunner:
                 if job.counts_as_running:
                     job = replace(job, counts_as_running=False)
                     self._starts.release()
+            if ended and not look:
+                return f"{job.prefix}{invocation_id(job.arn)}{OUTPUT_NAME}"
             if output := self._output_after(job, ended, timeout_sec, token):
                 return output
 
@@ -342,16 +355,18 @@ class JobRunner:
 
     def outputs(self, prefix: str) -> list[str]:
         """S3 URIs of the usable outputs in a job's folder, newest first."""
-        return self._folder(prefix).outputs()[0]
+        return self._folder(prefix).outputs().usable
 
-    def read(self, job: Job, output_uri: str) -> SegmentEmbeddings:
-        """The segments of a job's output.
+    def read(self, job: Job, output_uri: str, *, listed: bool = True) -> SegmentEmbeddings:
+        """The segments of a job's output; with ``listed`` a listing has shown it.
 
         Raises:
             OutputError: It is unusable; the message names it.
             ServiceError: AWS refused.
         """
-        return read_segments(self._objects, output_uri, self._model, source=job.source, job=job.id, kind=job.kind)
+        return read_segments(
+            self._objects, output_uri, self._model, source=job.source, job=job.id, kind=job.kind, listed=listed
+        )
 
     def read_request(self, prefix: str) -> tuple[RequestFile, str]:
         """A job's request.json and its ETag.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -25,6 +26,20 @@ _REPLY = "invoke"
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
+class Outputs(NamedTuple):
+    """The outputs in a job's folder.
+
+    Attributes:
+        usable: their URIs, newest first.
+        unusable: the ids of the invocations whose output is unusable.
+        is_empty: whether there is nothing in the folder.
+    """
+
+    usable: list[str]
+    unusable: frozenset[str]
+    is_empty: bool
+
+
 class WorkFolder:
     """The folder of one job.
 
@@ -37,8 +52,8 @@ class WorkFolder:
         self._objects = objects
         self._prefix = prefix
 
-    def outputs(self) -> tuple[list[str], frozenset[str]]:
-        """URIs of the usable outputs, newest first, and the ids of the invocations whose output is unusable."""
+    def outputs(self) -> Outputs:
+        """What a listing shows of its outputs."""
         items = {item.uri: item.modified or _EARLIEST for item in self._objects.list(self._prefix, limit=1000)}
         unusable = frozenset(invocation_id(uri.removesuffix(_VOID)) for uri in items if uri.endswith(_VOID))
         found = [
@@ -46,7 +61,7 @@ class WorkFolder:
             for uri, modified in items.items()
             if uri.endswith(OUTPUT_NAME) and invocation_id(uri) not in unusable
         ]
-        return [uri for _, uri in sorted(found, reverse=True)], unusable
+        return Outputs([uri for _, uri in sorted(found, reverse=True)], unusable, not items)
 
     def output_of(self, arn: str | None, folder: str, source: str) -> str | None:
         """An invocation's output below ``folder``; None if S3 shows none.
@@ -54,7 +69,7 @@ class WorkFolder:
         Raises:
             OutputError: Another run has marked it unusable.
         """
-        outputs, unusable = self.outputs()
+        outputs, unusable, _ = self.outputs()
         if invocation_id(arn) in unusable:
             raise OutputError(f"Another run marked the output of {source} as unusable ({arn}).")
         return next((uri for uri in outputs if uri.startswith(folder)), None)
@@ -102,9 +117,9 @@ def mark_unusable(objects: S3Objects, output_uri: str, why: str) -> None:
 
 
 def read_segments(
-    objects: S3Objects, output_uri: str, model: Model, *, source: str, job: str, kind: Kind
+    objects: S3Objects, output_uri: str, model: Model, *, source: str, job: str, kind: Kind, listed: bool = True
 ) -> SegmentEmbeddings:
-    """Stream an output.json into columns.
+    """Stream an output.json into columns; with ``listed`` a listing has shown it.
 
     Raises:
         OutputError: It is unusable; the message names it.
@@ -116,8 +131,8 @@ def read_segments(
             lambda chunks: read_output(
                 chunks, dimension=model.dimension, source=source, job=job, model_id=model.model_id, media_type=kind
             ),
-            # It was listed, so it exists: S3 may show it to one request sooner than to another.
-            listed=True,
+            # If it was listed, it exists: S3 may show it to one request sooner than to another.
+            listed=listed,
         )
     except OutputError as error:
         raise OutputError(f"{output_uri}: {error}", is_kept=error.is_kept) from error
