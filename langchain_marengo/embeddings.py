@@ -32,6 +32,7 @@ from bedrock_marengo.errors import MarengoError, as_keyword
 from bedrock_marengo.fork_safety import ForkSafeLock
 from bedrock_marengo.settings import ClientSettings
 from bedrock_marengo.validation import is_number, reject_unknown, require_many, short_repr
+from langchain_marengo.copies import SECRETS, ValidatedCopies
 
 __all__ = ["MarengoEmbeddings"]
 
@@ -40,12 +41,11 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _HANDLE = "marengo-query:"
 _HANDLES = 10_000
-_SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 # Where a field has another name than the setting of MarengoClient: setting -> field.
 _RENAMED = {"model": "model_id", "profile_name": "credentials_profile_name", "bedrock_client": "client"}
 
 
-class MarengoEmbeddings(BaseModel, Embeddings):
+class MarengoEmbeddings(ValidatedCopies, Embeddings):
     """LangChain ``Embeddings`` for Marengo: text and image queries, and segments of video and audio.
 
     Fields have the same names as in ``BedrockEmbeddings`` of langchain-aws. All vectors are lists of Python floats: 512
@@ -316,7 +316,7 @@ class MarengoEmbeddings(BaseModel, Embeddings):
             )
         state = dict(super().__getstate__())
         # The copy uses the default credential chain; handles and clients belong to this process.
-        state["__dict__"] = {**state["__dict__"], **dict.fromkeys(_SECRETS)}
+        state["__dict__"] = {**state["__dict__"], **dict.fromkeys(SECRETS)}
         state["__pydantic_private__"] = None
         return state
 

@@ -20,6 +20,7 @@ from bedrock_marengo.search.fusion import Fusion, Moment, SearchSettings, Search
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, limit_of, moment_document, retrieve
 from bedrock_marengo.search.weights import ALPHA, check_tracks, check_weights, query_weights, tracks_of
 from bedrock_marengo.validation import reject_unknown
+from langchain_marengo.copies import ValidatedCopies
 from langchain_marengo.embeddings import MarengoEmbeddings, validate_without_secrets
 from langchain_marengo.known_stores import KnownStore, find_known_store
 
@@ -45,7 +46,7 @@ _QUERY = "_query"
 _Hits = list[StoreHit[Document]]
 
 
-class MarengoRetriever(BaseRetriever):
+class MarengoRetriever(ValidatedCopies, BaseRetriever):
     """Searches each track of a store and fuses the results into moments. Returns one Document per moment.
 
     The query is a string or a ``Query`` of text, image, audio or video. A Document has the text and metadata of the

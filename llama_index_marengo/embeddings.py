@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from llama_index.core.bridge.pydantic import (
@@ -21,7 +21,7 @@ from llama_index.core.bridge.pydantic import (
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
 from llama_index.core.schema import BaseNode, MetadataMode
-from pydantic import ModelWrapValidatorHandler
+from pydantic import ModelWrapValidatorHandler, PlainSerializer
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from bedrock_marengo import ConfigurationError, InputError, MarengoClient, Media, Query
@@ -32,6 +32,7 @@ from bedrock_marengo.errors import MarengoError, as_keyword
 from bedrock_marengo.fork_safety import ForkSafeLock
 from bedrock_marengo.settings import ClientSettings
 from bedrock_marengo.validation import reject_unknown, require_many, short_repr
+from llama_index_marengo.copies import SECRETS, ValidatedCopies
 
 __all__ = ["MarengoEmbedding", "check_nodes", "validate_with_embed_model"]
 
@@ -39,12 +40,11 @@ Image = ImageLike | BytesIO
 Vector = list[float]
 Model = TypeVar("Model", bound=BaseModel)
 
-_SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 # Where a field has another name than the setting of MarengoClient: setting -> field.
 _RENAMED = {"model": "model_name", "bedrock_client": "client", "config": "botocore_config"}
 
 
-class MarengoEmbedding(MultiModalEmbedding):
+class MarengoEmbedding(ValidatedCopies, MultiModalEmbedding):
     """LlamaIndex embedding model for Marengo: text, image and combined queries, and segments of video and audio.
 
     Fields have the same names as in LlamaIndex's Bedrock classes. All vectors are lists of Python floats: 512 for
@@ -107,7 +107,7 @@ class MarengoEmbedding(MultiModalEmbedding):
     """Scale vectors to length 1. Marengo's are off by up to 0.4%, which matters for dot product and L2."""
     local_files: bool = False
     """Whether a path given as a string opens that file as an image. ``pathlib.Path`` always does."""
-    local_root: Path | None = None
+    local_root: Annotated[Path, PlainSerializer(str)] | None = None
     """A folder. Paths given as strings can open only the files in it."""
 
     _lock: ForkSafeLock = PrivateAttr(default_factory=ForkSafeLock)
@@ -130,7 +130,11 @@ class MarengoEmbedding(MultiModalEmbedding):
         return "MarengoEmbedding"
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
-        """The settings that change results, for the key of an IngestionCache: no region, concurrency or credentials."""
+        """The settings that change results, for the key of an IngestionCache: no region, concurrency or credentials.
+
+        ``from_dict`` makes a model of these, with boto3's defaults and no ``output_s3_uri``: pass the rest as keywords.
+        ``model_dump`` holds all settings but credentials, objects and callables other than ``identity``.
+        """
         return {
             "class_name": self.class_name(),
             "model_name": self.core.model_id,
@@ -285,7 +289,7 @@ class MarengoEmbedding(MultiModalEmbedding):
             )
         state = dict(BaseModel.__getstate__(self))
         # The copy uses the default credential chain; callbacks and clients belong to this process.
-        dropped = (*_SECRETS, "callback_manager")
+        dropped = (*SECRETS, "callback_manager")
         state["__dict__"] = {name: value for name, value in state["__dict__"].items() if name not in dropped}
         state["__pydantic_private__"] = None
         return state
@@ -350,6 +354,8 @@ def validate_without_secrets(
     found: list[tuple[str, str, tuple[int | str, ...]]]
     try:
         if isinstance(values, dict):
+            # LlamaIndex's dumps hold the class.
+            values = {name: value for name, value in values.items() if (name, value) != ("class_name", cls.__name__)}
             reject_unknown(values, dict.fromkeys([*cls.model_fields, *known]), cls.__name__)
         return handler(values)
     except (ConfigurationError, InputError) as error:

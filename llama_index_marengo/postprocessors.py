@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from llama_index.core.bridge.pydantic import ConfigDict, Field, model_validator
+from llama_index.core.bridge.pydantic import ConfigDict, model_validator
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from pydantic import ModelWrapValidatorHandler
@@ -16,12 +16,13 @@ from bedrock_marengo.s3.presign import check_lifetime
 from bedrock_marengo.search.citations import citation
 from bedrock_marengo.search.results import check_allowed_prefixes, is_allowed, results_from
 from bedrock_marengo.validation import require_many, short_repr
+from llama_index_marengo.copies import ValidatedCopies
 from llama_index_marengo.embeddings import MarengoEmbedding, validate_with_embed_model
 
 __all__ = ["MarengoLinks"]
 
 
-class MarengoLinks(BaseNodePostprocessor):
+class MarengoLinks(ValidatedCopies, BaseNodePostprocessor):
     """Adds ``metadata["citation"]`` ("match.mp4 at 00:06") and a playable ``metadata["url"]`` to retrieved segments.
 
     The URL is presigned and expires. Its ``#t=start,end`` tells the player where to start and stop. It is set on copies
@@ -37,7 +38,7 @@ class MarengoLinks(BaseNodePostprocessor):
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
-    embed_model: MarengoEmbedding = Field(exclude=True)
+    embed_model: MarengoEmbedding
     """Signs the URLs with its S3 settings and credentials. You can pass its settings as keywords instead."""
     expires_sec: int = 3600
     """How long the URL works: at most 7 days, and no longer than the credentials."""

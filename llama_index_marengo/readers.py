@@ -19,6 +19,7 @@ from bedrock_marengo.contract.inputs import Sources
 from bedrock_marengo.s3.listing import MediaListing
 from bedrock_marengo.search.records import Failures, OnError, user_fields
 from bedrock_marengo.validation import short_repr
+from llama_index_marengo.copies import ValidatedCopies
 from llama_index_marengo.embeddings import MarengoEmbedding, validate_with_embed_model
 
 __all__ = ["DOCUMENT_KEYS", "MarengoReader"]
@@ -27,7 +28,7 @@ DOCUMENT_KEYS = ("source", "media_type", "size", "etag", "captions")
 """The reader's own keys of a Document's metadata; all others are the user's, and are passed on to the segments."""
 
 
-class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
+class MarengoReader(ValidatedCopies, BasePydanticReader, ResourcesReaderMixin):
     """Lists video, audio and images as Documents, lazily: only names, sizes and ETags are read.
 
     A Document's ``id_`` is the S3 URI of the file. Its text and metadata include size and ETag, so that a docstore can
@@ -49,7 +50,7 @@ class MarengoReader(BasePydanticReader, ResourcesReaderMixin):
     """``s3://bucket/prefix/``, ``s3://bucket/key``, a ``pathlib.Path`` of a file or folder, ``Media``, a ``Manifest``,
     or a list of these.
     """
-    embed_model: MarengoEmbedding = Field(exclude=True)
+    embed_model: MarengoEmbedding
     """The S3 settings, credentials and output prefix to use. You can pass its settings as keywords instead."""
     suffixes: Sequence[str] | None = None
     """Load only files with these suffixes, such as [".mp4"], from a prefix or folder."""

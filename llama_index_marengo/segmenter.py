@@ -21,11 +21,12 @@ from llama_index.core.schema import (
 from pydantic import ModelWrapValidatorHandler
 from tqdm import TqdmWarning
 
-from bedrock_marengo import MarengoError, Media, MediaResult, Segmentation
+from bedrock_marengo import ConfigurationError, MarengoError, Media, MediaResult, Segmentation
 from bedrock_marengo.contract.segments import checked_metadata
 from bedrock_marengo.errors import visible
 from bedrock_marengo.search.records import Failures, OnError, SegmentRecord, Transcripts, check_transcripts, records_of
 from llama_index_marengo.cache_keys import callable_key
+from llama_index_marengo.copies import ValidatedCopies
 from llama_index_marengo.embeddings import MarengoEmbedding, check_nodes, validate_with_embed_model
 from llama_index_marengo.readers import DOCUMENT_KEYS
 
@@ -42,7 +43,7 @@ _logger = logging.getLogger(__name__)
 _NOT_FOR_LLM = ["embedding_option", "embedding_scope", "media_type", "model_id", "job_id"]
 
 
-class MarengoSegmenter(TransformComponent):
+class MarengoSegmenter(ValidatedCopies, TransformComponent):
     """Turns the Documents of ``MarengoReader`` into segments: ``TextNode``s that already have their vectors.
 
     A node's text is the segment's URI. If there are captions, the words spoken follow on the next lines. Its ``id_`` is
@@ -62,7 +63,7 @@ class MarengoSegmenter(TransformComponent):
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
-    embed_model: MarengoEmbedding = Field(exclude=True)
+    embed_model: MarengoEmbedding
     """The model, output prefix and credentials to use. You can pass its settings as keywords instead."""
     options: Sequence[str] | None = None
     """The embedding options. Default: all that the model has, each with its own vector."""
@@ -106,7 +107,7 @@ class MarengoSegmenter(TransformComponent):
         return "MarengoSegmenter"
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
-        """The settings that change results, for the key of an IngestionCache."""
+        """The settings that change results, for the key of an IngestionCache. ``model_dump`` holds all of them."""
         chosen = self.model_dump(include={"options", "scopes", "segmentation", "start_sec", "end_sec", "fused"})
         identity, transcripts = self.embed_model.identity, self.transcripts
         return {
@@ -116,6 +117,29 @@ class MarengoSegmenter(TransformComponent):
             "transcripts": transcripts if isinstance(transcripts, bool) else callable_key(transcripts),
             "class_name": self.class_name(),
         }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> MarengoSegmenter:
+        """The segmenter that ``to_dict`` describes, with the credentials and ``output_s3_uri`` of ``embed_model``.
+
+        Args:
+            data: what ``to_dict`` returned.
+            kwargs: ``embed_model`` or its settings, which ``data`` lacks; and what is to be different.
+
+        Raises:
+            ConfigurationError: ``data`` is for another model than ``embed_model``, or for one with other settings.
+        """
+        data = {**data, **kwargs}
+        if (embed_model := kwargs.get("embed_model")) is not None:
+            own = cls(embed_model=embed_model).to_dict()
+            for name in data.keys() - cls.model_fields.keys() - {"class_name"}:
+                if data.pop(name) != own.get(name):
+                    raise ConfigurationError(
+                        f"This segmenter has another {name} than embed_model, {own.get(name)!r}, and so other vectors: "
+                        "pass the embed_model that it had."
+                    )
+        segmenter: MarengoSegmenter = super().from_dict(data)
+        return segmenter
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """Segments instead of Documents of media files, in the order of the nodes.

@@ -36,6 +36,7 @@ _SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 _OWNER = re.compile(r"\d{12}", re.ASCII)
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[!-~]+", re.ASCII)
 _ROLE_SESSION = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
+_MASK = re.compile(r"\*+")
 _URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#@]*)?")
 """From the service models of IAM and STS; an endpoint is a scheme and a host, with an optional port and path."""
 
@@ -78,6 +79,14 @@ class AwsSettings:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise ConfigurationError("expected a string.", setting=name, value=value)
+        for name in _SECRETS:
+            if _MASK.fullmatch(getattr(self, name) or ""):
+                raise ConfigurationError(
+                    f"{{{name}}} is only the mask that a dump shows instead of a secret. Set the real credentials, or "
+                    "leave them out to use the default credential chain.",
+                    setting=name,
+                    remedy={name: ...},
+                )
         for name, pattern, advice in _PATTERNS:
             value = getattr(self, name)
             if value is not None and not pattern.fullmatch(value):

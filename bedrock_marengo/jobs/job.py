@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple
 
 from bedrock_marengo.contract.models import Kind
-from bedrock_marengo.errors import ConfigurationError
-from bedrock_marengo.jobs.fingerprint import JobKey, RequestFile
+from bedrock_marengo.errors import ConfigurationError, InputError
+from bedrock_marengo.jobs.fingerprint import JobKey, RequestFile, work_prefix
 
 __all__ = ["OUTPUT_NAME", "InvocationStatus", "Job", "Status", "invocation_id"]
 
@@ -46,6 +46,10 @@ class Job:
         output_uri: S3 URI of the output, if it existed already.
         joined: whether another run had started it.
         counts_as_running: whether it occupies one of the client's job slots until it is waited for.
+
+    Raises:
+        InputError: The source, the fingerprint and where the output is don't belong together, such as in a copy with
+            another source.
     """
 
     source: str
@@ -61,6 +65,15 @@ class Job:
     _unusable: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     _is_new: bool = field(default=False, repr=False, compare=False)
     """Whether there was nothing in its folder."""
+
+    def __post_init__(self) -> None:
+        # Else a copy with another source would return this job's vectors as those of the other file.
+        is_here = self.prefix.endswith(work_prefix("", self.source, self.fingerprint))
+        if not is_here or not (self.output_uri or self.prefix).startswith(self.prefix):
+            raise InputError(
+                f"This is not the job of {self.source}: its folder or output, {self.output_uri or self.prefix}, is "
+                "another's. A job can't be changed: use client.start(source), or client.job(uri) for one that exists."
+            )
 
     @classmethod
     def of(cls, key: JobKey, **found: Any) -> Job:
