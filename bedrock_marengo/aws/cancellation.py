@@ -65,8 +65,8 @@ class CancelToken:
         """
         if self.is_cancelled():
             raise ClosedError(
-                f"{what} was cancelled: the client was closed, its caller stopped waiting, the program ends, or it "
-                "was started before a fork. Running jobs continue, and the next run picks up their results."
+                f"{what} was cancelled: the client was closed, its caller stopped waiting, the program ends, or it was "
+                "started before this process was forked. Running jobs continue; the next run picks up their results."
             )
 
 

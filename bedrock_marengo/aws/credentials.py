@@ -10,7 +10,15 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
 
-from bedrock_marengo.aws.retries import CODES, LOGGED_OUT, NO_CREDENTIALS, SIGNED_OUT, is_transient
+from bedrock_marengo.aws.retries import (
+    BAD_CREDENTIALS,
+    CLOCK,
+    CODES,
+    LOGGED_OUT,
+    NO_CREDENTIALS,
+    SIGNED_OUT,
+    is_transient,
+)
 from bedrock_marengo.errors import MarengoError, error_code
 
 __all__ = ["explained", "profiles", "watch_credentials"]
@@ -85,7 +93,7 @@ def _advice(error: Exception, profile: str) -> tuple[str, Mapping[str, Any]]:
     """What to do, with the remedy's settings. Names the profile that is signed in, from which others take a role."""
     chain = _chain(profile)
     meaning, refused = CODES.get(error_code(error)), _REFUSED.get(getattr(error, "operation_name", ""))
-    if refused and not is_transient(error):
+    if refused and meaning not in (BAD_CREDENTIALS, CLOCK) and not is_transient(error):
         return _named(refused, profile), {}
     if meaning in (SIGNED_OUT, LOGGED_OUT):
         signed_in = next((name for name, settings in chain.items() if _SIGNED_IN & settings.keys()), profile)

@@ -174,6 +174,13 @@ def test_a_role_that_is_not_assigned(machine, portal):
         MarengoClient(region_name="us-east-1", profile_name="corp").embed_text("a dog")
 
 
+def test_a_role_whose_source_credentials_have_expired(machine, local):
+    machine(f"[profile corp]\n{ROLE}source_profile = keys\n{KEYS}")
+    local.faults = [Fault("sts:AssumeRole", error="ExpiredToken")]
+    with pytest.raises(ServiceError, match="The credentials have expired"):
+        MarengoClient(region_name="us-east-1", profile_name="corp").embed_text("a dog")
+
+
 @pytest.mark.parametrize(("given", "said"), [("corp", "profile_name='corp': "), (None, "AWS_PROFILE names it")])
 def test_a_profile_that_is_missing(given, said, machine, monkeypatch):
     machine("[profile other]\n")
