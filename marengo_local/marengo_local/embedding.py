@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
 
@@ -25,8 +24,9 @@ from marengo_local.contract import (
     refused,
     tokens,
 )
+from marengo_local.decoding import NotDecoded, embed_media
 from marengo_local.output import OutputRow, Vector, response_json
-from marengo_local.storage import Storage
+from marengo_local.storage import Storage, spooled
 
 if TYPE_CHECKING:
     from marengo_local.content import ContentModel
@@ -97,7 +97,7 @@ class Embedder:
 
     def _open(self, model: Model, source: Mapping[str, Any]) -> BinaryIO:
         if "base64String" in source:
-            return io.BytesIO(inline_bytes(source))
+            return spooled([inline_bytes(source)])
         uri = source["s3Location"]["uri"]
         size = self._storage.describe(uri)[1]
         if size > model.max_media_bytes:
@@ -155,28 +155,16 @@ _TASK_PARSERS: Final = {"3.0": _task_3_0, "2.7": _task_2_7}
 
 
 def _content_rows(model: Model, task: MediaTask, media: BinaryIO) -> list[OutputRow]:
-    from marengo_local.content import UndecodableMedia
-
-    content = _content(model.dimension)
+    asked = asdict(task)
+    kind = asked.pop("kind")
     try:
-        duration_sec = content.duration_sec(media)
-        _check_range(model, task, duration_sec)
-        media.seek(0)
-        rows = content.media(
-            task.kind,
-            media,
-            options=task.options,
-            scopes=task.scopes,
-            separate=task.separate,
-            fused=task.fused,
-            start_sec=task.start_sec,
-            end_sec=task.end_sec,
-            fixed_sec=task.fixed_sec,
-            min_clip_sec=task.min_clip_sec,
-        )
-    except UndecodableMedia as error:
-        raise refused(f"The {task.kind} could not be decoded: {error}") from error
-    return [OutputRow(row.vector, row.option, row.scope, row.start_sec, row.end_sec) for row in rows]
+        duration_sec, rows = embed_media(media, kind, model.dimension, model.max_media_sec, asked)
+    except NotDecoded as error:
+        if error.duration_sec is not None:
+            _check_range(model, task, error.duration_sec)
+        raise refused(f"The {kind} could not be decoded: {error}") from error
+    _check_range(model, task, duration_sec)
+    return rows
 
 
 def _check_range(model: Model, task: MediaTask, duration_sec: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, Final, cast
 
@@ -15,7 +15,7 @@ from botocore.session import Session
 from marengo_local.access_keys import UnrecordedCaller, new_secret, register
 from marengo_local.contract import refused
 
-__all__ = ["Storage"]
+__all__ = ["Storage", "spooled"]
 
 _IN_MEMORY_BYTES: Final = 64 * 1024 * 1024
 _REGION_CACHE_SEC: Final = 1.0
@@ -63,11 +63,7 @@ class Storage:
         """The content of a source. If large, it is in a temporary file that is deleted with the returned object."""
         bucket, key = split(uri)
         body = self._read(self.client.get_object, uri, Bucket=bucket, Key=key)["Body"]
-        spool = SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115
-        for piece in body.iter_chunks(1024 * 1024):
-            spool.write(piece)
-        spool.seek(0)
-        return cast(BinaryIO, spool)
+        return spooled(body.iter_chunks(1024 * 1024))
 
     def write(self, uri: str, body: bytes, kms_key_id: str | None) -> None:
         """Write one output."""
@@ -97,6 +93,15 @@ class Storage:
         except ClientError:
             return None
         return location or "us-east-1"
+
+
+def spooled(pieces: Iterable[bytes]) -> BinaryIO:
+    """A file of these bytes; if large, it is a temporary file that is deleted with the returned object."""
+    spool = SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115
+    for piece in pieces:
+        spool.write(piece)
+    spool.seek(0)
+    return cast(BinaryIO, spool)
 
 
 def split(uri: str) -> tuple[str, str]:

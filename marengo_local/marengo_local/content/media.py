@@ -3,8 +3,9 @@
 import io
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import av
@@ -21,7 +22,14 @@ RATE_HZ: Final = 16_000
 INDEXED_FORMATS: Final = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 # Frames further apart make the time of a cut inaccurate.
 SPARSE_SEC: Final = 0.25
-STILL_FORMATS: Final = frozenset({"image2", "gif", "apng", "mjpeg", "webp"})
+# FFmpeg's formats that contain their own media: a playlist, a session description or an image sequence named match.mp4
+# must not open other files or addresses.
+STILL_FORMATS: Final = "apng,bmp_pipe,gif,jpeg_pipe,png_pipe,tiff_pipe,webp_pipe"
+MEDIA_FORMATS: Final = "aac,asf,avi,flac,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,mpegvideo,ogg,wav"
+# A picture of a few kilobytes may decode to gigabytes. Twice 8K video.
+MAX_PIXELS: Final = 1 << 26
+# Each scan of a progressive JPEG may take a few bytes and a pass over the whole picture. Real ones have about ten.
+MAX_SCANS: Final = 100
 
 
 class UndecodableMedia(Exception):  # noqa: N818 - named after the file
@@ -64,9 +72,7 @@ class Outline:
 
 def still(data: bytes) -> av.VideoFrame:
     """Decode a JPEG, PNG or other still image; raises UndecodableMedia for anything else."""
-    with _open(io.BytesIO(data)) as container:
-        if not _is_still(container):
-            raise UndecodableMedia(f"not an image: the format is {container.format.long_name}")
+    with _open_still(data) as container:
         for frame in container.decode(video=0):
             return frame
     raise UndecodableMedia("not an image: no frame could be decoded")
@@ -74,9 +80,7 @@ def still(data: bytes) -> av.VideoFrame:
 
 def still_outline(data: bytes) -> tuple[str, int, int]:
     """FFmpeg's name of an image's codec, width and height; raises UndecodableMedia for anything else."""
-    with _open(io.BytesIO(data)) as container:
-        if not _is_still(container):
-            raise UndecodableMedia(f"not an image: the format is {container.format.long_name}")
+    with _open_still(data) as container:
         codec = container.streams.video[0].codec_context
         return codec.name, codec.width, codec.height
 
@@ -85,7 +89,7 @@ def outline(source: Source) -> Outline:
     """Duration and streams, from the container's header if it has them."""
     with _open(source) as container:
         video, audio, _ = _streams(container)
-        if _is_still(container) or not (video or audio):
+        if not (video or audio):
             raise UndecodableMedia("neither video nor audio: no video or audio stream found")
         length_sec = container.duration / av.time_base if container.duration else _scanned_sec(container)
         if length_sec <= 0:
@@ -212,17 +216,32 @@ def _words(subtitle: Any) -> str:
 
 
 @contextmanager
-def _open(source: Source) -> Iterator[av.container.InputContainer]:
+def _open(source: Source, formats: str = MEDIA_FORMATS) -> Iterator[av.container.InputContainer]:
     """Open for reading; raises UndecodableMedia if FFmpeg can't read it, but FileNotFoundError as is."""
-    if hasattr(source, "seek"):
-        source.seek(0)
+    safe = {"format_whitelist": formats, "protocol_whitelist": "none", "max_pixels": str(MAX_PIXELS)}
+    # PyAV 19 ignores titles that are not UTF-8, and has no such setting.
+    lenient: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+    # A file that has a name is opened here, since FFmpeg may read others that are named like it.
+    with Path(source).open("rb") if isinstance(source, str | os.PathLike) else nullcontext(source) as file:
+        file.seek(0)
+        try:
+            with av.open(file, "r", options=safe, **lenient) as container:
+                for stream in (*container.streams.video, *container.streams.audio, *container.streams.subtitles):
+                    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+                yield container
+        except (av.error.FFmpegError, ValueError, IndexError) as error:
+            raise UndecodableMedia(f"FFmpeg can't decode it: {error}") from error
+
+
+@contextmanager
+def _open_still(data: bytes) -> Iterator[av.container.InputContainer]:
+    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
+        raise UndecodableMedia(f"not an image: a JPEG with more than {MAX_SCANS} scans")
     try:
-        with av.open(source if hasattr(source, "read") else os.fspath(source), "r") as container:
+        with _open(io.BytesIO(data), STILL_FORMATS) as container:
             yield container
-    except FileNotFoundError:
-        raise
-    except (av.error.FFmpegError, ValueError, IndexError) as error:
-        raise UndecodableMedia(f"FFmpeg can't decode it: {error}") from error
+    except UndecodableMedia as error:
+        raise UndecodableMedia(f"not an image: {error}") from error
 
 
 def _streams(container: av.container.InputContainer) -> tuple[Any, Any, Any]:
@@ -230,11 +249,6 @@ def _streams(container: av.container.InputContainer) -> tuple[Any, Any, Any]:
     moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     first = [next(iter(streams), None) for streams in (moving, container.streams.audio, container.streams.subtitles)]
     return first[0], first[1], first[2]
-
-
-def _is_still(container: av.container.InputContainer) -> bool:
-    names = container.format.name
-    return names.endswith("_pipe") or names in STILL_FORMATS
 
 
 def _scanned_sec(container: av.container.InputContainer) -> float:

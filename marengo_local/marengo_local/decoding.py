@@ -1,0 +1,71 @@
+"""Media decoded in a process of its own, which is ended if it takes too long: a hostile file ends at most that."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+
+from marengo_local.output import OutputRow
+
+__all__ = ["NotDecoded", "embed_media"]
+
+_LEAST_SEC: Final = 30.0
+# Real media, even slides or speech, have more bytes a second, and take less than a second for one.
+_BYTES_PER_SEC: Final = 2_000
+# An 8K video needs about half of it.
+_MEMORY_BYTES: Final = 3 * 1024**3
+
+
+class NotDecoded(Exception):  # noqa: N818 - named after the file
+    """The file is not media, or decoding it takes too long or too much memory."""
+
+    def __init__(self, reason: str, duration_sec: float | None = None) -> None:
+        super().__init__(reason)
+        self.duration_sec = duration_sec
+
+
+def embed_media(
+    file: BinaryIO, kind: str, dimension: int, longest_sec: float, task: Mapping[str, Any]
+) -> tuple[float, list[OutputRow]]:
+    """The duration of media in an open file, and the rows of `ContentModel.media`; none if it is over `longest_sec`.
+
+    Raises NotDecoded, with the duration if it is known.
+    """
+    limit_sec = _LEAST_SEC + min(longest_sec, file.seek(0, os.SEEK_END) / _BYTES_PER_SEC)
+    file.flush()
+    request = {
+        "kind": kind,
+        "dimension": dimension,
+        "longest_sec": longest_sec,
+        "task": dict(task),
+        "memory_bytes": _MEMORY_BYTES,
+        # Should this process not be there to end it.
+        "cpu_sec": int(limit_sec) * (os.cpu_count() or 1),
+    }
+    said, _, vectors = _run(file, json.dumps(request), limit_sec).partition(b"\n")
+    answer = json.loads(said)
+    if "undecodable" in answer:
+        raise NotDecoded(answer["undecodable"], answer.get("duration_sec"))
+    table = np.frombuffer(vectors, np.float32).reshape(-1, dimension)
+    return answer["duration_sec"], [OutputRow(vector, *row) for vector, row in zip(table, answer["rows"], strict=True)]
+
+
+def _run(file: BinaryIO, request: str, limit_sec: float) -> bytes:
+    # -P: a module in the current folder must not take the place of an installed one.
+    command = [sys.executable, "-P", "-m", "marengo_local.content.worker", request]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    streams: dict[str, Any] = {"stdin": file, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    try:
+        done = subprocess.run(command, **streams, env=environment, timeout=limit_sec, check=True)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        raise NotDecoded(f"it takes longer than {limit_sec:.0f} s") from None
+    except subprocess.CalledProcessError as error:
+        raise NotDecoded(f"the decoder ended with {error.returncode}") from None
+    answer: bytes = done.stdout
+    return answer
