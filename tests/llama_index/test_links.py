@@ -76,7 +76,11 @@ def test_a_lifetime_that_s3_does_not_have(embed_model, expires_sec):
 
 def test_plain_keywords_and_nothing_secret_in_its_dict(local):
     links = MarengoLinks(expires_sec=60, **local.client_options)
-    assert links.to_dict() == {"expires_sec": 60, "allowed_prefixes": None, "class_name": "MarengoLinks"}
+    found = links.to_dict()
+    embed_model = found.pop("embed_model")
+    assert found == {"expires_sec": 60, "allowed_prefixes": None, "class_name": "MarengoLinks"}
+    assert embed_model["output_s3_uri"] == local.output_s3_uri
+    assert not {name for name in embed_model if name.startswith("aws_")}
 
 
 def test_citations():
