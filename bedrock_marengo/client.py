@@ -316,14 +316,14 @@ class MarengoClient(VectorCalls, FileCalls):
         run = self._run_options(
             jobs_at_once=jobs_at_once, **{name: settings.pop(name) for name in _RUN_SETTINGS if name in settings}
         )
-        runtime = self._runtime
+        runtime, at_once = self._runtime, jobs_at_once + min(PREPARED, jobs_at_once)
         return embed_all(
             lambda: self._runtime.embedder,
             sources if isinstance(sources, MediaListing) else self.list_media(sources),
             requests_by_kind(self.model, "embed_many", settings),
             run,
-            executor=runtime.open_executor("media", jobs_at_once + PREPARED, token),
-            at_once=jobs_at_once + PREPARED,
+            executor=runtime.open_executor("media", at_once, token),
+            at_once=at_once,
             read_ahead=read_ahead,
             token=token,
         )

@@ -39,7 +39,7 @@ __all__ = ["JOBS_AT_ONCE", "PREPARED", "ClientBase", "Runtime"]
 JOBS_AT_ONCE = 64
 """Jobs that embed_many runs at once. How many the account allows is found out; about 20 were seen."""
 PREPARED = 16
-"""Files that embed_many prepares and reads while so many jobs run: a job that ends is followed by the next at once."""
+"""The most files that embed_many prepares and reads beside those whose jobs run: the next job starts at once."""
 
 P = ParamSpec("P")
 T = TypeVar("T")

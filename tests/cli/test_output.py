@@ -49,5 +49,5 @@ def test_the_stand_in_prints_no_name_that_gives_orders(tmp_path):
         while not lines or "Ctrl-C" not in lines[-1]:
             lines.append(server.stdout.readline().decode("ascii"))
         server.terminate()
-    assert all(line.startswith(("export ", "# ")) for line in lines)
+    assert all(line.startswith(("export ", "unset ", "# ")) for line in lines)
     assert "\\u8996 \\x1b[31m is uploaded" in "".join(lines)
