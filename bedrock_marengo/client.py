@@ -316,7 +316,7 @@ class MarengoClient(VectorCalls, FileCalls):
         run = self._run_options(
             jobs_at_once=jobs_at_once, **{name: settings.pop(name) for name in _RUN_SETTINGS if name in settings}
         )
-        runtime, at_once = self._runtime, jobs_at_once + min(PREPARED, jobs_at_once)
+        runtime, at_once = self._runtime, jobs_at_once + min(PREPARED, jobs_at_once - 1)
         return embed_all(
             lambda: self._runtime.embedder,
             sources if isinstance(sources, MediaListing) else self.list_media(sources),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from bedrock_marengo.aws.cancellation import CancelToken, cancel_scope
@@ -50,7 +50,8 @@ class MediaResult:
         file = self.media or self.source
         if isinstance(file, Media):
             return file.name
-        return self.uri or (os.fspath(file) if isinstance(file, str | os.PathLike) else short_repr(file))
+        # Of other path objects, any method may raise.
+        return self.uri or (str(file) if isinstance(file, str | PurePath) else short_repr(file))
 
     @property
     def segments(self) -> SegmentEmbeddings | None:

@@ -35,7 +35,7 @@ sso_role_name = Dev
 """
 ROLE = "role_arn = arn:aws:iam::123456789012:role/dev\n"
 PROCESS = f"[profile corp]\ncredential_process = {sys.executable} -c"
-KEYS = "[profile keys]\naws_access_key_id = {key}\naws_secret_access_key = secret\n"
+KEYS = "[profile keys]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n"
 SIGN_IN = "aws sso login --profile corp"
 EXPIRED, VALID = "2020-01-01T00:00:00Z", "2099-01-01T00:00:00Z"
 
@@ -52,7 +52,7 @@ def machine(local, tmp_path, monkeypatch):
         monkeypatch.setattr(provider, "_SSO_TOKEN_CACHE_DIR", str(cache))
 
     def write(text, expires=None):
-        config.write_text(text.replace("{key}", local.access_key_id))
+        config.write_text(text.replace("{key}", local.access_key_id).replace("{secret}", local.secret_access_key))
         for name in ("corp", "https://corp.awsapps.com/start") if expires else ():
             token = {"accessToken": "x", "expiresAt": expires, "startUrl": name, "region": "us-east-1"}
             (cache / f"{hashlib.sha1(name.encode()).hexdigest()}.json").write_text(json.dumps(token))

@@ -63,6 +63,7 @@ class TestLogs:
         assert [event for _, event in events_of(logged(logging.INFO))] == [
             "file started",
             "file joined",
+            "job priced",
             "file completed",
         ]
 
