@@ -96,6 +96,7 @@ def test_other_captions_are_not_taken_from_the_cache(embed_model, read, match):
     assert words(captured("two")) == {"two"}
 
 
+@pytest.mark.slow
 def test_the_same_in_another_process():
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"

@@ -63,6 +63,7 @@ with marengo_local.serve(synthetic_sec=6.0) as local:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("already", "then"),
     [

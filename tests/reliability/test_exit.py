@@ -77,6 +77,7 @@ threading.Thread(target=work).start()
 """
 
 
+@pytest.mark.slow
 def test_threads_that_outlive_the_main_thread(child, local, tmp_path):
     # The first is uploaded in parts.
     for i, size in enumerate((9_000_000, 1)):

@@ -294,6 +294,7 @@ class TestAStoreWithoutChecksums:
         assert key == digest and same(found, truth(found[0].source))
 
 
+@pytest.mark.slow
 @SIZES
 @pytest.mark.fault("Two processes upload the same file", expect="one object with the right bytes, one job")
 def test_two_processes_upload_the_same_file(local, child, path, stored, size):

@@ -87,6 +87,7 @@ def test_a_data_file_of_an_inventory(client, local, in_little_memory):
     assert f"s3://{local.bucket}/data.csv.gz, line 2" in error and in_little_memory()
 
 
+@pytest.mark.slow
 def test_short_rows_without_end_are_read_one_by_one(client, manifest, in_little_memory):
     rows = manifest("list.csv.gz", gzip.compress(GOOD + b"b,a.mp4\n\n" * 200_000))
     tracemalloc.reset_peak()
