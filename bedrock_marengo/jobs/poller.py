@@ -88,11 +88,14 @@ class JobPoller:
                     self._thread = None
                     return
             last = time.monotonic()
-            ended = self._ended(waits)
+            running = self._running_of(waits)
+            # If that failed, each waiter asks for its own job, and raises the error if it has it, too.
+            ended = {wait for wait in waits if running is None or wait.arn not in running}
             with self._changed:
                 self._waits -= ended
                 for wait in ended:
-                    self._learn(wait, last)
+                    if running is not None:
+                        self._learn(wait, last)
                     wait.ended.set()
             pause = self._pause(pause)
 
@@ -108,16 +111,15 @@ class JobPoller:
         together = max((end for end in ends if end <= first + pause / 2), default=first)
         return min(last + max(pause, LONGEST_SEC), together)
 
-    def _ended(self, waits: set[_Wait]) -> set[_Wait]:
+    def _running_of(self, waits: set[_Wait]) -> set[str] | None:
+        """The ARNs of these that are in progress; None if that can't be found out."""
         known = [wait.since for wait in waits if wait.since is not None]
         oldest = time.monotonic() - min(known) if len(known) == len(waits) else None
         try:
-            running = self._running([wait.arn for wait in waits], oldest)
+            return self._running([wait.arn for wait in waits], oldest)
         except Exception:
-            # Without this thread no wait would end, whatever the error. Each waiter then asks for its own job, and
-            # raises the error if it has it, too.
-            return waits
-        return {wait for wait in waits if wait.arn not in running}
+            # Without this thread no wait would end, whatever the error.
+            return None
 
     def _pause(self, last: float) -> float:
         if self._job_sec is None:
