@@ -18,10 +18,10 @@ def bucket(local):
     return f"s3://{local.bucket}/v/"
 
 
-@pytest.fixture(scope="session")
-def _bedrock(_marengo_bedrock_server):
+@pytest.fixture
+def _bedrock(local):
     """Bare boto3: what a clean run gives is not asked of the code that is under test."""
-    options = _marengo_bedrock_server.client_options
+    options = local.client_options
     names = ("region_name", "endpoint_url", "aws_access_key_id", "aws_secret_access_key")
     return boto3.client("bedrock-runtime", **{name: options[name] for name in names})
 
