@@ -83,6 +83,7 @@ class TestPython:
         monkeypatch.chdir(tmp_path)
         return World(marengo_bedrock, monkeypatch)
 
+    @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore")
     @pytest.mark.parametrize("page", sorted({block.page for block in PYTHON if block.page in PAGES} - {"README.md"}))
     def test_a_page_runs(self, world, page):

@@ -129,6 +129,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::getpass.GetPassWarning")
 @pytest.mark.parametrize(("config", "expires", "advice"), CASES.values(), ids=CASES)
 def test_each_call_says_what_to_do(config, expires, advice, machine, portal, local):

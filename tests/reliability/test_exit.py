@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-pytestmark = pytest.mark.promise("A program ends when its own code does")
+pytestmark = [pytest.mark.slow, pytest.mark.promise("A program ends when its own code does")]
 
 OPEN = {
     "sync": "run = client.embed_many(argv); print(next(run).error)",
@@ -77,7 +77,6 @@ threading.Thread(target=work).start()
 """
 
 
-@pytest.mark.slow
 def test_threads_that_outlive_the_main_thread(child, local, tmp_path):
     # The first is uploaded in parts.
     for i, size in enumerate((9_000_000, 1)):

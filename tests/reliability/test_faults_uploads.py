@@ -15,7 +15,8 @@ from llama_index_marengo import MarengoEmbedding, MarengoReader
 from marengo_local import Fault, checksums
 
 pytestmark = pytest.mark.promise("No vector is stored under the wrong segment")
-SIZES = pytest.mark.parametrize("size", [100, UPLOAD_PART_BYTES + 100], ids=["whole", "in parts"])
+IN_PARTS = pytest.param(UPLOAD_PART_BYTES + 100, id="in parts", marks=pytest.mark.slow)
+SIZES = pytest.mark.parametrize("size", [pytest.param(100, id="whole"), IN_PARTS])
 
 
 def right(size):

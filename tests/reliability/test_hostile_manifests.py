@@ -12,7 +12,7 @@ import pytest
 
 from bedrock_marengo import InputError, Manifest, Media
 
-pytestmark = pytest.mark.promise("Memory, threads and open files stay bounded")
+pytestmark = [pytest.mark.slow, pytest.mark.promise("Memory, threads and open files stay bounded")]
 
 MOST_BYTES = 20 * 1024**2
 HUGE = 80 * 1024**2
@@ -87,7 +87,6 @@ def test_a_data_file_of_an_inventory(client, local, in_little_memory):
     assert f"s3://{local.bucket}/data.csv.gz, line 2" in error and in_little_memory()
 
 
-@pytest.mark.slow
 def test_short_rows_without_end_are_read_one_by_one(client, manifest, in_little_memory):
     rows = manifest("list.csv.gz", gzip.compress(GOOD + b"b,a.mp4\n\n" * 200_000))
     tracemalloc.reset_peak()

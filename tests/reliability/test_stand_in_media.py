@@ -19,7 +19,7 @@ from marengo_local.content import ContentModel, UndecodableMedia
 
 from ..films import film
 
-pytestmark = pytest.mark.promise("The stand-in opens only the bytes it is given, and not for long")
+pytestmark = [pytest.mark.slow, pytest.mark.promise("The stand-in opens only the bytes it is given, and not for long")]
 
 HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n{}\n#EXT-X-ENDLIST\n"
 DASH = """<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT4S"

@@ -207,7 +207,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-@pytest.mark.parametrize("seed", [0, 2, 3])
+@pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), 3])
 def test_moments_and_scores_are_those_of_the_docs(ask, seed, settings):
     rows = corpus(seed, silent=("audio",) if seed == 3 else ())
     right, everything = reference(rows, **settings)

@@ -211,6 +211,7 @@ class TestChange:
         add_segments(store, new, replace=True, chunk_size=10)
         assert set(rows(store)) == {document.id for document in [*new, *other]}
 
+    @pytest.mark.slow
     @pytest.mark.promise("Replacing a source never leaves none of its segments")
     @pytest.mark.parametrize("before", ["old", "old and new"])
     def test_two_writers_at_once_leave_the_old_segments_or_the_new(self, make, load, local, before):
