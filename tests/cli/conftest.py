@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 import sys
+import time
 
 import pytest
 from typer.testing import CliRunner
@@ -70,6 +71,8 @@ def in_terminal(shell):
                 said += piece
                 if b"[y/N]" in said and not asked:
                     asked = True
+                    # A signal between the question and Python's read would be lost until a key is pressed.
+                    time.sleep(0.3)
                     process.send_signal(answer) if isinstance(answer, int) else os.write(ours, answer.encode())
         os.close(ours)
         process.wait(15)
