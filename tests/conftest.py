@@ -2,7 +2,9 @@
 
 import functools
 import os
+import signal
 import struct
+import threading
 import warnings
 import zlib
 from types import SimpleNamespace
@@ -31,6 +33,11 @@ settings.load_profile("suite")
 # boto3 must not look for credentials or a region outside: a test that needs them sets them.
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+
+
+if threading.current_thread() is threading.main_thread():
+    # In the background a shell ignores Ctrl-C, and so would the programs that tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_auto_num_workers():
