@@ -8,6 +8,7 @@ from bedrock_marengo import instrumentation
 from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.contract.segments import SegmentEmbeddings
 from bedrock_marengo.embedding.pricing import Budget, Usage
+from bedrock_marengo.errors import MarengoError
 from bedrock_marengo.jobs.fingerprint import JobKey
 from bedrock_marengo.media.durations import Durations, duration_of, requested_sec
 from bedrock_marengo.s3.cross_region import CrossRegionCopies
@@ -48,7 +49,7 @@ class JobCosts:
 
         Raises:
             BudgetError: It would cost too much, or its length is unknown. Nothing was copied.
-            ServiceError: AWS refused the copy, or to read the length.
+            ServiceError: AWS refused the copy, or to read the length. Nothing was charged.
         """
         request, source, usd = key.request, key.source, 0.0
         copy = self.copy_of(source.uri, key.prefix, attempt)
@@ -58,7 +59,11 @@ class JobCosts:
             length = requested_sec(request, duration_of(self.objects, media, self.durations))
             usd = self.budget.charge(media, request.kind, length, copied_bytes=copied)
         if copy is not None and self.copies is not None:
-            self.copies.put(source, copy)
+            try:
+                self.copies.put(source, copy)
+            except MarengoError:
+                self.refund(usd)
+                raise
             self.usage.copied(copied)
         return usd
 

@@ -29,7 +29,6 @@ from bedrock_marengo.errors import (
     ClosedError,
     JobError,
     MarengoError,
-    MediaNotFoundError,
     NotEmbeddedError,
     OutputError,
     SegmentNotFoundError,
@@ -179,7 +178,7 @@ class MediaEmbedder:
     ) -> SegmentEmbeddings:
         """All segments of one file; ``key`` is its job's, if a listing gave it, ``is_new`` if it showed no such job."""
         if run.only_done:
-            return self._read_done(media, request, key)
+            return self._read_done(media, request, key, run)
         began = time.monotonic()
         # One token from start to end: a client that is closed between two steps cancels the later one, too.
         with (
@@ -217,7 +216,7 @@ class MediaEmbedder:
         found = self._runner.read(job, output)
         if job.arn is not None:
             run.costs.measured(job.arn, found)
-            self._check_source(job, output)
+        self._check_source(replace(job, output_uri=output))
         self._cache.remember(found)
         seconds = time.monotonic() - began
         _log_stage("completed", job.source, job.kind, job=job.id, segments=len(found), seconds=seconds)
@@ -231,16 +230,21 @@ class MediaEmbedder:
         """
         return self._cache.vectors(list(segments), self._read_job_of)
 
-    def _read_done(self, media: Media, request: MediaRequest, key: JobKey | None) -> SegmentEmbeddings:
+    def _read_done(self, media: Media, request: MediaRequest, key: JobKey | None, run: RunOptions) -> SegmentEmbeddings:
         found = media if media.uri else find_upload(self._objects, media, self._output_s3_uri)
         if found is not None and key is None:
             key = self._key(request, locate(self._objects, found, self._identity))
-        job = self._runner.find(key) if key else None
-        if job is None or job.output_uri is None:
-            raise NotEmbeddedError(f"{media.name} is not embedded with these options under {self._output_s3_uri}.")
-        segments = self._runner.read(job, job.output_uri)
-        self._cache.remember(segments)
-        return segments
+        for _ in range(JOBS_A_CALL):
+            job = self._runner.find(key, run.costs.copy_of(key.source.uri, key.prefix, 1)) if key else None
+            if key is None or job is None or job.output_uri is None:
+                break
+            segments = self._runner.read(job, job.output_uri)
+            now = key if self._runner.is_checked(job)[0] else self._starter.now(key)
+            if now.fingerprint == key.fingerprint:
+                self._cache.remember(segments)
+                return segments
+            key = now
+        raise NotEmbeddedError(f"{media.name} is not embedded with these options under {self._output_s3_uri}.")
 
     def _read_job_of(self, segment: Segment) -> SegmentEmbeddings:
         """The embeddings of the job that a segment names, from its output under our own prefix."""
@@ -284,20 +288,21 @@ class MediaEmbedder:
             try:
                 found, output = self._finish(job, run)
             except (JobError, OutputError) as error:
-                if error.is_kept if isinstance(error, OutputError) else not error.transient:
+                if error.is_kept if isinstance(error, OutputError) else error.running:
                     raise
-                instrumentation.emit("file retried", source=job.source, kind=job.kind, job=job.id, error=error)
-                unusable, last = invocation_id(job.output_uri or job.arn), error
-                # It may be unusable because the file was replaced: another attempt is for the file as it is now.
-                key, listed = self._key(key.request, self._now(key.source)), time.monotonic()
+                now, listed = self._starter.after_failure(job, key, error), time.monotonic()
+                last = error if now.fingerprint == key.fingerprint else None
+                key, unusable = now, invocation_id(job.output_uri or job.arn)
                 continue
-            now = key.source if job.output_uri else self._now(key.source)
-            if now.canonical() == key.source.canonical():
-                self._runner.note_output(job, output)
+            is_checked, job = self._runner.is_checked(job) if job.output_uri else (False, job)
+            now = key if is_checked else self._starter.now(key)
+            if now.fingerprint == key.fingerprint:
+                if not is_checked:
+                    self._runner.note_output(job, output)
                 return found
-            # Bedrock may have read the new bytes under the old name.
-            self._runner.mark_unusable(output, f"{key.source.uri} changed while its job ran")
-            key, unusable, listed = self._key(key.request, now), None, time.monotonic()
+            if not job.output_uri:
+                self._starter.mark_changed(job, output)
+            key, unusable, listed = now, None, time.monotonic()
         raise last or never_settled(key.source)
 
     def _finish(self, job: Job, run: RunOptions) -> tuple[SegmentEmbeddings, str]:
@@ -306,21 +311,25 @@ class MediaEmbedder:
         output = self._wait(job, run, look=job.joined)
         job = replace(job, counts_as_running=False)
         try:
-            try:
-                found = self._runner.read(job, output, listed=job.joined or job.output_uri is not None)
-            except ServiceError as error:
-                if error.code != "NoSuchKey":
-                    raise
-                # It failed, or its output is late.
-                output = self._wait(job, run, look=True)
-                found = self._runner.read(job, output)
+            found = self._read(job, output, listed=job.joined or job.output_uri is not None)
+        except ServiceError as error:
+            if error.code != "NoSuchKey":
+                raise
+            # It failed, or its output is late; one that is gone is not marked, as someone may have used it.
+            output = self._wait(job, run, look=True)
+            found = self._read(job, output)
+        if job.arn is not None:
+            run.costs.measured(job.arn, found)
+        return found, output
+
+    def _read(self, job: Job, output: str, *, listed: bool = True) -> SegmentEmbeddings:
+        """A job's segments; an unusable output is marked."""
+        try:
+            return self._runner.read(job, output, listed=listed)
         except OutputError as error:
             if not error.is_kept:
                 self._mark_unusable(output, error)
             raise
-        if job.arn is not None:
-            run.costs.measured(job.arn, found)
-        return found, output
 
     def _wait(self, job: Job, run: RunOptions, *, look: bool) -> str:
         """Wait for a job, and delete the copy that it has read."""
@@ -352,74 +361,63 @@ class MediaEmbedder:
         if record.arn == job.arn:
             run.costs.ended(job.source, job.prefix, record.attempt)
 
-    def _check_source(self, job: Job, output: str) -> None:
+    def _check_source(self, job: Job) -> None:
         """Refuse an output whose file may have been replaced before Bedrock read it, unless it was checked before."""
-        record, etag = self._runner.read_request(job.prefix)
-        if record.output == output:
+        is_checked, job = self._runner.is_checked(job)
+        if is_checked:
             return
+        record, _ = job._record or self._runner.read_request(job.prefix)
         started = SourceIdentity(record.uri, record.source["size"], record.source["etag"])
-        if self._now(started).canonical() != record.source:
+        if self._starter.version_of(started).canonical() != record.source:
             raise OutputError(
                 f"{record.uri} is no longer the file that its job was started for ({job.arn}): it was replaced while "
                 "the job ran, or since. Embed it again, or collect with the identity= that the job was started with."
             )
-        self._runner.note_output(replace(job, _record=(record, etag)), output)
-
-    def _now(self, source: SourceIdentity) -> SourceIdentity:
-        """The file's version now. A file that is gone keeps the one it had: its segments are right.
-
-        Raises:
-            InputError: It was replaced by what Bedrock can't read.
-            ServiceError: AWS refused to list.
-        """
-        media = Media("video", uri=source.uri)
-        try:
-            now = locate(self._objects, media, self._identity, to_read=False)
-            return now if now.canonical() == source.canonical() else locate(self._objects, media, self._identity)
-        except MediaNotFoundError:
-            return source
+        self._runner.note_output(job, job.output_uri or "")
 
     def _embed_image(self, media: Media, key: JobKey, run: RunOptions) -> SegmentEmbeddings:
         """An image as a segment: one synchronous call, its reply stored like a job's output."""
         listed = seen_at(media)
         for _ in range(JOBS_A_CALL):
             job = self._runner.find(key)
-            if job.output_uri is not None and not run.force:
-                run.report("reused", media, job=job.id)
-                return self._runner.read(job, job.output_uri)
             try:
+                if job.output_uri is not None and not run.force:
+                    if not self._runner.is_checked(job)[0]:
+                        self._starter.look(key, None)
+                    run.report("reused", media, job=job.id)
+                    return self._runner.read(job, job.output_uri)
                 self._starter.look(key, listed)
+                run.report("started", media, job=job.id)
+                self._runner.check_writable(job)
+                found, now = self._invoke_image(job, key, run)
             except SourceChangedError as changed:
                 key, listed = self._key(key.request, changed.now), time.monotonic()
                 continue
-            run.report("started", media, job=job.id)
-            self._runner.check_writable(job)
-            # Each call has a copy of its own: another process may embed the same image at this moment.
-            call_id = uuid.uuid4().hex[:8]
-            try:
-                reply, found = self._invoke_image(job, key, run, call_id)
-                # The reply is paid for: a client that is closed now must not lose it.
-                with cancel_scope(CancelToken()):
-                    now = self._now(key.source)
-                    is_unchanged = now.canonical() == key.source.canonical()
-                    if is_unchanged:
-                        self._runner.write_reply(job, reply)
-            finally:
-                with cancel_scope(CancelToken()):
-                    run.costs.ended(key.source.uri, key.prefix, call_id)
-            if is_unchanged:
+            if now.fingerprint == key.fingerprint:
                 return found
             # Bedrock may have read the new bytes under the old name.
-            key, listed = self._key(key.request, now), time.monotonic()
+            key, listed = now, time.monotonic()
         raise never_settled(key.source)
 
-    def _invoke_image(self, job: Job, key: JobKey, run: RunOptions, call_id: str) -> tuple[bytes, SegmentEmbeddings]:
-        run.costs.before_start(key, call_id)
-        uri = run.costs.copy_of(job.source, job.prefix, call_id) or job.source
-        body = payloads.encode(key.request.body(self._invoker.location(Media(job.kind, uri=uri))))
-        reply = self._limiter.call(lambda: self._invoker.reply(body), "InvokeModel", job.source)
-        # Paid for, whatever it contains.
-        run.costs.usage.image()
+    def _invoke_image(self, job: Job, key: JobKey, run: RunOptions) -> tuple[SegmentEmbeddings, JobKey]:
+        """An image's segment, its reply stored if the file is as it was; and the key of the file as it is now."""
+        # Each call has a copy of its own: another process may embed the same image at this moment.
+        call_id = uuid.uuid4().hex[:8]
+        try:
+            self._starter.pay(key, run.costs, call_id)
+            uri = run.costs.copy_of(job.source, job.prefix, call_id) or job.source
+            body = payloads.encode(key.request.body(self._invoker.location(Media(job.kind, uri=uri))))
+            reply = self._limiter.call(lambda: self._invoker.reply(body), "InvokeModel", job.source)
+            # Paid for, whatever it contains: a client that is closed now must not lose it.
+            run.costs.usage.image()
+            with cancel_scope(CancelToken()):
+                now = self._starter.now(key)
+                return self._read_reply(job, reply, is_unchanged=now.fingerprint == key.fingerprint), now
+        finally:
+            with cancel_scope(CancelToken()):
+                run.costs.ended(key.source.uri, key.prefix, call_id)
+
+    def _read_reply(self, job: Job, reply: bytes, *, is_unchanged: bool) -> SegmentEmbeddings:
         try:
             found = read_output(
                 [reply],
@@ -430,10 +428,12 @@ class MediaEmbedder:
                 media_type=job.kind,
             )
         except OutputError as error:
-            if error.is_kept:
+            if error.is_kept and is_unchanged:
                 self._runner.write_reply(job, reply)
             raise
-        return reply, found
+        if is_unchanged:
+            self._runner.write_reply(job, reply)
+        return found
 
 
 def log_failure(source: str, error: MarengoError, **facts: Any) -> None:

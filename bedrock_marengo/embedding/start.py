@@ -9,9 +9,9 @@ from bedrock_marengo import instrumentation
 from bedrock_marengo.aws.retries import RetryLimiter
 from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.embedding.job_costs import JobCosts
-from bedrock_marengo.errors import JobError, warn_once
+from bedrock_marengo.errors import InputError, JobError, MediaNotFoundError, OutputError, ServiceError, warn_once
 from bedrock_marengo.jobs.fingerprint import JobKey
-from bedrock_marengo.jobs.job import Job
+from bedrock_marengo.jobs.job import OUTPUT_NAME, Job, invocation_id
 from bedrock_marengo.jobs.runner import JobRunner
 from bedrock_marengo.s3.listing import locate
 from bedrock_marengo.s3.object_version import Identity, SourceIdentity
@@ -25,6 +25,10 @@ JOBS_A_CALL = 4
 FRESH_SEC = 3600.0
 """How old a listing may be when a job is started from it without another look at the file. Ours: a listing of a
 thousand files is worked through in about an hour."""
+
+
+_CHANGED = frozenset({"404", "412", "NoSuchKey", "PreconditionFailed"})
+"""How S3 refuses to copy a version that is no longer there."""
 
 
 class SourceChangedError(Exception):
@@ -93,19 +97,24 @@ class JobStarter:
         for _ in range(JOBS_A_CALL):
             charged: list[float] = []
             try:
-                job = self._runner.start(
-                    key,
-                    read_from=functools.partial(costs.copy_of, key.source.uri, key.prefix),
-                    force=force,
-                    repay_expired=repay_expired,
-                    instead_of=instead_of,
-                    hold=hold,
-                    most=most,
-                    is_new=is_new,
-                    token=self._limiter.token(),
-                    before_start=functools.partial(self._before_start, key, costs, listed_at, charged),
-                    before_send=functools.partial(self.look, key, time.monotonic()),
-                )
+                try:
+                    job = self._runner.start(
+                        key,
+                        read_from=functools.partial(costs.copy_of, key.source.uri, key.prefix),
+                        force=force,
+                        repay_expired=repay_expired,
+                        instead_of=instead_of,
+                        hold=hold,
+                        most=most,
+                        is_new=is_new,
+                        token=self._limiter.token(),
+                        before_start=functools.partial(self._before_start, key, costs, listed_at, charged),
+                        before_send=functools.partial(self.look, key, time.monotonic()),
+                    )
+                except JobError:
+                    # It failed for good: perhaps that is why the file was replaced since it was listed.
+                    self.look(key, None)
+                    raise
             except SourceChangedError as changed:
                 costs.refund(sum(charged))
                 is_new = False
@@ -135,11 +144,77 @@ class JobStarter:
             )
             raise SourceChangedError(now)
 
+    def now(self, key: JobKey) -> JobKey:
+        """The key of a file as it is now. A file that is gone keeps the one it had: its segments are right.
+
+        Raises:
+            InputError: It was replaced by what Bedrock can't read.
+            ServiceError: AWS refused to list.
+        """
+        return JobKey.of(key.request, self.version_of(key.source), self._output_s3_uri)
+
+    def version_of(self, source: SourceIdentity) -> SourceIdentity:
+        """The same for a version."""
+        media = Media("video", uri=source.uri)
+        try:
+            now = locate(self._objects, media, self._identity, to_read=False)
+            return now if now.canonical() == source.canonical() else locate(self._objects, media, self._identity)
+        except MediaNotFoundError:
+            return source
+
+    def after_failure(self, job: Job, key: JobKey, error: JobError | OutputError) -> JobKey:
+        """What to embed after a job failed or its output was unusable: the file as it is now.
+
+        Raises:
+            JobError: It failed for good.
+            MediaNotFoundError: The file is gone.
+            InputError: It was replaced by what Bedrock can't read.
+            ServiceError: AWS refused to list.
+        """
+        try:
+            source = locate(self._objects, Media("video", uri=job.source), self._identity)
+        except (InputError, MediaNotFoundError):
+            self.mark_changed(job)
+            raise
+        now = JobKey.of(key.request, source, self._output_s3_uri)
+        if now.fingerprint != key.fingerprint:
+            self.mark_changed(job)
+        elif isinstance(error, JobError) and not error.transient:
+            raise error
+        instrumentation.emit("file retried", source=job.source, kind=job.kind, job=job.id, error=error)
+        return now
+
+    def mark_changed(self, job: Job, output: str | None = None) -> None:
+        """Bedrock may have read other bytes under the old name, or none: what came of it is not this job's."""
+        output = output or job.output_uri or f"{job.prefix}{invocation_id(job.arn)}{OUTPUT_NAME}"
+        self._runner.mark_unusable(output, f"{job.source} changed while its job ran")
+
     def _before_start(
         self, key: JobKey, costs: JobCosts, listed_at: float | None, charged: list[float], attempt: int
     ) -> None:
         self.look(key, listed_at)
-        charged.append(costs.before_start(key, attempt))
+        charged.append(self.pay(key, costs, attempt))
+
+    def pay(self, key: JobKey, costs: JobCosts, attempt: int | str) -> float:
+        """Charge the budget and copy the file if needed: US dollars.
+
+        Raises:
+            SourceChangedError: It could not be copied, because it is no longer as it was listed.
+            MediaNotFoundError: Because it is gone.
+            BudgetError: It would cost too much.
+            ServiceError: AWS refused.
+        """
+        for left in reversed(range(JOBS_A_CALL)):
+            try:
+                return costs.before_start(key, attempt)
+            except ServiceError as error:
+                if error.code not in _CHANGED:
+                    raise
+                self.look(key, None)
+                # It is back.
+                if not left:
+                    raise
+        raise AssertionError("unreachable")
 
 
 def seen_at(media: Media) -> float | None:

@@ -37,6 +37,19 @@ class RequestFile(msgspec.Struct, kw_only=True, omit_defaults=False):
     output: str | None = None
     """S3 URI of the output once it was read: if it is missing later, it expired."""
 
+    @classmethod
+    def of(cls, key: JobKey, model_input: dict[str, Any]) -> RequestFile:
+        """The file before the first attempt of a job."""
+        return cls(
+            format=FORMAT,
+            fingerprint=key.fingerprint,
+            source=key.source.canonical(),
+            uri=key.source.uri,
+            model_id=key.request.model.model_id,
+            request=key.request.canonical(),
+            model_input=model_input,
+        )
+
     def encode(self) -> bytes:
         """The file's bytes."""
         return msgspec.json.format(msgspec.json.encode(self), indent=1)

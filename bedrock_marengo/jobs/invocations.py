@@ -16,7 +16,7 @@ from bedrock_marengo.errors import error_code
 from bedrock_marengo.jobs.fingerprint import RequestFile, token
 from bedrock_marengo.jobs.job import InvocationStatus
 
-__all__ = ["Invocations", "is_transient_failure"]
+__all__ = ["Invocations", "arn_of", "is_transient_failure"]
 
 LATE_SEC = 15.0
 """How long an output may lag behind the status Completed, from when we see that status: clocks are not compared."""
@@ -134,6 +134,11 @@ class Invocations:
 def is_transient_failure(message: str) -> bool:
     """Whether a failed job's message says that a new attempt may succeed."""
     return bool(TRANSIENT_FAILURE.search(message))
+
+
+def arn_of(region: str, account: str, invocation: str) -> str:
+    """An invocation's ARN. All regions of the model are in one partition."""
+    return f"arn:aws:bedrock:{region}:{account}:async-invoke/{invocation}"
 
 
 def _folder(reply: Any) -> str:

@@ -63,6 +63,7 @@ class Job:
     _ask: Callable[[Job], InvocationStatus] | None = field(default=None, repr=False, compare=False)
     _record: tuple[RequestFile, str] | None = field(default=None, repr=False, compare=False)
     _unusable: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    _is_checked: bool = field(default=False, repr=False, compare=False)
     _is_new: bool = field(default=False, repr=False, compare=False)
     """Whether there was nothing in its folder."""
 

@@ -20,11 +20,11 @@ from bedrock_marengo.contract.payloads import s3_location
 from bedrock_marengo.contract.segments import SegmentEmbeddings
 from bedrock_marengo.errors import JobError, OutputError, ServiceError, http_status, warn_once
 from bedrock_marengo.jobs import invocations
-from bedrock_marengo.jobs.fingerprint import FORMAT, JobKey, RequestFile
+from bedrock_marengo.jobs.fingerprint import JobKey, RequestFile
 from bedrock_marengo.jobs.invocations import Invocations, is_transient_failure
 from bedrock_marengo.jobs.job import OUTPUT_NAME, InvocationStatus, Job, invocation_id
 from bedrock_marengo.jobs.poller import JobPoller
-from bedrock_marengo.jobs.work_folder import WorkFolder, mark_unusable, read_segments
+from bedrock_marengo.jobs.work_folder import REPLY, WorkFolder, mark_unusable, read_segments
 from bedrock_marengo.s3.objects import S3Objects
 
 __all__ = ["JobRunner"]
@@ -66,11 +66,28 @@ class JobRunner:
 
     # Start once, find again.
 
-    def find(self, key: JobKey) -> Job:
-        """The job as S3 has it: with ``output_uri`` if it is done. One listing, no call that costs."""
-        found = self._folder(key.prefix).outputs()
-        output = found.usable[0] if found.usable else None
-        return Job.of(key, output_uri=output, _ask=self.ask, _unusable=found.unusable, _is_new=found.is_empty)
+    def find(self, key: JobKey, read_from: str | None = None) -> Job:
+        """The job as S3 has it: with ``output_uri`` if it is done. One listing, no call that costs.
+
+        Args:
+            key: what is requested, for which version of which file.
+            read_from: where Bedrock reads the file; None is its own URI.
+        """
+        found = self._folder(key.prefix).contents()
+        output = found.outputs[0] if found.outputs else None
+        # The size of request.json shows without a request whether it names the output.
+        noted = bool(output) and found.request_bytes == self._noted_bytes(key, read_from, output or "")
+        return Job.of(
+            key, output_uri=output, _ask=self.ask, _unusable=found.unusable, _is_checked=noted, _is_new=found.is_empty
+        )
+
+    def is_checked(self, job: Job) -> tuple[bool, Job]:
+        """Whether an output is known to be of the bytes that its job is for; the job, with what was read of it."""
+        # A reply is stored only if it is.
+        if job._is_checked or invocation_id(job.output_uri) == REPLY:
+            return True, job
+        record = self._folder(job.prefix).find_request()
+        return record is not None and record[0].output == job.output_uri, replace(job, _record=record)
 
     def start(
         self,
@@ -107,13 +124,13 @@ class JobRunner:
             JobError: It failed for good, or its output expired.
             ServiceError: AWS refused.
         """
-        job = Job.of(key, _ask=self.ask) if is_new else self.find(key)
+        job = Job.of(key, _ask=self.ask) if is_new else self.find(key, read_from(1))
         if job.output_uri is not None and not force:
             return job
-        claim = self._claim(job, key, read_from(1))
+        claim = self._written(job, RequestFile.of(key, self._input(key, read_from(1))), None, loser_owns=False)
         if (claim.record.output is not None or (is_new and not claim.is_ours)) and not force:
             # Another process may have finished it since the listing.
-            job = self.find(key)
+            job = self.find(key, read_from(1))
             if job.output_uri is not None:
                 return job
         if claim.record.arn is not None:
@@ -172,18 +189,11 @@ class JobRunner:
                 self._starts.release()
             raise
 
-    def _claim(self, job: Job, key: JobKey, read_from: str | None) -> _Claim:
-        """The job's request.json, written now if no one had."""
-        record = RequestFile(
-            format=FORMAT,
-            fingerprint=key.fingerprint,
-            source=key.source.canonical(),
-            uri=key.source.uri,
-            model_id=self._model.model_id,
-            request=key.request.canonical(),
-            model_input=self._input(key, read_from),
-        )
-        return self._written(job, record, None, loser_owns=False)
+    def _noted_bytes(self, key: JobKey, read_from: str | None, output: str) -> int:
+        """The size of a request.json that names an output. All ARNs of a region are equally long."""
+        record = RequestFile.of(key, key.request.body(s3_location(read_from or key.source.uri, "0" * 12)))
+        record.output, record.arn = output, invocations.arn_of(self._aws.region, "0" * 12, invocation_id(output))
+        return len(record.encode())
 
     def _input(self, key: JobKey, read_from: str | None) -> dict[str, Any]:
         uri = read_from or key.source.uri
@@ -216,7 +226,9 @@ class JobRunner:
         self, running: Job, record: RequestFile, force: bool, repay_expired: bool, unusable: bool
     ) -> bool:
         """Whether a job that was started before needs a new attempt."""
-        if record.output is not None and not (unusable or force or repay_expired):
+        # What was read was usable, unless a mark says otherwise: whoever waited for it and missed it pays for nothing.
+        is_void = invocation_id(record.arn) in running._unusable
+        if record.output is not None and not (is_void or force or repay_expired):
             raise _final(running, f"was done, but its output {record.output} is gone", "repay_expired")
         try:
             found = self.ask(running)
@@ -228,7 +240,7 @@ class JobRunner:
             return True
         if found.status == "Completed" and not unusable:
             return False
-        if record.attempt < ATTEMPTS and (found.status == "Completed" or is_transient_failure(found.message)):
+        if record.attempt < ATTEMPTS and (unusable or is_transient_failure(found.message)):
             return True
         default = "its output is unusable" if found.status == "Completed" else "Bedrock gives no reason"
         why = found.message or default
@@ -354,8 +366,8 @@ class JobRunner:
     # Read, and write down what was read.
 
     def outputs(self, prefix: str) -> list[str]:
-        """S3 URIs of the usable outputs in a job's folder, newest first."""
-        return self._folder(prefix).outputs().usable
+        """S3 URIs of the usable outputs in a job's folder; first the one that was used."""
+        return self._folder(prefix).outputs()
 
     def read(self, job: Job, output_uri: str, *, listed: bool = True) -> SegmentEmbeddings:
         """The segments of a job's output; with ``listed`` a listing has shown it.
@@ -390,7 +402,7 @@ class JobRunner:
         try:
             # Twice: whoever joined may have noted it, or the reply to our own last write was lost.
             for _ in range(2):
-                if record.output == output_uri or record.arn != job.arn:
+                if record.output == output_uri or invocation_id(record.arn) != invocation_id(output_uri):
                     return
                 record.output = output_uri
                 if folder.write_request(record, etag) is not None:

@@ -16,27 +16,29 @@ from bedrock_marengo.jobs.fingerprint import RequestFile
 from bedrock_marengo.jobs.job import OUTPUT_NAME, invocation_id
 from bedrock_marengo.s3.objects import S3Objects
 
-__all__ = ["WorkFolder", "mark_unusable", "read_segments"]
+__all__ = ["REPLY", "Contents", "WorkFolder", "mark_unusable", "read_segments"]
 
 _REQUEST = "request.json"
 _VOID = "/void.json"
 _MANIFEST = "/manifest.json"
-_REPLY = "invoke"
+REPLY = "invoke"
 """The name of a synchronous reply's folder, where a job's has the invocation's id."""
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
-class Outputs(NamedTuple):
-    """The outputs in a job's folder.
+class Contents(NamedTuple):
+    """What one listing shows of a job.
 
     Attributes:
-        usable: their URIs, newest first.
+        outputs: URIs of the usable outputs, newest first.
         unusable: the ids of the invocations whose output is unusable.
+        request_bytes: the size of request.json; None if there is none.
         is_empty: whether there is nothing in the folder.
     """
 
-    usable: list[str]
+    outputs: list[str]
     unusable: frozenset[str]
+    request_bytes: int | None
     is_empty: bool
 
 
@@ -52,16 +54,27 @@ class WorkFolder:
         self._objects = objects
         self._prefix = prefix
 
-    def outputs(self) -> Outputs:
-        """What a listing shows of its outputs."""
-        items = {item.uri: item.modified or _EARLIEST for item in self._objects.list(self._prefix, limit=1000)}
+    def contents(self) -> Contents:
+        """What is there, by one listing."""
+        items = {item.uri: item for item in self._objects.list(self._prefix, limit=1000)}
         unusable = frozenset(invocation_id(uri.removesuffix(_VOID)) for uri in items if uri.endswith(_VOID))
         found = [
-            (modified, uri)
-            for uri, modified in items.items()
+            (item.modified or _EARLIEST, uri)
+            for uri, item in items.items()
             if uri.endswith(OUTPUT_NAME) and invocation_id(uri) not in unusable
         ]
-        return Outputs([uri for _, uri in sorted(found, reverse=True)], unusable, not items)
+        usable = [uri for _, uri in sorted(found, reverse=True)]
+        request = items.get(self._prefix + _REQUEST)
+        return Contents(usable, unusable, request.size if request else None, not items)
+
+    def outputs(self) -> list[str]:
+        """The usable outputs, oldest first: when ``force`` started another, that one was used already.
+
+        Before these is the one that request.json names as used.
+        """
+        outputs = self.contents().outputs[::-1]
+        record = self.find_request() if len(outputs) > 1 else None
+        return sorted(outputs, key=lambda uri: record is None or uri != record[0].output)
 
     def output_of(self, arn: str | None, folder: str, source: str) -> str | None:
         """An invocation's output below ``folder``; None if S3 shows none.
@@ -69,10 +82,10 @@ class WorkFolder:
         Raises:
             OutputError: Another run has marked it unusable.
         """
-        outputs, unusable, _ = self.outputs()
-        if invocation_id(arn) in unusable:
+        found = self.contents()
+        if invocation_id(arn) in found.unusable:
             raise OutputError(f"Another run marked the output of {source} as unusable ({arn}).")
-        return next((uri for uri in outputs if uri.startswith(folder)), None)
+        return next((uri for uri in found.outputs if uri.startswith(folder)), None)
 
     def read_request(self) -> tuple[RequestFile, str]:
         """request.json and its ETag.
@@ -84,6 +97,17 @@ class WorkFolder:
         uri = self._prefix + _REQUEST
         data, etag = self._objects.get(uri)
         return RequestFile.decode(data, uri), etag
+
+    def find_request(self) -> tuple[RequestFile, str] | None:
+        """The same; None if it doesn't exist, or is not one that this version reads."""
+        try:
+            return self.read_request()
+        except OutputError:
+            return None
+        except ServiceError as error:
+            if error.code != "NoSuchKey":
+                raise
+            return None
 
     def write_request(self, record: RequestFile, etag: str | None) -> str | None:
         """Write request.json if its ETag is ``etag``, or if there is none (None).
@@ -104,11 +128,11 @@ class WorkFolder:
 
     def write_reply_manifest(self, source: str) -> None:
         """Write a manifest next to where a synchronous reply will be stored."""
-        self._objects.put(f"{self._prefix}{_REPLY}{_MANIFEST}", msgspec.json.encode({"source": source}))
+        self._objects.put(f"{self._prefix}{REPLY}{_MANIFEST}", msgspec.json.encode({"source": source}))
 
     def write_reply(self, body: bytes) -> None:
         """Store a synchronous reply like a job's output, so that it is found again."""
-        self._objects.put(f"{self._prefix}{_REPLY}{OUTPUT_NAME}", body)
+        self._objects.put(f"{self._prefix}{REPLY}{OUTPUT_NAME}", body)
 
 
 def mark_unusable(objects: S3Objects, output_uri: str, why: str) -> None:
