@@ -417,7 +417,8 @@ class World:
             paid.noted = paid.noted or (None if op.asked.get("only_done") else self.step)
         if read != version:
             # A file that was replaced during its job, and restored or deleted since, is not noticed.
-            back = file.since(paid.step if paid else op.begun)
+            seen = min(step for step, etag in file.history if etag == read)
+            back = file.since(paid.step if paid else seen)
             self.check(back & {version, None}, f"{op}: vectors of {read[:6]} for {version[:6]} of {file.name}")
 
     def _check_error(self, op, file, error):
