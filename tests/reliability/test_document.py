@@ -28,6 +28,13 @@ def test_each_fault_has_a_test_that_says_what_happens(fault):
     assert [expect for _, (what, expect) in marked("fault") if fault in what]
 
 
+@pytest.mark.parametrize("place", re.findall(r"`((?:core|reliability)/test_\w+\.py(?:::\w+)?)`", PAGE))
+def test_what_broke_once_names_tests_that_exist(place):
+    path, _, name = place.partition("::")
+    tree = ast.parse((ROOT / "tests" / path).read_text("utf-8"))
+    assert not name or name in {getattr(node, "name", None) for node in tree.body}
+
+
 def test_each_test_of_a_fault_says_what_happens():
     named = {place for place, _ in marked("fault")}
     for path in sorted((ROOT / "tests/reliability").glob("test_faults*.py")):

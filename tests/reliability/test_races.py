@@ -365,33 +365,3 @@ def test_a_long_failure_message_takes_no_time():
     assert time.perf_counter() - began < 2
     for message in ("Timed out", "time-out", "timeout", "time out", "Request timed-out"):
         assert TRANSIENT_FAILURE.search(message)
-
-
-@pytest.mark.promise("Nothing is lost")
-class TestRequests:
-    """The table of S3 requests in docs/reliability.md."""
-
-    @pytest.fixture
-    def many(self, local):
-        for i in range(20):
-            local.put(f"video {i}".encode(), f"many/{i:02}.mp4")
-        return f"s3://{local.bucket}/many/"
-
-    @staticmethod
-    def requests(local, run):
-        local.calls.reset()
-        for done in run:
-            assert len(done.segments) == 12
-        return {op: local.calls[f"s3:{op}"] for op in ("PutObject", "ListObjectsV2", "GetObject", "HeadObject")}
-
-    def test_of_a_fresh_and_of_a_repeated_run(self, connect, local, many):
-        # Two listings, and 8 files that are looked up one by one.
-        fresh = {"PutObject": 3 * 20, "ListObjectsV2": 20 + 2 + 8, "GetObject": 20, "HeadObject": 0}
-        assert self.requests(local, connect().embed_many(many)) == fresh
-        again = {"PutObject": 0, "ListObjectsV2": 20 + 2 + 8, "GetObject": 20, "HeadObject": 0}
-        assert self.requests(local, connect().embed_many(many)) == again
-
-    def test_of_a_manifest(self, connect, local, many):
-        manifest = listed(local, "many/")
-        fresh = {"PutObject": 3 * 20, "ListObjectsV2": 2 * 20 + 1 + 8, "GetObject": 20 + 1, "HeadObject": 1}
-        assert self.requests(local, connect().embed_many(manifest)) == fresh
