@@ -4,9 +4,9 @@ from bedrock_marengo.client import MarengoClient
 from bedrock_marengo.contract.inputs import Manifest, Media, Query, Segmentation
 from bedrock_marengo.contract.segments import Segment, SegmentEmbeddings
 from bedrock_marengo.embedding.batch import MediaResult
-from bedrock_marengo.embedding.pipeline import Progress
 from bedrock_marengo.embedding.plan import Plan
 from bedrock_marengo.embedding.pricing import Prices, Usage
+from bedrock_marengo.embedding.run_options import Progress
 from bedrock_marengo.errors import (
     BudgetError,
     ClosedError,

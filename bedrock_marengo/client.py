@@ -15,8 +15,8 @@ from bedrock_marengo.contract.payloads import REQUEST_SETTINGS, MediaRequest, re
 from bedrock_marengo.contract.segments import SegmentEmbeddings
 from bedrock_marengo.embedding.batch import MediaResult, embed_all
 from bedrock_marengo.embedding.invoke import warn_of_end
-from bedrock_marengo.embedding.pipeline import Progress, RunOptions
 from bedrock_marengo.embedding.pricing import Budget
+from bedrock_marengo.embedding.run_options import Progress, RunOptions
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.file_calls import FileCalls
 from bedrock_marengo.jobs.job import InvocationStatus, Job
@@ -197,14 +197,15 @@ class MarengoClient(VectorCalls, FileCalls):
     ) -> Generator[MediaResult, None, None]:
         """Embed many files and yield each result as soon as it is ready. A file that fails has an ``.error``.
 
-        Finished files are found with one listing of the output prefix. Each output is read when ``.segments`` is first
-        accessed. The start rate and the number of running jobs adapt to your quota. If a run is killed, the next one
-        resumes where it stopped.
+        Finished files are found with one listing of the output prefix, and their outputs are read only if you access
+        ``.segments``. The start rate and the number of running jobs adapt to your quota. If a run is killed, the next
+        one resumes where it stopped.
 
         Args:
             sources: prefixes, objects, paths, folders, ``Media`` or an iterator of these, which is read as needed.
             jobs_at_once: the maximum number of running jobs. A few more files are prepared and read at the same time.
-            read_ahead: read the segments of finished files right away, on the threads that embed.
+            read_ahead: read the segments of finished files on the threads that embed. By default, this begins when
+                ``.segments`` of a finished file is accessed for the first time.
             settings: the settings of ``embed_media``, and also:
                 ``max_cost_usd``: stop before the first start that would exceed this, with ``durations`` (source URI ->
                 seconds) and ``assume_duration_sec`` for files of unknown length.

@@ -11,8 +11,8 @@ from bedrock_marengo.async_calls import async_twin
 from bedrock_marengo.contract.inputs import Media, MediaLike, Sources
 from bedrock_marengo.contract.payloads import requests_by_kind
 from bedrock_marengo.contract.segments import Segment, time_range
-from bedrock_marengo.embedding.pipeline import RunOptions
 from bedrock_marengo.embedding.plan import JOB_SEC, JOBS_ALLOWED, Plan, Planner
+from bedrock_marengo.embedding.run_options import RunOptions
 from bedrock_marengo.jobs.cleanup import Cleanup, DeletionReport
 from bedrock_marengo.jobs.index import JobIndex
 from bedrock_marengo.media.clips import clip_of

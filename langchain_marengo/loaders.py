@@ -16,8 +16,8 @@ from tqdm import TqdmWarning
 
 from bedrock_marengo import ConfigurationError, MarengoError, MediaResult, Segmentation
 from bedrock_marengo.contract.inputs import Sources
-from bedrock_marengo.embedding.pipeline import Progress
 from bedrock_marengo.embedding.pricing import Usage
+from bedrock_marengo.embedding.run_options import Progress
 from bedrock_marengo.errors import visible
 from bedrock_marengo.search.records import Failures, OnError, Transcripts, check_transcripts, records_of, user_fields
 from bedrock_marengo.validation import require_many, short_repr

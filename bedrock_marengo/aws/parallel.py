@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import Executor, Future
+from queue import SimpleQueue
 
 from bedrock_marengo.aws.cancellation import NEXT_ITEM, CancelToken
 from bedrock_marengo.aws.executor import CancellableExecutor
@@ -54,6 +55,7 @@ def as_finished(
     taking results, so that running items can end.
     """
     pending: set[Future[T]] = set()
+    finished: SimpleQueue[Future[T]] = SimpleQueue()
     with executor:
         try:
             for item in items:
@@ -61,14 +63,17 @@ def as_finished(
                 if (result := known(item)) is not None:
                     yield result
                     continue
-                pending.add(executor.submit(call, item))
+                future = executor.submit(call, item)
+                pending.add(future)
+                future.add_done_callback(finished.put)
                 # Yield what has finished; with all threads busy, wait until something has.
-                done, pending = wait(pending, None if len(pending) >= at_once else 0.0, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
+                while len(pending) >= at_once or not finished.empty():
+                    pending.discard(future := finished.get())
+                    yield future.result()
             while pending:
                 token.check(NEXT_ITEM)
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
+                pending.discard(future := finished.get())
+                yield future.result()
             # The last ones may have been cancelled together.
             token.check(NEXT_ITEM)
         finally:

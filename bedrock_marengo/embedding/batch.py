@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -16,10 +17,12 @@ from bedrock_marengo.contract.inputs import Media, MediaLike
 from bedrock_marengo.contract.models import Kind
 from bedrock_marengo.contract.payloads import MediaRequest
 from bedrock_marengo.contract.segments import SegmentEmbeddings
-from bedrock_marengo.embedding.pipeline import MediaEmbedder, RunOptions, log_failure
+from bedrock_marengo.embedding.pipeline import MediaEmbedder
+from bedrock_marengo.embedding.run_options import RunOptions, log_failure
 from bedrock_marengo.errors import MarengoError
 from bedrock_marengo.jobs.fingerprint import JobKey
-from bedrock_marengo.jobs.index import JobIndex, State
+from bedrock_marengo.jobs.index import JobIndex
+from bedrock_marengo.jobs.work_folder import Contents
 from bedrock_marengo.s3.listing import MediaListing
 from bedrock_marengo.validation import short_repr
 
@@ -67,13 +70,13 @@ class MediaResult:
 
 @dataclass(slots=True)
 class _Task:
-    """One file to embed, with its job's key if the listing gives it; ``is_new`` if a listing showed no such job."""
+    """One file to embed, with its job's key and the contents of its folder, if listings gave them."""
 
     source: MediaLike
     media: Media
     request: MediaRequest
     key: JobKey | None
-    is_new: bool = False
+    contents: Contents | None = None
 
 
 def embed_all(
@@ -96,27 +99,31 @@ def embed_all(
         run: how to embed them.
         executor: embeds at most ``at_once`` files at a time.
         at_once: files in progress.
-        read_ahead: read the segments of finished files right away, on the executor.
+        read_ahead: read the segments of finished files on the executor from the start, not from the first access on.
         token: ends it; cancelled when the caller stops taking results.
     """
     lookup, context = _Lookup(embedder, run), contextvars.copy_context()
+    # Whoever reads one finished file's segments reads the next ones' too.
+    is_read = threading.Event()
 
     def embed(task: _Task) -> SegmentEmbeddings:
-        return embedder().embed(task.media, task.request, run, task.key, is_new=task.is_new)
+        return embedder().embed(task.media, task.request, run, task.key, task.contents, lookup.index)
 
     def known(task: _Task | MediaResult) -> MediaResult | None:
         if isinstance(task, MediaResult):
             if task.error is not None:
                 log_failure(task.name, task.error)
             return task
-        if task.key is None:
-            return None
-        state = lookup.state(task.media, task.key)
-        task.is_new = state == "absent"
+        task.contents = lookup.contents(task.media, task.key)
+        is_done = task.contents is not None and task.contents.outputs
         # With force=True a finished job is embedded again.
-        if read_ahead or run.force or state != "done":
+        if read_ahead or is_read.is_set() or run.force or not is_done:
             return None
-        return MediaResult(task.source, task.media.uri, media=task.media, read=functools.partial(embed, task))
+        return MediaResult(task.source, task.media.uri, media=task.media, read=functools.partial(read, task))
+
+    def read(task: _Task) -> SegmentEmbeddings:
+        is_read.set()
+        return embed(task)
 
     def embed_one(task: _Task | MediaResult) -> MediaResult:
         assert isinstance(task, _Task)  # noqa: S101  the others are known
@@ -157,18 +164,23 @@ def _tasks(
 
 
 class _Lookup:
-    """How far jobs are: the first few one by one, the rest from one listing of the output prefix."""
+    """What is there of each file's job: the first few are listed one by one, the rest by one listing of all.
+
+    Attributes:
+        index: all jobs, once they are listed.
+    """
 
     def __init__(self, embedder: Callable[[], MediaEmbedder], run: RunOptions) -> None:
         self._embedder = embedder
         self._run = run
         self._count = 0
-        self._index: JobIndex | None = None
+        self.index: JobIndex | None = None
 
-    def state(self, media: Media, key: JobKey) -> State:
+    def contents(self, media: Media, key: JobKey | None) -> Contents | None:
+        """A job's folder; None if that is unknown, such as without the file's version."""
         self._count += 1
-        if self._index is None and self._count > LOOKUPS:
-            self._index = self._embedder().load_index()
-        if self._index is not None:
-            return self._index.state(key.fingerprint)
-        return self._embedder().state(media, key, self._run)
+        if self.index is None and self._count > LOOKUPS:
+            self.index = self._embedder().load_index()
+        if key is None:
+            return None
+        return self.index.contents(key) if self.index else self._embedder().contents(media, key, self._run)

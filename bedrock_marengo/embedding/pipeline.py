@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,75 +20,28 @@ from bedrock_marengo.contract.payloads import MediaRequest
 from bedrock_marengo.contract.responses import read_output
 from bedrock_marengo.contract.segments import Segment, SegmentEmbeddings
 from bedrock_marengo.embedding.invoke import Invoker, check_size
-from bedrock_marengo.embedding.job_costs import JobCosts
+from bedrock_marengo.embedding.run_options import RunOptions, Stage, log_failure, log_stage
 from bedrock_marengo.embedding.start import JOBS_A_CALL, JobStarter, SourceChangedError, never_settled, seen_at
 from bedrock_marengo.embedding.vector_cache import VectorCache
 from bedrock_marengo.errors import (
-    BudgetError,
-    ClosedError,
     JobError,
     MarengoError,
     NotEmbeddedError,
     OutputError,
     SegmentNotFoundError,
     ServiceError,
-    visible,
 )
 from bedrock_marengo.jobs.fingerprint import JobKey, work_prefix
-from bedrock_marengo.jobs.index import JobIndex, State
+from bedrock_marengo.jobs.index import JobIndex
 from bedrock_marengo.jobs.job import Job, invocation_id
 from bedrock_marengo.jobs.runner import JobRunner
+from bedrock_marengo.jobs.work_folder import REPLY, Contents
 from bedrock_marengo.s3.listing import locate
 from bedrock_marengo.s3.object_version import Identity, SourceIdentity
 from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.s3.uploads import find_upload, upload
 
-__all__ = ["MediaEmbedder", "Progress", "RunOptions", "log_failure"]
-
-Stage = Literal["uploading", "reused", "joined", "started", "running", "completed", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What happens to one file. ``uri`` is None for a local file that is not on S3 yet."""
-
-    stage: Stage
-    name: str
-    uri: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.stage} {visible(self.name.rsplit('/', 1)[-1])}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """How one run embeds its files.
-
-    Attributes:
-        costs: charges its starts.
-        force: pay again for jobs that are done or have failed permanently.
-        repay_expired: pay again for jobs that were done and whose output is missing.
-        timeout_sec: how long to wait for each job.
-        on_progress: called with each file's progress.
-        validate: called with each file's S3 URI before anything is started for it; what it raises is that file's error.
-        only_done: read finished jobs only; upload, start and wait for nothing.
-        jobs_at_once: how many jobs may run.
-    """
-
-    costs: JobCosts
-    force: bool = False
-    repay_expired: bool = False
-    timeout_sec: float | None = None
-    on_progress: Callable[[Progress], None] = lambda progress: None
-    validate: Callable[[str], None] = lambda uri: None
-    only_done: bool = False
-    jobs_at_once: int | None = None
-
-    def report(self, stage: Stage, media: Media, **facts: Any) -> None:
-        """Log a file's stage, and tell the caller."""
-        if stage != "failed":
-            _log_stage(stage, media.uri or media.name, media.kind, **facts)
-        self.on_progress(Progress(stage, media.name, media.uri))
+__all__ = ["MediaEmbedder"]
 
 
 class MediaEmbedder:
@@ -140,14 +92,13 @@ class MediaEmbedder:
         """Which jobs are started or done under the output prefix."""
         return JobIndex.load(self._objects, self._output_s3_uri)
 
-    def state(self, media: Media, key: JobKey, run: RunOptions) -> State:
-        """How far a listed file's job is. A refusal is left to the embedding to report."""
+    def contents(self, media: Media, key: JobKey, run: RunOptions) -> Contents | None:
+        """What the folder of a listed file's job holds. A refusal is left to the embedding to report."""
         try:
             self.locate(media, run)
-            job = self._runner.find(key)
+            return self._runner.contents(key.prefix)
         except MarengoError:
-            return "started"
-        return "done" if job.output_uri is not None else "absent" if job._is_new else "started"
+            return None
 
     def locate(self, media: Media, run: RunOptions) -> SourceIdentity:
         """The file where Bedrock can read it, after every check that costs nothing; a local one is uploaded."""
@@ -173,10 +124,19 @@ class MediaEmbedder:
         request: MediaRequest,
         run: RunOptions,
         key: JobKey | None = None,
-        *,
-        is_new: bool = False,
+        contents: Contents | None = None,
+        index: JobIndex | None = None,
     ) -> SegmentEmbeddings:
-        """All segments of one file; ``key`` is its job's, if a listing gave it, ``is_new`` if it showed no such job."""
+        """All segments of one file.
+
+        Args:
+            media: the file.
+            request: what to ask for.
+            run: how to embed it.
+            key: its job's, if a listing of the files gave it.
+            contents: its job's folder, if that was listed already.
+            index: all jobs, if they were listed already.
+        """
         if run.only_done:
             return self._read_done(media, request, key, run)
         began = time.monotonic()
@@ -189,10 +149,14 @@ class MediaEmbedder:
                 source = self.locate(media, run)
                 run.validate(source.uri)
                 key = key or self._key(request, source)
-                if KINDS[request.kind].synchronous:
+                contents = contents or (index.contents(key) if index else None)
+                listed = self._read_listed(media, key, run, contents)
+                if listed is not None:
+                    found = listed
+                elif KINDS[request.kind].synchronous:
                     found = self._embed_image(media, key, run)
                 else:
-                    found = self._run_job(media, key, run, is_new=is_new)
+                    found = self._run_job(media, key, run, is_new=contents is not None and contents.is_empty)
             except MarengoError as error:
                 log_failure(media.uri or media.name, error, kind=media.kind)
                 run.report("failed", media)
@@ -205,7 +169,7 @@ class MediaEmbedder:
         """The file's job: started, joined or found done."""
         key, listed = self._key(request, self.locate(media, run)), seen_at(media)
         job, _ = self._starter.start(key, run.costs, listed, force=run.force, repay_expired=run.repay_expired)
-        _log_stage(_stage_of(job), job.source, job.kind, job=job.id, arn=job.arn)
+        log_stage(_stage_of(job), job.source, job.kind, job=job.id, arn=job.arn)
         return job
 
     def collect(self, job: Job, run: RunOptions) -> SegmentEmbeddings:
@@ -219,7 +183,7 @@ class MediaEmbedder:
         self._check_source(replace(job, output_uri=output))
         self._cache.remember(found)
         seconds = time.monotonic() - began
-        _log_stage("completed", job.source, job.kind, job=job.id, segments=len(found), seconds=seconds)
+        log_stage("completed", job.source, job.kind, job=job.id, segments=len(found), seconds=seconds)
         return found
 
     def segment_vectors(self, segments: Iterable[Segment]) -> list[npt.NDArray[np.float32]]:
@@ -258,6 +222,27 @@ class MediaEmbedder:
             )
         kind = self._model.kind_of_option(segment.option)
         return self._runner.read(Job(segment.source, kind, segment.job, prefix, None), outputs[0])
+
+    def _read_listed(
+        self, media: Media, key: JobKey, run: RunOptions, contents: Contents | None
+    ) -> SegmentEmbeddings | None:
+        """The segments of an output that a listing showed; None if it is gone, or not known to be right."""
+        if contents is None or not contents.outputs or run.force:
+            return None
+        job = self._runner.find(key, run.costs.copy_of(key.source.uri, key.prefix, 1), contents)
+        output = job.output_uri or ""
+        if not (job._is_checked or invocation_id(output) == REPLY):
+            return None
+        try:
+            found = self._runner.read(job, output)
+        except OutputError:
+            return None
+        except ServiceError as error:
+            if error.code != "NoSuchKey":
+                raise
+            return None
+        run.report("reused", media, job=job.id)
+        return found
 
     # By an asynchronous job.
 
@@ -434,16 +419,6 @@ class MediaEmbedder:
         if is_unchanged:
             self._runner.write_reply(job, reply)
         return found
-
-
-def log_failure(source: str, error: MarengoError, **facts: Any) -> None:
-    """Log that a file was not embedded, once; one that the next run continues is no error."""
-    continues = isinstance(error, BudgetError | ClosedError) or getattr(error, "running", False)
-    _log_stage("left" if continues else "failed", source, error=error, **facts)
-
-
-def _log_stage(stage: str, source: str, kind: str | None = None, **facts: Any) -> None:
-    instrumentation.emit(f"file {stage}", stage=stage, source=source, kind=kind, **facts)
 
 
 def _stage_of(job: Job) -> Stage:

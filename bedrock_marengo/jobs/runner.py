@@ -24,7 +24,7 @@ from bedrock_marengo.jobs.fingerprint import JobKey, RequestFile
 from bedrock_marengo.jobs.invocations import Invocations, is_transient_failure
 from bedrock_marengo.jobs.job import OUTPUT_NAME, InvocationStatus, Job, invocation_id
 from bedrock_marengo.jobs.poller import JobPoller
-from bedrock_marengo.jobs.work_folder import REPLY, WorkFolder, mark_unusable, read_segments
+from bedrock_marengo.jobs.work_folder import REPLY, Contents, WorkFolder, mark_unusable, read_segments
 from bedrock_marengo.s3.objects import S3Objects
 
 __all__ = ["JobRunner"]
@@ -66,20 +66,23 @@ class JobRunner:
 
     # Start once, find again.
 
-    def find(self, key: JobKey, read_from: str | None = None) -> Job:
-        """The job as S3 has it: with ``output_uri`` if it is done. One listing, no call that costs.
+    def contents(self, prefix: str) -> Contents:
+        """What a job's folder holds, by one listing."""
+        return self._folder(prefix).contents()
+
+    def find(self, key: JobKey, read_from: str | None = None, contents: Contents | None = None) -> Job:
+        """The job as S3 has it: with ``output_uri`` if it is done. At most one listing.
 
         Args:
             key: what is requested, for which version of which file.
             read_from: where Bedrock reads the file; None is its own URI.
+            contents: its folder's, if that was listed already.
         """
-        found = self._folder(key.prefix).contents()
-        output = found.outputs[0] if found.outputs else None
+        found = contents or self.contents(key.prefix)
+        output = next(iter(found.outputs), None)
         # The size of request.json shows without a request whether it names the output.
-        noted = bool(output) and found.request_bytes == self._noted_bytes(key, read_from, output or "")
-        return Job.of(
-            key, output_uri=output, _ask=self.ask, _unusable=found.unusable, _is_checked=noted, _is_new=found.is_empty
-        )
+        noted = output is not None and found.request_bytes == self._noted_bytes(key, read_from, output)
+        return Job.of(key, output_uri=output, _ask=self.ask, _unusable=found.unusable, _is_checked=noted)
 
     def is_checked(self, job: Job) -> tuple[bool, Job]:
         """Whether an output is known to be of the bytes that its job is for; the job, with what was read of it."""
@@ -116,9 +119,8 @@ class JobRunner:
             most: how many jobs may count as running.
             is_new: a listing has shown that there is nothing in its folder.
             token: cancels the start.
-            before_start: called with the attempt before a start that costs waits for its turn; what it raises cancels
-                the start.
-            before_send: called when its turn has come; what it raises cancels the start.
+            before_start: called with the attempt before a start waits for its turn; what it raises cancels the start.
+            before_send: called when its turn has come; the same.
 
         Raises:
             JobError: It failed for good, or its output expired.
@@ -272,11 +274,7 @@ class JobRunner:
             ) from error
 
     def get_invocation(self, arn: str) -> InvocationStatus:
-        """What Bedrock says about an invocation.
-
-        Raises:
-            ServiceError: AWS refused; with a code of ``UNKNOWN_JOB`` it does not know the invocation.
-        """
+        """What Bedrock says about an invocation; an error with a code of ``UNKNOWN_JOB`` if it does not know it."""
         return self._service.get(arn, arn)
 
     def wait(self, job: Job, *, timeout_sec: float | None = None, look: bool = True, token: CancelToken) -> str:
@@ -413,8 +411,7 @@ class JobRunner:
             warn_once(
                 "note",
                 f"The output of {job.source} was read, but request.json could not be updated to say so: if the output "
-                "is "
-                f"deleted later, the file is embedded and billed again. {error} (Shown once.)",
+                f"is deleted later, the file is embedded and billed again. {error} (Shown once.)",
             )
 
     def check_writable(self, job: Job) -> None:

@@ -1,5 +1,6 @@
 """Many files: finished ones cost nothing, quotas lose nothing, and a killed run is continued."""
 
+import contextlib
 import pickle
 
 import numpy as np
@@ -51,6 +52,24 @@ class TestWhatIsDone:
         assert {call.op for call in local.calls} <= {"s3:ListObjectsV2", "s3:HeadBucket"}
         assert len(again[0].segments) == 12
         assert local.calls["s3:GetObject"] == 1 and local.calls["StartAsyncInvoke"] == 0
+
+    def test_is_read_on_the_threads_once_its_segments_are_read(self, client, local, bucket):
+        assert all_good(client.embed_many(bucket))
+        local.calls.reset()
+        with contextlib.closing(client.embed_many(bucket, jobs_at_once=6)) as again:
+            assert [len(next(again).segments) for _ in range(20)] == [12] * 20
+        # A few more than were taken. Only the first 8 files are looked up one by one.
+        assert 20 <= local.calls["s3:GetObject"] <= 20 + 11
+        assert local.calls["s3:ListObjectsV2"] == 8 + 2
+
+    def test_and_is_gone_since_the_listing_is_not_paid_for_again(self, client, local, bucket):
+        assert all_good(client.embed_many(bucket))
+        *_, last = client.embed_many(bucket)
+        for key in keys(local, "output.json"):
+            local.s3.delete_object(Bucket=local.bucket, Key=key)
+        with pytest.raises(JobError, match="is gone"):
+            assert last.segments
+        assert len(local.jobs) == 24
 
     def test_is_read_on_the_threads_if_asked_to(self, client, local, bucket):
         assert all_good(client.embed_many(bucket))

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 
 from bedrock_marengo import errors
 from bedrock_marengo.aws.retries import CODES, THROTTLED, TRANSIENT, advice_for
-from bedrock_marengo.embedding.pipeline import Progress
+from bedrock_marengo.embedding.run_options import Progress
 from bedrock_marengo.errors import (
     BudgetError,
     ConfigurationError,
