@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from langchain_core.document_loaders import BaseLoader
 from langchain_core.documents import Document
-from tqdm import TqdmWarning
 
 from bedrock_marengo import ConfigurationError, MarengoError, MediaResult, Segmentation
 from bedrock_marengo.contract.inputs import Sources
@@ -22,11 +21,6 @@ from bedrock_marengo.errors import visible
 from bedrock_marengo.search.records import Failures, OnError, Transcripts, check_transcripts, records_of, user_fields
 from bedrock_marengo.validation import require_many, short_repr
 from langchain_marengo.embeddings import MarengoEmbeddings
-
-with warnings.catch_warnings():
-    # Without ipywidgets in a notebook, it warns when imported and draws the bar as text.
-    warnings.simplefilter("ignore", TqdmWarning)
-    from tqdm.auto import tqdm
 
 __all__ = ["MarengoLoader"]
 
@@ -201,6 +195,12 @@ class _Bar:
     """A bar that counts files, with the latest event and the usage of the client so far."""
 
     def __init__(self, show: bool, total: int | None, usage: Usage) -> None:
+        from tqdm import TqdmWarning  # 0.04 s that an import of this package must not cost
+
+        with warnings.catch_warnings():
+            # Without ipywidgets in a notebook, it warns when imported and draws the bar as text.
+            warnings.simplefilter("ignore", TqdmWarning)
+            from tqdm.auto import tqdm
         self._bar = tqdm(desc="media", unit="file", total=total, disable=not show)
         self._usage = usage
 

@@ -15,7 +15,6 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound, ResponseStreamingError
 
 from bedrock_marengo import instrumentation
@@ -27,6 +26,7 @@ from bedrock_marengo.validation import is_int
 
 if TYPE_CHECKING:
     import boto3
+    from botocore.config import Config
     from mypy_boto3_bedrock_runtime import BedrockRuntimeClient
     from mypy_boto3_s3 import S3Client
 
@@ -227,7 +227,7 @@ class Aws:
         """A client that the caller closes, with these credentials and this region."""
         if endpoint_url is not None and _is_loopback(endpoint_url):
             # No proxy reaches this machine's own loopback.
-            config = Config(proxies={}).merge(config)
+            config = _new_config(proxies={}).merge(config)
         session = self._session()
         with explained(self._profile):
             client: Any = session.client(
@@ -303,11 +303,11 @@ class Aws:
         # In addition to the calls, 64 files of a run and 64 awaited ones have their own threads. A smaller pool would
         # close connections after each call, with a warning.
         pool = self.settings.max_concurrency + 2 * 64
-        base = Config(max_pool_connections=pool, tcp_keepalive=True, user_agent=_user_agent(), **ours)
+        base = _new_config(max_pool_connections=pool, tcp_keepalive=True, user_agent=_user_agent(), **ours)
         return base.merge(self.settings.config) if self.settings.config else base
 
     def _ask_account(self, bucket: str) -> str:
-        config = Config(connect_timeout=2, read_timeout=3, retries={"total_max_attempts": 2})
+        config = _new_config(connect_timeout=2, read_timeout=3, retries={"total_max_attempts": 2})
         with closing(self.open_client("sts", config)) as sts:
             try:
                 return str(sts.get_caller_identity()["Account"])
@@ -321,6 +321,12 @@ class Aws:
                     setting="bucket_owner",
                     remedy={"bucket_owner": "123456789012"},
                 ) from error
+
+
+def _new_config(**options: Any) -> Config:
+    from botocore.config import Config  # 0.2 s that an import of this package must not cost
+
+    return Config(**options)
 
 
 def _is_loopback(url: str) -> bool:
