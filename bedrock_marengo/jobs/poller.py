@@ -17,6 +17,10 @@ FIRST_SEC = 0.1
 LONGEST_SEC = 15.0
 PART_OF_A_JOB = 0.19
 """The poll interval as a fraction of a job's length: longer leaves quota idle, shorter costs calls."""
+LOOKS_A_JOB = 0.25
+"""Calls for each job that has ended: with fewer so far, the interval may be shorter."""
+TOGETHER = 3
+"""Jobs that one call is to see the end of."""
 LATEST = 20
 """Jobs whose lengths tell when the first of the running ones can be expected to end."""
 
@@ -40,6 +44,7 @@ class JobPoller:
         self._running = running
         self._job_sec: float | None = None
         self._lengths: deque[float] = deque(maxlen=LATEST)
+        self._looks = self._ended = 0
         self._changed = threading.Condition()
         self._waits: set[_Wait] = set()
         self._thread: threading.Thread | None = None
@@ -93,6 +98,8 @@ class JobPoller:
             ended = {wait for wait in waits if running is None or wait.arn not in running}
             with self._changed:
                 self._waits -= ended
+                self._looks += 1
+                self._ended += len(ended)
                 for wait in ended:
                     if running is not None:
                         self._learn(wait, last)
@@ -100,15 +107,15 @@ class JobPoller:
             pause = self._pause(pause)
 
     def _due(self, last: float, pause: float) -> float:
-        """When to look: a while after the last time, and not before the first of the running jobs is expected to end.
-
-        Those that are expected shortly after it are waited for.
-        """
-        ends = [wait.since + min(self._lengths) for wait in self._waits if self._lengths and wait.since is not None]
+        """When to look: a while after the last time, when the first few running jobs are expected to have ended."""
+        ends = sorted(
+            wait.since + min(self._lengths) for wait in self._waits if self._lengths and wait.since is not None
+        )
         if len(ends) < len(self._waits):
             return last + pause
-        first = max(last + pause, min(ends))
-        together = max((end for end in ends if end <= first + pause / 2), default=first)
+        can_hurry = self._looks < LOOKS_A_JOB * self._ended + TOGETHER
+        first = max(last + (pause / 3 if can_hurry else pause), ends[0])
+        together = max(first, min(first + pause, ends[min(TOGETHER, len(ends)) - 1]))
         return min(last + max(pause, LONGEST_SEC), together)
 
     def _running_of(self, waits: set[_Wait]) -> set[str] | None:
