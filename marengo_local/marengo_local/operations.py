@@ -21,6 +21,7 @@ from marengo_local.contract import (
     refused,
     resolve,
 )
+from marengo_local.contract.transcribe import TRANSCRIBE_OPERATIONS
 from marengo_local.embedding import Embedder
 from marengo_local.errors import NOT_SUBSCRIBED, THROTTLED, ServiceError
 from marengo_local.faults import FaultInjector
@@ -30,6 +31,7 @@ from marengo_local.knobs import Knobs
 from marengo_local.output import response_json
 from marengo_local.pool import DaemonPool
 from marengo_local.storage import Storage
+from marengo_local.transcribe import Transcribe
 
 __all__ = ["Operations", "Request"]
 
@@ -59,6 +61,7 @@ class Operations:
         self._pool = DaemonPool(_POOL_THREADS, "marengo-local")
         self._embedder = Embedder(storage, lambda: knobs.synthetic_sec)
         self._runner = JobRunner(knobs, storage, self._embedder, faults, self._pool)
+        self.transcribe = Transcribe(knobs, storage, faults, self._pool, jobs.region, account_id)
         self._job_tasks: set[asyncio.Task[None]] = set()
         self._handlers: Mapping[str, Callable[[Request], Awaitable[bytes]]] = {
             "InvokeModel": self._invoke,
@@ -66,6 +69,7 @@ class Operations:
             "GetAsyncInvoke": self._get,
             "ListAsyncInvokes": self._list,
             "GetFoundationModelAvailability": self._availability,
+            **dict.fromkeys(TRANSCRIBE_OPERATIONS, self._transcribe),
         }
         self._rates = {op: TokenBucket() for op in self._handlers}
 
@@ -81,6 +85,7 @@ class Operations:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._jobs.reset()
+        await self.transcribe.reset()
         self._rates = {op: TokenBucket() for op in self._handlers}
 
     def close(self) -> None:
@@ -142,6 +147,9 @@ class Operations:
     async def _list(self, request: Request) -> bytes:
         check_list_query(request.body)
         return json.dumps(self._jobs.page(request.body)).encode()
+
+    async def _transcribe(self, request: Request) -> bytes:
+        return await self.transcribe.handle(request.op, request.body)
 
     async def _availability(self, request: Request) -> bytes:
         model = next((model for model in MODELS if model.model_id == request.argument), None)

@@ -15,6 +15,7 @@ from marengo_local.access_keys import caller_of, check_api_key, is_loopback
 from marengo_local.calls import Call, Calls
 from marengo_local.clock import date_header
 from marengo_local.contract import MAX_BODY_BYTES, refused
+from marengo_local.contract.transcribe import TRANSCRIBE_OPERATIONS
 from marengo_local.errors import ServiceError, malformed
 from marengo_local.faults import Fault, FaultInjector
 from marengo_local.knobs import Knobs
@@ -25,6 +26,8 @@ from marengo_local.signatures import HttpRequest, Refused, read_claim
 __all__ = ["Service"]
 
 _INVOKE: Final = re.compile(r"/model/([^/]+)/invoke")
+_TARGET: Final = "X-Amz-Target"
+_TRANSCRIBE: Final = re.compile(rf"Transcribe\.({'|'.join(TRANSCRIBE_OPERATIONS)})")
 _GET_JOB: Final = re.compile(r"/async-invoke/([^/]+)")
 _AVAILABILITY: Final = re.compile(r"/foundation-model-availability/([^/]+)")
 # Reads beyond the limit, so that a client that is still sending gets the error.
@@ -94,7 +97,7 @@ class Service:
         path, _, query = request.raw_path.partition("?")
         api_key = _bearer_token(request)
         data = await self._read(request, HttpRequest(request.method, path, query, request.headers.get), api_key)
-        op, argument = _operation(request.method, path)
+        op, argument = _operation(request.method, path, request.headers.get(_TARGET, ""))
         if len(data) > MAX_BODY_BYTES:
             raise refused(
                 "1 validation error detected: Value at 'body' failed to satisfy constraint: "
@@ -128,7 +131,9 @@ def _bearer_token(request: web.BaseRequest) -> str | None:
     return token.strip() if scheme == "Bearer" else None
 
 
-def _operation(method: str, path: str) -> tuple[str, str]:
+def _operation(method: str, path: str, target: str) -> tuple[str, str]:
+    if (method, path) == ("POST", "/") and (transcribe := _TRANSCRIBE.fullmatch(target)):
+        return transcribe[1], ""
     if method == "POST" and (invoke := _INVOKE.fullmatch(path)):
         return "InvokeModel", unquote(invoke[1])
     if method == "GET" and (get := _GET_JOB.fullmatch(path)):
@@ -161,7 +166,9 @@ def _headers() -> dict[str, str]:
 
 def _error_response(error: ServiceError) -> web.Response:
     headers = {**_headers(), "x-amzn-ErrorType": error.code}
-    return web.Response(status=error.status, headers=headers, body=json.dumps({"message": error.message}).encode())
+    # Transcribe's protocol has the code in the body, Bedrock's in a header; a client reads only its own.
+    body = json.dumps({"message": error.message, "__type": error.code}).encode()
+    return web.Response(status=error.status, headers=headers, body=body)
 
 
 def _drop(request: web.BaseRequest) -> web.StreamResponse:

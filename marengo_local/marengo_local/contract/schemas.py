@@ -14,7 +14,7 @@ from jsonschema.exceptions import ValidationError, best_match
 from marengo_local.contract.models import Model
 from marengo_local.errors import malformed
 
-__all__ = ["check_list_query", "check_model_input", "check_start"]
+__all__ = ["check_list_query", "check_model_input", "check_start", "flaw"]
 
 
 def check_model_input(model: Model, operation: str, body: Any) -> None:
@@ -39,11 +39,22 @@ def check_list_query(query: Mapping[str, str]) -> None:
     _check(_validator("list-async-invokes"), dict(query))
 
 
+def flaw(name: str, definition: str, instance: Any) -> str | None:
+    """What violates a definition of a schema file, such as `#/text: ...`; None if nothing does."""
+    return _flaw(_validator(name, definition), instance)
+
+
 def _check(validator: Draft202012Validator, instance: Any) -> None:
+    if (reason := _flaw(validator, instance)) is not None:
+        raise malformed(reason)
+
+
+def _flaw(validator: Draft202012Validator, instance: Any) -> str | None:
     error = best_match(validator.iter_errors(instance))
-    if error is not None:
-        pointer = "".join(f"/{part}" for part in error.absolute_path)
-        raise malformed(f"#{pointer}: {_reason(error)}")
+    if error is None:
+        return None
+    pointer = "".join(f"/{part}" for part in error.absolute_path)
+    return f"#{pointer}: {_reason(error)}"
 
 
 @cache
@@ -58,13 +69,20 @@ def _validator(name: str, definition: str | None = None) -> Draft202012Validator
 
 _REASONS: Final[Mapping[str, Callable[[Any, Any], str]]] = {
     "const": lambda expected, found: f"expected: {expected}, found: {_short_json(found)}",
+    "dependentRequired": lambda needs, found: "; ".join(
+        f"[{key}] needs [{', '.join(needed)}]" for key, needed in needs.items() if key in found
+    ),
     "enum": lambda _, found: f"{_short_json(found)} is not a valid enum value",
+    "exclusiveMinimum": lambda limit, found: f"{found} is not greater than {limit}",
     "maximum": lambda limit, found: f"{found} is not less or equal to {limit}",
     "maxItems": lambda limit, found: f"expected maximum item count: {limit}, found: {len(found)}",
     "maxLength": lambda limit, found: f"expected maxLength: {limit}, actual: {len(found)}",
     "minimum": lambda limit, found: f"{found} is not greater or equal to {limit}",
+    "maxProperties": lambda limit, found: f"expected maximum property count: {limit}, found: {len(found)}",
     "minItems": lambda limit, found: f"expected minimum item count: {limit}, found: {len(found)}",
     "minLength": lambda limit, found: f"expected minLength: {limit}, actual: {len(found)}",
+    "minProperties": lambda limit, found: f"expected minimum property count: {limit}, found: {len(found)}",
+    "not": lambda _, found: f"{_short_json(found)} is reserved",
     "oneOf": lambda choices, _: f"exactly one of {len(choices)} subschemas must match",
     "pattern": lambda pattern, found: f"string {_short_json(found)} does not match pattern {pattern}",
     "required": lambda keys, found: f"required key [{', '.join(k for k in keys if k not in found)}] not found",
