@@ -47,6 +47,8 @@ class Knobs:
         transcription_retention_sec: how long the record of a transcription job is kept after its end.
         max_transcription_jobs: unfinished transcription jobs, above which a start exceeds the limit, or waits if it
             allows deferred execution.
+        mutate_answer: receives Pegasus' answer (`message`, or `segments` and `definition_errors`), and returns another.
+        finish_reason: if True, Pegasus 1.2 says why it stopped as `finishReason`, as documented, not as `stopReason`.
     """
 
     faults: list[Fault] = field(default_factory=list)
@@ -70,3 +72,5 @@ class Knobs:
     transcription_sec: float | Callable[[TranscriptionJob], float] = 0.0
     transcription_retention_sec: float = 90 * 86_400.0
     max_transcription_jobs: int | None = None
+    mutate_answer: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    finish_reason: bool = False

@@ -25,7 +25,7 @@ from marengo_local.signatures import HttpRequest, Refused, read_claim
 
 __all__ = ["Service"]
 
-_INVOKE: Final = re.compile(r"/model/([^/]+)/invoke")
+_INVOKE: Final = re.compile(r"/model/([^/]+)/invoke(-with-response-stream)?")
 _TARGET: Final = "X-Amz-Target"
 _TRANSCRIBE: Final = re.compile(rf"Transcribe\.({'|'.join(TRANSCRIBE_OPERATIONS)})")
 _GET_JOB: Final = re.compile(r"/async-invoke/([^/]+)")
@@ -82,13 +82,13 @@ class Service:
 
     async def _run(self, parsed: Request) -> web.Response:
         try:
-            body = await self._operations.handle(parsed)
+            answer = await self._operations.handle(parsed)
         except ServiceError as error:
             return _error_response(error)
         finally:
             if self._knobs.latency_sec:
                 await asyncio.sleep(self._knobs.latency_sec)
-        return web.Response(body=body, headers=_headers())
+        return web.Response(body=answer.body, headers={**_headers(), **answer.headers})
 
     async def _parse(self, request: web.BaseRequest) -> Request:
         host = request.headers.get("Host", "")
@@ -119,7 +119,7 @@ class Service:
         return data
 
     def _record(self, request: Request) -> Call:
-        model_id = request.argument if request.op == "InvokeModel" else None
+        model_id = request.argument if request.op.startswith("InvokeModel") else None
         if request.op == "StartAsyncInvoke" and isinstance(request.body, dict):
             model_id = request.body.get("modelId")
         arn = request.argument if request.op == "GetAsyncInvoke" else None
@@ -135,7 +135,7 @@ def _operation(method: str, path: str, target: str) -> tuple[str, str]:
     if (method, path) == ("POST", "/") and (transcribe := _TRANSCRIBE.fullmatch(target)):
         return transcribe[1], ""
     if method == "POST" and (invoke := _INVOKE.fullmatch(path)):
-        return "InvokeModel", unquote(invoke[1])
+        return "InvokeModelWithResponseStream" if invoke[2] else "InvokeModel", unquote(invoke[1])
     if method == "GET" and (get := _GET_JOB.fullmatch(path)):
         return "GetAsyncInvoke", unquote(get[1])
     if method == "GET" and (availability := _AVAILABILITY.fullmatch(path)):
