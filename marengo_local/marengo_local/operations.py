@@ -167,6 +167,9 @@ class Operations:
         return json.dumps(self._jobs.page(request.body)).encode()
 
     async def _transcribe(self, request: Request) -> bytes:
+        if request.bearer:
+            # An API key is for Bedrock only.
+            raise ServiceError("MissingAuthenticationTokenException", "Missing Authentication Token", 400)
         return await self.transcribe.handle(request.op, request.body)
 
     async def _availability(self, request: Request) -> bytes:

@@ -58,7 +58,10 @@ class Service:
         try:
             parsed = await self._parse(request)
         except Refused as error:
-            return _error_response(refusal(error, "bedrock"))
+            answer = refusal(error, "bedrock")
+            # Errors of Transcribe's protocol have status 400.
+            answer.status = 400 if _TARGET in request.headers else answer.status
+            return _error_response(answer)
         except ServiceError as error:
             return _error_response(error)
         fault = self._faults.next_fault(self._knobs.faults, self._record(parsed))

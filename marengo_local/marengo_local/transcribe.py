@@ -40,6 +40,8 @@ Result = TypeVar("Result")
 _CHECK_SEC: Final = 0.05
 _LINK_SEC: Final = 900
 _CONTENT_TYPES: Final = {"json": "application/json", "vtt": "text/vtt", "srt": "text/plain"}
+# Of synthetic media, the name says the format.
+_SUFFIXES: Final = {"m4v": "mp4", "oga": "ogg", "opus": "ogg", "wave": "wav"}
 _UNKNOWN: Final = "The requested job couldn't be found. Check the job name and try your request again."
 _LIMIT: Final = (
     "You have exceeded the maximum number of concurrent transcription jobs. Wait until some of your jobs have "
@@ -166,6 +168,8 @@ class Transcribe:
             job.end(str(failure))
         except ServiceError as error:
             job.end(error.message)
+        except Exception as error:  # A user's callable may raise anything; the job reports it.
+            job.end(f"Internal error: {error!r}")
 
     async def _transcribe(self, job: TranscriptionJob) -> None:
         while self._knobs.max_transcription_jobs is not None and (
@@ -217,7 +221,8 @@ class Transcribe:
         if self._storage.describe(uri)[1] > MAX_BYTES:
             raise JobFailed("Invalid file size: file size too large.")
         if self._knobs.synthetic_sec is not None:
-            kind = PurePosixPath(split(uri)[1]).suffix.lower().removeprefix(".") or given or "mp4"
+            suffix = PurePosixPath(split(uri)[1]).suffix.lower().removeprefix(".")
+            kind = _SUFFIXES.get(suffix, suffix) or given or "mp4"
             return {"format": kind, "duration_sec": self._knobs.synthetic_sec, "sample_rate_hz": 16_000, "words": []}
         with self._storage.open(uri) as file:
             try:

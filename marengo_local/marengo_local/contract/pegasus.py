@@ -63,7 +63,7 @@ _BY_ID: Final = {model.model_id: model for model in PEGASUS_MODELS}
 _KEYWORDS: Final = frozenset(
     {
         *("type", "properties", "required", "items", "minItems", "enum", "const", "anyOf", "$ref", "$defs"),
-        *("minimum", "maximum", "pattern", "format"),
+        *("minimum", "maximum", "format"),
     }
 )
 _LEAST_WINDOW_SEC: Final = 1.0
@@ -136,11 +136,18 @@ def _check_images(prompt: Mapping[str, Any]) -> None:
 def _check_answer_schema(schema: Any) -> None:
     try:
         Draft202012Validator.check_schema(schema)
-    except SchemaError:
+        is_supported = all(_is_supported(part, schema.get("$defs", {})) for part in _parts(schema))
+    except (SchemaError, RecursionError):
         raise unprocessable() from None
-    for part in _parts(schema):
-        if not isinstance(part, dict) or set(part) - _KEYWORDS or part.get("minItems", 0) > 1:
-            raise unprocessable()
+    if not is_supported:
+        raise unprocessable()
+
+
+def _is_supported(part: Any, defs: Mapping[str, Any]) -> bool:
+    if not isinstance(part, dict) or set(part) - _KEYWORDS or part.get("minItems", 0) > 1:
+        return False
+    # A reference elsewhere would be fetched by the validator.
+    return "$ref" not in part or part["$ref"] in {f"#/$defs/{name}" for name in defs}
 
 
 def _parts(schema: Any) -> Iterator[Any]:
