@@ -7,11 +7,12 @@ import struct
 import zlib
 from base64 import b64encode
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["chunk", "exception"]
+__all__ = ["EVENT_STREAM", "chunk", "exception"]
 
-_STRING = 7
+EVENT_STREAM: Final = "application/vnd.amazon.eventstream"
+_STRING: Final = 7
 
 
 def chunk(body: Mapping[str, Any]) -> bytes:

@@ -115,9 +115,9 @@ class Operations:
         pegasus = resolve_pegasus(request.argument, **self._caller())
         if pegasus is not None:
             return await self._in_pool(lambda: self._pegasus.invoke(pegasus, request.body, stream=streams))
+        model = self._resolve("InvokeModel", request.argument)
         if streams:
             raise refused("The model is unsupported for streaming.")
-        model = self._resolve(request.op, request.argument)
         # AWS doesn't document whether a call with an invalid body subscribes the account; this assumes it does.
         self._knobs.subscribed = True
         body = _checked(model, request.op, request.body)

@@ -15,7 +15,7 @@ from marengo_local.contract import inline_bytes, refused, tokens
 from marengo_local.contract.pegasus import PegasusModel, check_pegasus, check_video, unprocessable
 from marengo_local.decoding import NotDecoded, describe_video
 from marengo_local.embedding import cached, digest
-from marengo_local.event_stream import chunk
+from marengo_local.event_stream import EVENT_STREAM, chunk
 from marengo_local.knobs import Knobs
 from marengo_local.output import Vector
 from marengo_local.storage import Storage, spooled
@@ -168,8 +168,5 @@ def _stream(message: str, key: str, reason: str, count: int) -> Answer:
     metrics = {"inputTokenCount": 0, "outputTokenCount": count, "invocationLatency": 1, "firstByteLatency": 1}
     last = {"message": "", key: reason, "amazon-bedrock-invocationMetrics": metrics}
     events = [chunk({"message": piece, key: ""}) for piece in pieces] + [chunk(last)]
-    headers = {
-        "Content-Type": "application/vnd.amazon.eventstream",
-        "X-Amzn-Bedrock-Content-Type": "application/json",
-    }
+    headers = {"Content-Type": EVENT_STREAM, "X-Amzn-Bedrock-Content-Type": "application/json"}
     return Answer(b"".join(events), headers)

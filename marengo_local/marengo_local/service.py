@@ -17,6 +17,7 @@ from marengo_local.clock import date_header
 from marengo_local.contract import MAX_BODY_BYTES, refused
 from marengo_local.contract.transcribe import TRANSCRIBE_OPERATIONS
 from marengo_local.errors import ServiceError, malformed
+from marengo_local.event_stream import EVENT_STREAM
 from marengo_local.faults import Fault, FaultInjector
 from marengo_local.knobs import Knobs
 from marengo_local.operations import Operations, Request
@@ -185,7 +186,12 @@ async def _send_slowly(request: web.BaseRequest, response: web.Response, fault: 
     body = bytes(response.body)  # type: ignore[arg-type]
     pieces = 10
     size = max(1, -(-len(body) // pieces))
-    stream = web.StreamResponse(status=response.status, headers={**response.headers, "Content-Length": str(len(body))})
+    stream = web.StreamResponse(status=response.status, headers=response.headers)
+    if response.content_type == EVENT_STREAM:
+        # AWS doesn't know the length of what it streams.
+        stream.enable_chunked_encoding()
+    else:
+        stream.content_length = len(body)
     await stream.prepare(request)
     for number in range(pieces):
         await asyncio.sleep(fault.body_sec / pieces)
