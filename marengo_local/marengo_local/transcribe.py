@@ -27,6 +27,7 @@ from marengo_local.contract.transcribe import (
 from marengo_local.decoding import NotDecoded, listen_to
 from marengo_local.errors import ServiceError
 from marengo_local.faults import Fault, FaultInjector
+from marengo_local.job_runner import wait
 from marengo_local.knobs import Knobs
 from marengo_local.speech import Speech
 from marengo_local.storage import Storage, split
@@ -181,23 +182,11 @@ class Transcribe:
         call = Call("TranscriptionJob", job.number, None, dict(job.request), job.name)
         fault = self._faults.next_fault(self._knobs.faults, call) or Fault("TranscriptionJob")
         heard = await self._in_pool(lambda: self._listen(job))
-        await self._wait(job, began + fault.delay_sec)
+        await wait(lambda: self._knobs.transcription_sec, job, began + fault.delay_sec)
         if fault.error is not None:
             raise JobFailed(fault.message if fault.message is not None else fault.error)
         await self._in_pool(lambda: self._write(job, heard, fault.body))
         self.usage.add_transcription(heard["duration_sec"])
-
-    async def _wait(self, job: TranscriptionJob, began: float) -> None:
-        """Wait for `transcription_sec`. A callable is called once; a number is read repeatedly, since it may change."""
-        duration = self._knobs.transcription_sec
-        fixed = duration(job) if callable(duration) else None
-        while True:
-            now = self._knobs.transcription_sec
-            least = fixed if fixed is not None else 0.0 if callable(now) else now
-            left = began + least - time.monotonic()
-            if left <= 0:
-                return
-            await asyncio.sleep(min(left, _CHECK_SEC))
 
     def _listen(self, job: TranscriptionJob) -> dict[str, Any]:
         """What is heard in the media file, as the fields of `content.listening.Heard`. Raises JobFailed."""
