@@ -140,7 +140,8 @@ class Local(Knobs):
     def say(self, uri: str, cues: Iterable[tuple[float, float, str]], *, language: str = "en-US") -> None:
         """Set what Amazon Transcribe hears in a media file: (start, end, text) in seconds.
 
-        `uri` may be a pattern with `*`. Of other files, Transcribe hears the embedded subtitles, or silence.
+        `uri` may be a pattern with `*`. Of other files, Transcribe hears the embedded subtitles, or silence; of the
+        reel of this package, its captions.
         """
         self._speech.say(uri, cues, language)
 

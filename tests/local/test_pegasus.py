@@ -10,6 +10,8 @@ from botocore.exceptions import ClientError, EventStreamError
 from urllib3.exceptions import ProtocolError
 
 from marengo_local import Fault, event_stream
+from marengo_local.contract.pegasus import PEGASUS_MODELS, resolve_pegasus
+from marengo_local.errors import ServiceError
 
 P15, P12 = "us.twelvelabs.pegasus-1-5-v1:0", "us.twelvelabs.pegasus-1-2-v1:0"
 CLIP = files("marengo_local") / "reel" / "grand_prix_1906.mp4"
@@ -89,6 +91,26 @@ class TestWhoIsAsked:
 
     def test_there_are_no_asynchronous_calls(self, bedrock, source):
         assert refused(bedrock.start, {"inputPrompt": "?", "mediaSource": source}, P15)
+
+
+@pytest.mark.parametrize(
+    ("region", "prefixes"),
+    [
+        ("us-east-1", {"1.5": {"us", "global"}, "1.2": {"", "us", "global"}}),
+        ("eu-west-1", {"1.5": {"global"}, "1.2": {"eu", "global"}}),
+        ("ap-northeast-2", {"1.5": {"global"}, "1.2": {"", "apac", "global"}}),
+    ],
+)
+def test_each_region_has_its_profiles(region, prefixes):
+    for model in PEGASUS_MODELS:
+        for prefix in ("", "us", "eu", "apac", "global"):
+            identifier = f"{prefix}.{model.model_id}".lstrip(".")
+            where = {"region": region, "account_id": "123456789012", "application_profiles": {}}
+            if prefix in prefixes[model.version]:
+                assert resolve_pegasus(identifier, **where) is model
+            else:
+                with pytest.raises(ServiceError):
+                    resolve_pegasus(identifier, **where)
 
 
 class TestRequests:
@@ -360,6 +382,15 @@ class TestAnswers:
         clip = {"base64String": base64.b64encode(data).decode()} if inline else bedrock.s3_source(local.put(data, "a"))
         message = ask(mediaSource=clip)["message"]
         assert "black and white" in message and "with motion" in message
+
+    def test_a_real_window_shows_what_is_in_it(self, local, bedrock, ask):
+        local.synthetic_sec = None
+        source = bedrock.s3_source(local.put(CLIP.read_bytes(), "a.mp4"))
+        schema = properties(scenes=SCENES)
+        answer = ask(mediaSource=source, start_time=2, end_time=5, responseFormat={"jsonSchema": schema})
+        assert [scene["startSec"] for scene in json.loads(answer["message"])["scenes"]] == [2.0]
+        assert local.usage.pegasus_sec == 3.0
+        assert "within the video, which lasts 8.00 s" in refused(ask, mediaSource=source, start_time=10)
 
     @pytest.mark.parametrize("data", [b"not a video", (files("marengo_local") / "reel" / "cat.jpg").read_bytes()])
     def test_what_is_no_video_is_unprocessable(self, local, bedrock, ask, data):

@@ -31,8 +31,6 @@ def describe(
     if not streams.has_video:
         raise UndecodableMedia("no video stream found")
     last_sec = min(streams.duration_sec, np.inf if end_sec is None else end_sec)
-    if start_sec >= last_sec:
-        raise ValueError(f"The range {start_sec} to {last_sec} s is empty.")
     options = ["visual", *(["audio"] if streams.has_audio else [])]
     footage = footage_of(source, start_sec, last_sec, options, "video", None)
     edges = Segmentation().segments("video", start_sec, last_sec, cuts(footage.video.jumps))

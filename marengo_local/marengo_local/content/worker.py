@@ -47,7 +47,7 @@ def _embed(asked: Mapping[str, Any]) -> tuple[dict[str, Any], list[Row]]:
 def _describe(asked: Mapping[str, Any]) -> tuple[dict[str, Any], list[Row]]:
     model, file = ContentModel(asked["dimension"]), sys.stdin.buffer
     duration_sec = model.duration_sec(file)
-    if duration_sec > asked["longest_sec"]:
+    if duration_sec > asked["longest_sec"] or asked["task"]["start_sec"] >= duration_sec:
         return {"duration_sec": duration_sec, "scenes": []}, []
     scenes, rows = describe(model, file, **asked["task"])
     return {"duration_sec": duration_sec, "scenes": scenes}, rows
