@@ -85,7 +85,7 @@ class Transcribe:
     async def handle(self, op: str, body: Any) -> bytes:
         """The body of the response."""
         check_transcribe(op, body)
-        self.jobs.expire(self._knobs.transcription_retention_sec)
+        self.jobs.expire(self._knobs.transcription_retention_sec, body.get("TranscriptionJobName"))
         return json.dumps(await self._handlers[op](body)).encode()
 
     async def reset(self) -> None:
@@ -128,7 +128,8 @@ class Transcribe:
         return {}
 
     def _described(self, job: TranscriptionJob) -> dict[str, Any]:
-        return {"TranscriptionJob": job.description({kind: self._link(job, uri) for kind, uri in job.outputs.items()})}
+        outputs = job.outputs if job.status == "COMPLETED" else {}
+        return {"TranscriptionJob": job.description({kind: self._link(job, uri) for kind, uri in outputs.items()})}
 
     def _link(self, job: TranscriptionJob, uri: str) -> str:
         bucket, key = split(uri)

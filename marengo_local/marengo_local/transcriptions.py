@@ -137,10 +137,10 @@ class Transcriptions:
         with self._lock:
             del self._jobs[name]
 
-    def expire(self, retention_sec: float) -> None:
-        """Forget the jobs that ended longer ago than `retention_sec`."""
+    def expire(self, retention_sec: float, name: str | None) -> None:
+        """Forget the job of that name, or any, if it ended longer ago than `retention_sec`."""
         oldest = time.time() - retention_sec
-        for job in self:
+        for job in self if name is None else filter(None, [self._jobs.get(name)]):
             if job.completion_time is not None and job.completion_time <= oldest:
                 self.forget(job.name)
 

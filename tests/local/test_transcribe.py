@@ -162,6 +162,7 @@ class TestRequests:
         ("request_", "message"),
         [
             ({"name": "a job"}, "#/TranscriptionJobName"),
+            ({"name": "job\n"}, "#/TranscriptionJobName"),
             ({"IdentifyLanguage": True, "LanguageCode": "en-US"}, "exactly one of"),
             ({"IdentifyLanguage": False}, "exactly one of"),
             ({"LanguageCode": "en-XX"}, "#/LanguageCode"),

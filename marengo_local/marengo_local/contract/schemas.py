@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
+from jsonschema.validators import extend
 
 from marengo_local.contract.models import Model
 from marengo_local.errors import malformed
@@ -39,17 +41,26 @@ def check_list_query(query: Mapping[str, str]) -> None:
     _check(_validator("list-async-invokes"), dict(query))
 
 
+def _pattern(_: Any, pattern: str, found: Any, __: Any) -> Iterator[ValidationError]:
+    # In Python, $ also matches before a line break at the end.
+    if isinstance(found, str) and re.search(re.sub(r"\$$", r"\\Z", pattern), found) is None:
+        yield ValidationError("")
+
+
+_Validator: Any = extend(Draft202012Validator, {"pattern": _pattern})  # type: ignore[no-untyped-call]
+
+
 def flaw(name: str, definition: str, instance: Any) -> str | None:
     """What violates a definition of a schema file, such as `#/text: ...`; None if nothing does."""
     return _flaw(_validator(name, definition), instance)
 
 
-def _check(validator: Draft202012Validator, instance: Any) -> None:
+def _check(validator: Any, instance: Any) -> None:
     if (reason := _flaw(validator, instance)) is not None:
         raise malformed(reason)
 
 
-def _flaw(validator: Draft202012Validator, instance: Any) -> str | None:
+def _flaw(validator: Any, instance: Any) -> str | None:
     error = best_match(validator.iter_errors(instance))
     if error is None:
         return None
@@ -58,13 +69,13 @@ def _flaw(validator: Draft202012Validator, instance: Any) -> str | None:
 
 
 @cache
-def _validator(name: str, definition: str | None = None) -> Draft202012Validator:
+def _validator(name: str, definition: str | None = None) -> Any:
     schema = json.loads(files(__package__).joinpath(f"{name}.json").read_text("utf-8"))
     if definition is not None:
         # Validating only the given input type, not the oneOf, keeps the error specific.
         schema = {**schema["$defs"][definition], "$defs": schema["$defs"]}
     Draft202012Validator.check_schema(schema)
-    return Draft202012Validator(schema)
+    return _Validator(schema)
 
 
 _REASONS: Final[Mapping[str, Callable[[Any, Any], str]]] = {
