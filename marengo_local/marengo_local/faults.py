@@ -1,4 +1,4 @@
-"""Fault injection for Bedrock, S3 and STS: which calls fail, and how."""
+"""Fault injection for Bedrock, Amazon Transcribe, S3 and STS: which calls fail, and how."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from marengo_local.calls import Call
-from marengo_local.contract.transcribe import TRANSCRIBE_OPERATIONS
 from marengo_local.errors import STATUS, THROTTLED, ServiceError
 
 __all__ = ["OPERATIONS", "Fault", "FaultInjector"]
@@ -22,7 +21,6 @@ OPERATIONS: Final = (
     "GetFoundationModelAvailability",
     "Job",
     "InvokeModelWithResponseStream",
-    *TRANSCRIBE_OPERATIONS,
     "TranscriptionJob",
 )
 
@@ -80,10 +78,10 @@ _RUNS: Final = ("Job", "TranscriptionJob")
 class Fault:
     """A failure to inject.
 
-    `op` is InvokeModel, StartAsyncInvoke, GetAsyncInvoke, ListAsyncInvokes, GetFoundationModelAvailability, Job (the
-    processing of an asynchronous job after its start was accepted), InvokeModelWithResponseStream, an operation of
-    Amazon Transcribe such as StartTranscriptionJob, TranscriptionJob (the processing of such a job), or an S3 or STS
-    operation such as s3:GetObject or sts:GetCallerIdentity. S3 and STS faults apply to calls made with this server's
+    `op` is InvokeModel, InvokeModelWithResponseStream, StartAsyncInvoke, GetAsyncInvoke, ListAsyncInvokes,
+    GetFoundationModelAvailability, Job (the processing of an asynchronous job after its start was accepted),
+    TranscriptionJob (the same for a transcription job), or an operation of S3, STS or Transcribe such as s3:GetObject,
+    sts:GetCallerIdentity or transcribe:StartTranscriptionJob. S3 and STS faults apply to calls made with this server's
     access key; the service's own reads and writes, and `local.s3`, are not affected.
 
     `when` selects the calls, which each fault counts from 1: True (every call), an int (only that call), a float (each
@@ -112,9 +110,11 @@ class Fault:
     hits: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        if self.op not in OPERATIONS and not self.op.startswith(("s3:", "sts:")):
-            known = ", ".join([*OPERATIONS, "s3:GetObject", "sts:GetCallerIdentity"])
-            raise ValueError(f"Fault: op={self.op!r} is not supported. Use one of {known}, or another S3 or STS one.")
+        if self.op not in OPERATIONS and not self.op.startswith(("s3:", "sts:", "transcribe:")):
+            known = ", ".join([*OPERATIONS, "s3:GetObject", "sts:GetCallerIdentity", "transcribe:GetTranscriptionJob"])
+            raise ValueError(
+                f"Fault: op={self.op!r} is not supported. Use one of {known}, or another of S3, STS or Transcribe."
+            )
         if self.error is not None and self.op not in _RUNS and self._status() is None:
             known = ", ".join(self._statuses())
             raise ValueError(f"Fault: error={self.error!r} is not one of {known}. Set status= for another error code.")
@@ -132,9 +132,8 @@ class Fault:
         return self.status if self.status is not None else self._statuses().get(self.error or "")
 
     def _statuses(self) -> Mapping[str, int]:
-        if self.op in TRANSCRIBE_OPERATIONS:
-            return _TRANSCRIBE_STATUS
-        return {"s3": _S3_STATUS, "sts": _STS_STATUS}.get(self.op.partition(":")[0], STATUS)
+        statuses = {"s3": _S3_STATUS, "sts": _STS_STATUS, "transcribe": _TRANSCRIBE_STATUS}
+        return statuses.get(self.op.partition(":")[0], STATUS)
 
 
 class FaultInjector:

@@ -80,7 +80,7 @@ class Operations:
             "GetAsyncInvoke": self._get,
             "ListAsyncInvokes": self._list,
             "GetFoundationModelAvailability": self._availability,
-            **dict.fromkeys(TRANSCRIBE_OPERATIONS, self._transcribe),
+            **{f"transcribe:{op}": self._transcribe for op in TRANSCRIBE_OPERATIONS},
         }
         self._rates = {op: TokenBucket() for op in self._handlers}
 
@@ -170,7 +170,7 @@ class Operations:
         if request.bearer:
             # An API key is for Bedrock only.
             raise ServiceError("MissingAuthenticationTokenException", "Missing Authentication Token", 400)
-        return await self.transcribe.handle(request.op, request.body)
+        return await self.transcribe.handle(request.op.removeprefix("transcribe:"), request.body)
 
     async def _availability(self, request: Request) -> bytes:
         models = (*MODELS, *PEGASUS_MODELS)

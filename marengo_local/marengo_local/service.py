@@ -137,7 +137,7 @@ def _bearer_token(request: web.BaseRequest) -> str | None:
 
 def _operation(method: str, path: str, target: str) -> tuple[str, str]:
     if (method, path) == ("POST", "/") and (transcribe := _TRANSCRIBE.fullmatch(target)):
-        return transcribe[1], ""
+        return f"transcribe:{transcribe[1]}", ""
     if method == "POST" and (invoke := _INVOKE.fullmatch(path)):
         return "InvokeModelWithResponseStream" if invoke[2] else "InvokeModel", unquote(invoke[1])
     if method == "GET" and (get := _GET_JOB.fullmatch(path)):

@@ -298,18 +298,18 @@ class TestJobs:
 
 class TestFaults:
     def test_a_reply_can_be_lost_after_the_job_started(self, local, start):
-        local.faults = [Fault("StartTranscriptionJob", drop="after", when=1)]
+        local.faults = [Fault("transcribe:StartTranscriptionJob", drop="after", when=1)]
         with pytest.raises(ConnectionClosedError):
             start()
         assert refused(start)[0] == "ConflictException"
-        assert local.calls["StartTranscriptionJob"] == 2
+        assert local.calls["transcribe:StartTranscriptionJob"] == 2
 
     @pytest.mark.parametrize(
         ("error", "status"), [("LimitExceededException", 429), ("InternalFailureException", 500), ("Made", 418)]
     )
     def test_errors_have_the_status_of_the_service(self, local, transcribe, error, status):
         more = {} if status != 418 else {"status": 418}
-        local.faults = [Fault("GetTranscriptionJob", error=error, message="so it is", **more)]
+        local.faults = [Fault("transcribe:GetTranscriptionJob", error=error, message="so it is", **more)]
         told = refused(transcribe.get_transcription_job, TranscriptionJobName="job")
         assert told == (error, status, "so it is")
 
