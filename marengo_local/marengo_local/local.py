@@ -1,4 +1,4 @@
-"""serve(): Bedrock, S3 and STS on loopback, for the duration of a `with` block."""
+"""serve(): Bedrock, S3, S3 Vectors and STS on loopback, for the duration of a `with` block."""
 
 from __future__ import annotations
 
@@ -113,6 +113,7 @@ class Local(Knobs):
             "AWS_ENDPOINT_URL_BEDROCK": self.endpoint_url,
             "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": self.endpoint_url,
             "AWS_ENDPOINT_URL_S3": self.s3_endpoint_url,
+            "AWS_ENDPOINT_URL_S3VECTORS": self.endpoint_url,
             "AWS_ENDPOINT_URL_STS": self.sts_endpoint_url,
             "AWS_DEFAULT_REGION": self.region_name,
             "AWS_ACCESS_KEY_ID": self.access_key_id,
@@ -140,7 +141,7 @@ class Local(Knobs):
         return fault or self._rejection(op, query)
 
     def reset(self) -> None:
-        """Restore the initial state: the settings from the start, an empty bucket, no calls, no jobs."""
+        """Restore the initial state: the settings from the start, an empty bucket, no calls, no jobs, no vectors."""
         for name, value in self._initial.items():
             setattr(self, name, value.copy() if isinstance(value, list) else value)
         self._server.reset()

@@ -1,10 +1,9 @@
-"""Bedrock's operations, independent of HTTP."""
+"""Bedrock's operations, independent of HTTP, and the way to those of S3 Vectors."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -29,6 +28,8 @@ from marengo_local.jobs import Job, Jobs
 from marengo_local.knobs import Knobs
 from marengo_local.output import response_json
 from marengo_local.pool import DaemonPool
+from marengo_local.rates import TokenBucket
+from marengo_local.s3_vectors import S3Vectors
 from marengo_local.storage import Storage
 
 __all__ = ["Operations", "Request"]
@@ -56,6 +57,7 @@ class Operations:
         self._storage = storage
         self._jobs = jobs
         self._account_id = account_id
+        self._vectors = S3Vectors(knobs, jobs.region, account_id)
         self._pool = DaemonPool(_POOL_THREADS, "marengo-local")
         self._embedder = Embedder(storage, lambda: knobs.synthetic_sec)
         self._runner = JobRunner(knobs, storage, self._embedder, faults, self._pool)
@@ -71,16 +73,22 @@ class Operations:
 
     async def handle(self, request: Request) -> bytes:
         """The body of the response."""
+        service, _, op = request.op.rpartition(":")
+        if service:
+            return await self._in_pool(
+                lambda: json.dumps(self._vectors.handle(op, request.body, request.size)).encode()
+            )
         self._check_rate(request.op)
         return await self._handlers[request.op](request)
 
     async def reset(self) -> None:
-        """Cancel the jobs in progress, delete all jobs, and refill the rate limits."""
+        """Cancel the jobs in progress, delete all jobs and vector buckets, and refill the rate limits."""
         tasks = tuple(self._job_tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._jobs.reset()
+        self._vectors.reset()
         self._rates = {op: TokenBucket() for op in self._handlers}
 
     def close(self) -> None:
@@ -175,24 +183,6 @@ class Operations:
 
     async def _in_pool(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
-
-class TokenBucket:
-    """A rate limit with a burst of one second's calls, and at least one."""
-
-    def __init__(self) -> None:
-        self._tokens: float | None = None
-        self._at = 0.0
-
-    def take(self, per_sec: float) -> bool:
-        """Whether a call is within the rate; if so, it is counted."""
-        now, full = time.monotonic(), max(1.0, per_sec)
-        self._tokens = full if self._tokens is None else min(full, self._tokens + (now - self._at) * per_sec)
-        self._at = now
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
 
 
 def _checked(model: Model, op: str, body: Any) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from jsonschema.exceptions import ValidationError, best_match
 from marengo_local.contract.models import Model
 from marengo_local.errors import malformed
 
-__all__ = ["check_list_query", "check_model_input", "check_start"]
+__all__ = ["check_list_query", "check_model_input", "check_start", "reason"]
 
 
 def check_model_input(model: Model, operation: str, body: Any) -> None:
@@ -43,7 +43,7 @@ def _check(validator: Draft202012Validator, instance: Any) -> None:
     error = best_match(validator.iter_errors(instance))
     if error is not None:
         pointer = "".join(f"/{part}" for part in error.absolute_path)
-        raise malformed(f"#{pointer}: {_reason(error)}")
+        raise malformed(f"#{pointer}: {reason(error)}")
 
 
 @cache
@@ -59,6 +59,7 @@ def _validator(name: str, definition: str | None = None) -> Draft202012Validator
 _REASONS: Final[Mapping[str, Callable[[Any, Any], str]]] = {
     "const": lambda expected, found: f"expected: {expected}, found: {_short_json(found)}",
     "enum": lambda _, found: f"{_short_json(found)} is not a valid enum value",
+    "maxProperties": lambda limit, found: f"expected maximum property count: {limit}, found: {len(found)}",
     "maximum": lambda limit, found: f"{found} is not less or equal to {limit}",
     "maxItems": lambda limit, found: f"expected maximum item count: {limit}, found: {len(found)}",
     "maxLength": lambda limit, found: f"expected maxLength: {limit}, actual: {len(found)}",
@@ -73,7 +74,8 @@ _REASONS: Final[Mapping[str, Callable[[Any, Any], str]]] = {
 }
 
 
-def _reason(error: ValidationError) -> str:
+def reason(error: ValidationError) -> str:
+    """What is wrong, in the words of Bedrock's validator."""
     if error.validator == "additionalProperties":
         schema: Any = error.schema
         found: Any = error.instance
