@@ -16,6 +16,7 @@ from bedrock_marengo.fork_safety import ForkSafeLock
 from bedrock_marengo.search.fusion import SearchTarget
 from bedrock_marengo.search.retrieve import limit_of
 from bedrock_marengo.validation import short_repr
+from langchain_marengo.s3_vectors_store import s3_vectors_add, s3_vectors_rows, s3_vectors_search
 from langchain_marengo.store_filters import (
     dict_filter,
     exact_sources,
@@ -401,35 +402,6 @@ def _milvus_add(store: Any, documents: Mapping[str, Document]) -> None:
         store.upsert(ids=list(documents), documents=list(documents.values()))
 
 
-# Amazon S3 Vectors (langchain-aws)
-
-
-def _s3_vectors_search(
-    store: Any, vector: list[float], k: int, target: SearchTarget, user_filter: Any
-) -> list[ScoredDocument]:
-    # The wrapper's search by vector omits the distance.
-    reply = store.client.query_vectors(
-        vectorBucketName=store.vector_bucket_name,
-        indexName=store.index_name,
-        topK=k,
-        queryVector={store.data_type: vector},
-        filter=dict_filter(target, user_filter),
-        returnMetadata=True,
-        returnDistance=True,
-    )
-    found = ((store._create_document(row), row["distance"]) for row in reply["vectors"])
-    return _similar(found, store.distance_metric == "cosine")
-
-
-def _s3_vectors_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
-    # ListVectors has no filter: the whole index is listed.
-    pages = store.client.get_paginator("list_vectors").paginate(
-        vectorBucketName=store.vector_bucket_name, indexName=store.index_name, returnMetadata=True
-    )
-    documents = (store._create_document(row) for page in pages for row in page["vectors"])
-    return _of_source((StoredRow(row.id, row.page_content, row.metadata) for row in documents), source)
-
-
 # OpenSearch
 
 
@@ -503,7 +475,11 @@ KNOWN_STORES: Mapping[str, KnownStore] = {
         search=_partner_lancedb_search, rows=_partner_lancedb_rows, add=_partner_lancedb_add
     ),
     "LanceDB": KnownStore(search=_lancedb_search, rows=_lancedb_rows, add=_lancedb_add),
-    "AmazonS3Vectors": KnownStore(search=_s3_vectors_search, rows=_s3_vectors_rows),
+    "AmazonS3Vectors": KnownStore(
+        search=s3_vectors_search,
+        rows=lambda store, source: map(StoredRow._make, s3_vectors_rows(store, source)),
+        add=s3_vectors_add,
+    ),
     "langchain_elasticsearch.ElasticsearchStore": KnownStore(search=_elasticsearch_search, rows=_elasticsearch_rows),
     "OpenSearchVectorSearch": KnownStore(search=_opensearch_search, rows=_opensearch_rows),
 }

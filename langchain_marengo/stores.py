@@ -17,7 +17,7 @@ from langchain_marengo.known_stores import KNOWN_STORES, KnownStore, find_known_
 __all__ = ["aadd_segments", "add_segments", "adelete_segments", "delete_segments"]
 
 CHUNK = 500
-"""Rows in one call. All known stores accept 500 (Chroma up to 5,461), except S3 Vectors: set chunk_size=200."""
+"""Rows in one call. All known stores accept 500: Chroma up to 5,461, S3 Vectors no more."""
 
 
 def add_segments(

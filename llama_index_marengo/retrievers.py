@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -24,6 +24,7 @@ from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, aretrieve, li
 from bedrock_marengo.search.weights import ALPHA, check_tracks, check_weights, query_weights, tracks_of
 from bedrock_marengo.validation import short_repr
 from llama_index_marengo.embeddings import MarengoEmbedding
+from llama_index_marengo.s3_vectors_store import s3_vectors_nodes, s3_vectors_search
 
 __all__ = ["MarengoRetriever"]
 
@@ -202,6 +203,9 @@ class MarengoRetriever(BaseRetriever):
         )
 
     def _search(self, target: SearchTarget, vector: list[float], limit: int) -> _Hits:
+        if (store := _s3_vectors(self._indices[target.track])) is not None:
+            filters = _filters(replace(target, sources=()), self._filters, False)
+            return [_hit(*found) for found in s3_vectors_search(store, vector, limit, filters, target.sources)]
         bundle = QueryBundle("", embedding=vector)
         try:
             found = self._retriever(target, limit).retrieve(bundle)
@@ -215,6 +219,8 @@ class MarengoRetriever(BaseRetriever):
         return self._hits(target, found)
 
     async def _asearch(self, target: SearchTarget, vector: list[float], limit: int) -> _Hits:
+        if _s3_vectors(self._indices[target.track]) is not None:
+            return await self._embed_model.core.run_async(self._search, target, vector, limit)
         bundle = QueryBundle("", embedding=vector)
         try:
             found = await self._retriever(target, limit).aretrieve(bundle)
@@ -234,18 +240,15 @@ class MarengoRetriever(BaseRetriever):
     def _hits(self, target: SearchTarget, found: Iterable[NodeWithScore]) -> _Hits:
         cosine_of = _cosine_of(self._indices[target.track].vector_store)
         return [
-            StoreHit(
-                Segment.find(hit.node.get_content(MetadataMode.NONE)),
-                hit.node,
-                None if hit.score is None or cosine_of is None else cosine_of(hit.score),
-                hit.node.metadata.get("model_id"),
-            )
-            for hit in found
+            _hit(hit.node, None if hit.score is None or cosine_of is None else cosine_of(hit.score)) for hit in found
         ]
 
     def _stored(self, target: SearchTarget) -> Iterable[tuple[str, Mapping[str, Any]]]:
         index = self._indices[target.track]
-        if index.vector_store.stores_text:
+        nodes: Iterable[BaseNode]
+        if (store := _s3_vectors(index)) is not None:
+            nodes = s3_vectors_nodes(store)
+        elif index.vector_store.stores_text:
             scope = MetadataFilter(key="embedding_scope", value=target.scope)
             nodes = index.vector_store.get_nodes(None, MetadataFilters(filters=[scope]))
         else:
@@ -258,6 +261,17 @@ class _MediaQuery(QueryBundle):
     """A Query on its way through LlamaIndex, whose events show it in words."""
 
     query: Query | None = None
+
+
+def _hit(node: BaseNode, score: float | None) -> StoreHit[BaseNode]:
+    segment = Segment.find(node.get_content(MetadataMode.NONE))
+    return StoreHit(segment, node, score, node.metadata.get("model_id"))
+
+
+def _s3_vectors(index: VectorStoreIndex) -> Any:
+    """The index's store, if it is one of Amazon S3 Vectors, by name, so that its package is not imported."""
+    store = index.vector_store
+    return store if "S3VectorStore" in {cls.__name__ for cls in type(store).__mro__} else None
 
 
 def _as_bundle(query: QueryType | Query) -> QueryType:

@@ -36,7 +36,7 @@ MAX_LIMIT = 10_000
 _SAMPLE = 1_000
 
 STORE_LIMITS: Mapping[str, int] = {
-    "AmazonS3Vectors": 100,
+    "AmazonS3Vectors": 10_000,
     "AstraDBVectorStore": 1_000,
     "AzureAISearchVectorStore": 1_000,
     "AzureSearch": 1_000,
@@ -51,7 +51,7 @@ STORE_LIMITS: Mapping[str, int] = {
     "OpenSearchVectorSearch": 10_000,
     "OpensearchVectorStore": 10_000,
     "PineconeVectorStore": 10_000,
-    "S3VectorStore": 100,
+    "S3VectorStore": 10_000,
     "Typesense": 250,
     "TypesenseVectorStore": 250,
     "UpstashVectorStore": 1_000,

@@ -1,0 +1,71 @@
+"""Amazon S3 Vectors (langchain-aws): what its row in the table of known stores does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from langchain_core.documents import Document
+
+from bedrock_marengo.search.fusion import SearchTarget
+from bedrock_marengo.search.s3_vectors import MAX_REQUEST_BYTES, iter_rows, query_rows
+from langchain_marengo.store_filters import dict_filter
+
+__all__ = ["s3_vectors_add", "s3_vectors_rows", "s3_vectors_search"]
+
+_VECTORS = 500
+"""In one PutVectors, from botocore's model of the service."""
+_NUMBER_BYTES = 24
+"""Of one number of a vector as JSON, at most."""
+
+
+def s3_vectors_search(
+    store: Any, vector: list[float], k: int, target: SearchTarget, user_filter: Any
+) -> list[tuple[Document, float | None]]:
+    """Documents with their cosine similarity; None with another metric."""
+    # Its searches read the first page only, and the one by vector omits the distance.
+    where = dict_filter(replace(target, sources=()), _joined(user_filter))
+    rows = query_rows(store.client, _index(store), vector, k, where, target.sources)
+    is_cosine = store.distance_metric == "cosine"
+    return [(store._create_document(row), 1.0 - row["distance"] if is_cosine else None) for row in rows]
+
+
+def s3_vectors_rows(store: Any, source: str | None) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(ID, text, metadata) of one source, or of all. The whole index is listed: ListVectors has no filter."""
+    for document in map(store._create_document, iter_rows(store.client, _index(store))):
+        if source is None or document.metadata.get("source") == source:
+            yield document.id, document.page_content, document.metadata
+
+
+def s3_vectors_add(store: Any, documents: Mapping[str, Document]) -> None:
+    """Add Documents by ID, as many in one request as the service takes: it bills at least 128 KB of each."""
+    dimension = store.embeddings.core.dimension if hasattr(store.embeddings, "core") else 4096
+    batch: dict[str, Document] = {}
+    size = 0
+    for key, document in documents.items():
+        text = json.dumps([key, document.page_content, document.metadata])
+        more = len(text) + _NUMBER_BYTES * dimension
+        if len(batch) == _VECTORS or (batch and size + more > MAX_REQUEST_BYTES):
+            _put(store, batch)
+            batch, size = {}, 0
+        batch[key] = document
+        size += more
+    if batch:
+        _put(store, batch)
+
+
+def _put(store: Any, batch: Mapping[str, Document]) -> None:
+    store.add_documents(list(batch.values()), ids=list(batch), batch_size=len(batch))
+
+
+def _index(store: Any) -> dict[str, str]:
+    return {"vectorBucketName": store.vector_bucket_name, "indexName": store.index_name}
+
+
+def _joined(user_filter: Any) -> Any:
+    """The service documents no filter with several keys."""
+    if isinstance(user_filter, Mapping) and len(user_filter) > 1:
+        return {"$and": [{key: value} for key, value in user_filter.items()]}
+    return user_filter
