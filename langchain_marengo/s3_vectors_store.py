@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from botocore.exceptions import ClientError
 from langchain_core.documents import Document
 
+from bedrock_marengo import ConfigurationError
 from bedrock_marengo.search.fusion import SearchTarget
 from bedrock_marengo.search.s3_vectors import MAX_REQUEST_BYTES, iter_rows, query_rows
 from langchain_marengo.store_filters import dict_filter
@@ -41,6 +43,11 @@ def s3_vectors_rows(store: Any, source: str | None) -> Iterator[tuple[str, str, 
 
 def s3_vectors_add(store: Any, documents: Mapping[str, Document]) -> None:
     """Add Documents by ID, as many in one request as the service takes: it bills at least 128 KB of each."""
+    if not store.page_content_metadata_key:
+        raise ConfigurationError(
+            "This AmazonS3Vectors has page_content_metadata_key=None, and would not store the segments' URIs. Create "
+            "it without that setting."
+        )
     dimension = store.embeddings.core.dimension if hasattr(store.embeddings, "core") else 4096
     batch: dict[str, Document] = {}
     size = 0
@@ -57,7 +64,18 @@ def s3_vectors_add(store: Any, documents: Mapping[str, Document]) -> None:
 
 
 def _put(store: Any, batch: Mapping[str, Document]) -> None:
-    store.add_documents(list(batch.values()), ids=list(batch), batch_size=len(batch))
+    try:
+        store.add_documents(list(batch.values()), ids=list(batch), batch_size=len(batch))
+    except ClientError as error:
+        if "Filterable metadata" not in str(error):
+            raise
+        longest = max(batch.values(), key=lambda document: len(json.dumps(document.metadata)))
+        raise ConfigurationError(
+            f"S3 Vectors allows 2,048 bytes of filterable metadata, and a segment has more, such as one of "
+            f"{longest.metadata.get('source')!r}. Its text must not count: create the index with "
+            f"non_filterable_metadata_keys=[{store.page_content_metadata_key!r}]. Store less of your own metadata, or "
+            "add the names of long fields that you don't filter for."
+        ) from error
 
 
 def _index(store: Any) -> dict[str, str]:

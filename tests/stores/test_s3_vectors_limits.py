@@ -291,8 +291,14 @@ class TestWrites:
 
     def test_metadata_that_is_too_long_is_refused_by_the_service(self, make, load, uri):
         store = make("long-vectors")
-        with pytest.raises(ClientError, match="Filterable metadata must have at most 2048 bytes"):
+        with pytest.raises(ConfigurationError, match=r"2,048 bytes .*match\.mp4'.*non_filterable_metadata_keys="):
             add_segments(store, load(uri, title="x" * 2_000)[:1])
+
+    def test_a_store_that_drops_the_text_is_refused(self, make, load, uri):
+        store = make("textless-vectors")
+        store.page_content_metadata_key = None
+        with pytest.raises(ConfigurationError, match="page_content_metadata_key=None"):
+            add_segments(store, load(uri)[:1])
 
 
 def test_llama_indexs_store_is_searched_by_its_arn(store, local, truth, uri):
