@@ -205,7 +205,8 @@ class MarengoRetriever(BaseRetriever):
     def _search(self, target: SearchTarget, vector: list[float], limit: int) -> _Hits:
         if (store := _s3_vectors(self._indices[target.track])) is not None:
             filters = _filters(replace(target, sources=()), self._filters, False)
-            return [_hit(*found) for found in s3_vectors_search(store, vector, limit, filters, target.sources)]
+            hits = s3_vectors_search(store, vector, limit, filters, target.sources)
+            return [_hit(hit.node, hit.score) for hit in hits]
         bundle = QueryBundle("", embedding=vector)
         try:
             found = self._retriever(target, limit).retrieve(bundle)

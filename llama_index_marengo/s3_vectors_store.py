@@ -5,28 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from llama_index.core.schema import BaseNode
+from llama_index.core.schema import BaseNode, NodeWithScore
 from llama_index.core.vector_stores import MetadataFilters
 
+from bedrock_marengo.fork_safety import ForkSafeLock
 from bedrock_marengo.search.s3_vectors import iter_rows, query_rows
 
 __all__ = ["s3_vectors_nodes", "s3_vectors_search"]
 
 
 def s3_vectors_search(
-    store: Any, vector: Sequence[float], k: int, filters: MetadataFilters, sources: Sequence[str]
-) -> list[tuple[BaseNode, float | None]]:
-    """Nodes with their cosine similarity; None with another metric."""
-    rows = query_rows(store.client, _index(store), vector, k, store._build_filter(filters), sources)
+    store: Any, vector: Sequence[float], k: int, filters: MetadataFilters | None, sources: Sequence[str]
+) -> list[NodeWithScore]:
+    """Nodes, best first, with their cosine similarity; with another metric, without a score."""
+    rows = query_rows(_client(store), _index(store), vector, k, store._build_filter(filters), sources)
     is_cosine = store.distance_metric.lower() == "cosine"
-    scores = [1.0 - row["distance"] if is_cosine else None for row in rows]
-    return list(zip(store._parse_response({"vectors": rows}), scores, strict=True))
+    nodes = store._parse_response({"vectors": rows})
+    return [
+        NodeWithScore(node=node, score=1.0 - row["distance"] if is_cosine else None)
+        for node, row in zip(nodes, rows, strict=True)
+    ]
 
 
 def s3_vectors_nodes(store: Any) -> Iterator[BaseNode]:
     """All nodes, in no order."""
-    for row in iter_rows(store.client, _index(store)):
+    for row in iter_rows(_client(store), _index(store)):
         yield from store._parse_response({"vectors": [row]})
+
+
+_CLIENTS = ForkSafeLock()
+
+
+def _client(store: Any) -> Any:
+    # The store makes a new one each time, and two threads can't do so with one session.
+    with _CLIENTS:
+        return store.client
 
 
 def _index(store: Any) -> Mapping[str, str]:
