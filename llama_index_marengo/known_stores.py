@@ -12,7 +12,15 @@ from llama_index.core.schema import NodeWithScore
 from llama_index.core.vector_stores import MetadataFilters
 
 from bedrock_marengo.fork_safety import ForkSafeLock
-from bedrock_marengo.search.postgres import EXACT, VERSION, create_btree, create_hnsw, scan_settings
+from bedrock_marengo.search.postgres import (
+    EXACT,
+    VERSION,
+    create_btree,
+    create_hnsw,
+    quoted,
+    scan_settings,
+    store_inline,
+)
 
 __all__ = ["KNOWN_STORES", "UNKNOWN", "KnownStore", "NewStore", "find_known_store", "of_class"]
 
@@ -123,7 +131,12 @@ def _postgres_search(store: Any, vector: list[float], k: int, filters: MetadataF
         if store._engine not in _versions:
             _versions[store._engine] = session.execute(text(VERSION)).scalar() or "0.0"
         ef_search = int((store.hnsw_kwargs or {}).get("hnsw_ef_search", 0))
-        session.execute(text(scan_settings(k, _versions[store._engine], ef_search)))
+        is_selective = filters is not None and any(
+            isinstance(each, MetadataFilters) or each.key not in ("embedding_option", "embedding_scope")
+            for each in filters.filters
+        )
+        settings = scan_settings(k, _versions[store._engine], ef_search=ef_search, is_selective=is_selective)
+        session.execute(text(settings))
         rows = session.execute(statement).all()
         if len(rows) < k:
             session.execute(text(EXACT))
@@ -147,11 +160,18 @@ _versions: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
 def _postgres_create(new: NewStore) -> Any:
+    from sqlalchemy import text
+
     hnsw = {"hnsw_m": 16, "hnsw_ef_construction": 64, "hnsw_ef_search": 100, "hnsw_dist_method": "vector_cosine_ops"}
     settings = {**new.connection, "hnsw_kwargs": {**hnsw, **(new.connection.get("hnsw_kwargs") or {})}}
     store = new.cls.from_params(table_name=new.name, embed_dim=new.dimension, **settings)
     with _CONNECTING:
         store._initialize()
+    schema, table = store.schema_name, store._table_class.__tablename__
+    with store._session() as session, session.begin():
+        has_rows = text(f"SELECT EXISTS (SELECT FROM {quoted(schema)}.{quoted(table)})")  # noqa: S608
+        if not session.execute(has_rows).scalar():
+            session.execute(text(store_inline(schema, table, "embedding")))
     return store
 
 

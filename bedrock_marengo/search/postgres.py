@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-__all__ = ["EXACT", "VERSION", "create_btree", "create_hnsw", "quoted", "scan_settings", "sql_text"]
+__all__ = ["EXACT", "VERSION", "create_btree", "create_hnsw", "quoted", "scan_settings", "sql_text", "store_inline"]
 
 EF_SEARCH = 100
 """How many candidates a search of an HNSW index keeps, if no one has set more. Ours; pgvector's default is 40."""
@@ -15,21 +15,25 @@ ITERATIVE = (0, 8)
 """The first version of pgvector whose indexes go on scanning until they have found enough that pass the filter."""
 
 VERSION = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
-EXACT = "SET LOCAL enable_indexscan = off"
+EXACT = "SELECT set_config('enable_indexscan', 'off', true), set_config('enable_seqscan', 'on', true)"
 """Makes a search compare all rows that pass the filter: an HNSW index gives up after hnsw.max_scan_tuples."""
 
 
-def scan_settings(k: int, version: str, ef_search: int = 0) -> str:
+def scan_settings(k: int, version: str, *, ef_search: int = 0, is_selective: bool) -> str:
     """A statement that sets, for one transaction, how pgvector scans an index for ``k`` hits.
 
     Args:
         k: how many hits.
         version: pgvector's, such as "0.8.1".
         ef_search: what the user has set.
+        is_selective: whether the filter says more than track and scope, so that reading few rows may be faster than
+            the index. Else the planner is not asked: it doesn't count the cost of vectors that are stored out of line.
     """
     settings = {"hnsw.ef_search": str(max(ef_search, min(max(k, EF_SEARCH), MOST_EF_SEARCH)))}
     if tuple(int(number) for number in version.split(".")[:2]) >= ITERATIVE:
         settings |= {"hnsw.iterative_scan": "strict_order", "ivfflat.iterative_scan": "relaxed_order"}
+    if not is_selective:
+        settings["enable_seqscan"] = "off"
     return "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
 
 
@@ -65,6 +69,14 @@ def create_hnsw(
         )
         for track in tracks
     }
+
+
+def store_inline(schema: str, table: str, column: str) -> str:
+    """A statement that keeps the vectors of new rows in the rows: pgvector's advice for tables that are searched a lot.
+
+    One of up to 1,536 dimensions fits into a page, and PostgreSQL would store it elsewhere, compressed.
+    """
+    return f"ALTER TABLE {quoted(schema)}.{quoted(table)} ALTER COLUMN {quoted(column)} SET STORAGE PLAIN"
 
 
 def create_btree(schema: str, table: str, name: str, expression: str) -> dict[str, str]:

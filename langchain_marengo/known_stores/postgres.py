@@ -13,7 +13,16 @@ from langchain_core.documents import Document
 
 from bedrock_marengo import ConfigurationError
 from bedrock_marengo.search.fusion import SearchTarget
-from bedrock_marengo.search.postgres import EXACT, VERSION, create_btree, create_hnsw, quoted, scan_settings, sql_text
+from bedrock_marengo.search.postgres import (
+    EXACT,
+    VERSION,
+    create_btree,
+    create_hnsw,
+    quoted,
+    scan_settings,
+    sql_text,
+    store_inline,
+)
 from langchain_marengo.known_stores.known_store import (
     KnownStore,
     NewStore,
@@ -73,7 +82,8 @@ async def _nearest(
     # Literals, not parameters: a partial index serves only a filter that is known when the search is planned.
     terms = [f"{_field(inner, name)} = {sql_text(value)}" for name, value in target.equals.items()]
     params = {"query": str(vector)}
-    if rest := dict_filter(replace(target, is_implied=True), user_filter):
+    rest = dict_filter(replace(target, is_implied=True), user_filter)
+    if rest:
         clause, given = inner._create_filter_clause(rest)
         terms, params = [*terms, f"({clause})"], {**params, **given}
     columns = [inner.id_column, inner.content_column, *inner.metadata_columns]
@@ -90,7 +100,8 @@ async def _nearest(
         if inner.engine not in _versions:
             _versions[inner.engine] = (await connection.execute(text(VERSION))).scalar() or "0.0"
         ef_search = getattr(inner.index_query_options, "ef_search", 0)
-        await connection.execute(text(scan_settings(k, _versions[inner.engine], ef_search)))
+        settings = scan_settings(k, _versions[inner.engine], ef_search=ef_search, is_selective=bool(rest))
+        await connection.execute(text(settings))
         rows = (await connection.execute(statement, params)).mappings().all()
         if len(rows) < k:
             await connection.execute(text(EXACT))
@@ -147,7 +158,8 @@ def _pgvectorstore_create(new: NewStore) -> Any:
     store = new.cls.create_sync(engine, new.embeddings, new.name, **settings)
     inner = store._PGVectorStore__vs
     index = create_hnsw(schema, new.name, inner.embedding_column, inner.distance_strategy.index_function)
-    engine._run_as_sync(_execute(engine, index.values()))
+    inline = store_inline(schema, new.name, inner.embedding_column)
+    engine._run_as_sync(_execute(engine, [*([] if there else [inline]), *index.values()]))
     return store
 
 
