@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from botocore.exceptions import ClientError
 from llama_index.core.schema import BaseNode, NodeWithScore
 from llama_index.core.vector_stores import MetadataFilters
 
 from bedrock_marengo.fork_safety import ForkSafeLock
 from bedrock_marengo.search.s3_vectors import iter_rows, query_rows
 
-__all__ = ["s3_vectors_nodes", "s3_vectors_search"]
+__all__ = ["s3_vectors_create", "s3_vectors_nodes", "s3_vectors_search"]
 
 
 def s3_vectors_search(
@@ -31,6 +32,18 @@ def s3_vectors_nodes(store: Any) -> Iterator[BaseNode]:
     """All nodes, in no order."""
     for row in iter_rows(_client(store), _index(store)):
         yield from store._parse_response({"vectors": [row]})
+
+
+def s3_vectors_create(cls: Any, name: str, dimension: int, connection: Mapping[str, Any]) -> Any:
+    """A store on a new index for the cosine, or on the one that has this name."""
+    # Names of indexes have no underscore.
+    name = name.replace("_", "-")
+    try:
+        return cls.create_index_from_bucket(index_name=name, dimension=dimension, **connection)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ConflictException":
+            raise
+        return cls(name, **connection)
 
 
 _CLIENTS = ForkSafeLock()

@@ -315,3 +315,34 @@ def test_llama_indexs_store_is_searched_by_its_arn(store, local, truth, uri):
             sources=[uri],
         ).retrieve(QUERY)
         assert [hit.metadata["start_sec"] for hit in found] == truth[0][:5]
+
+
+def test_an_index_for_each_track(make, local, embeddings, load, uri, truth):
+    make("layered-vectors")
+    documents = load(uri)
+    for _ in range(2):
+        stores = langchain_marengo.create_track_stores(
+            AmazonS3Vectors, "videos", embeddings, tracks=["visual", "audio"], vector_bucket_name="layered-vectors"
+        )
+    add_segments(stores, documents)
+    retriever = langchain_marengo.MarengoRetriever(
+        vectorstores=stores, embeddings=embeddings, weights={"visual": 1.0}, fusion="scores", k=CLIPS, fetch_k=CLIPS
+    )
+    local.calls.reset()
+    assert [document.metadata["start_sec"] for document in retriever.invoke(QUERY)] == truth[0]
+    assert not any("filter" in call.body for call in local.calls.of("s3vectors:QueryVectors"))
+    s3 = pytest.importorskip("llama_index.vector_stores.s3")
+    embed_model = llama_index_marengo.MarengoEmbedding(**local.client_options)
+    for _ in range(2):
+        indices = llama_index_marengo.create_track_indices(
+            s3.S3VectorStore, "nodes", embed_model, tracks=["visual", "audio"], bucket_name_or_arn="layered-vectors"
+        )
+    media = llama_index_marengo.MarengoReader(uri, embed_model=embed_model).load_data()
+    how = {"segmentation": Segmentation.fixed(2), "options": ["visual", "audio"]}
+    llama_index_marengo.insert_segments(
+        indices, llama_index_marengo.MarengoSegmenter(embed_model=embed_model, **how)(media)
+    )
+    found = llama_index_marengo.MarengoRetriever(
+        indices=indices, weights={"visual": 1.0}, fusion="scores", similarity_top_k=CLIPS, fetch_k=CLIPS
+    ).retrieve(QUERY)
+    assert [hit.metadata["start_sec"] for hit in found] == truth[0]

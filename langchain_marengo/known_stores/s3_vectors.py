@@ -1,4 +1,4 @@
-"""Amazon S3 Vectors (langchain-aws): what its row in the table of known stores does."""
+"""Amazon S3 Vectors (langchain-aws)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from botocore.exceptions import ClientError
 from langchain_core.documents import Document
 
 from bedrock_marengo import ConfigurationError
-from bedrock_marengo.search.fusion import SearchTarget
 from bedrock_marengo.search.s3_vectors import MAX_REQUEST_BYTES, iter_rows, query_rows
+from bedrock_marengo.search.targets import SearchTarget
+from langchain_marengo.known_stores.known_store import (
+    KnownStore,
+    NewStore,
+    ScoredDocument,
+    StoredRow,
+    of_source,
+    similar,
+)
 from langchain_marengo.store_filters import dict_filter
-
-__all__ = ["s3_vectors_add", "s3_vectors_rows", "s3_vectors_search"]
 
 _VECTORS = 500
 """In one PutVectors, from botocore's model of the service."""
@@ -23,25 +29,23 @@ _NUMBER_BYTES = 24
 """Of one number of a vector as JSON, at most."""
 
 
-def s3_vectors_search(
+def _s3_vectors_search(
     store: Any, vector: list[float], k: int, target: SearchTarget, user_filter: Any
-) -> list[tuple[Document, float | None]]:
-    """Documents with their cosine similarity; None with another metric."""
+) -> list[ScoredDocument]:
     # Its searches read the first page only, and the one by vector omits the distance.
     where = dict_filter(replace(target, sources=()), _joined(user_filter))
     rows = query_rows(store.client, _index(store), vector, k, where, target.sources)
-    is_cosine = store.distance_metric == "cosine"
-    return [(store._create_document(row), 1.0 - row["distance"] if is_cosine else None) for row in rows]
+    found = ((store._create_document(row), row["distance"]) for row in rows)
+    return similar(found, store.distance_metric == "cosine")
 
 
-def s3_vectors_rows(store: Any, source: str | None) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """(ID, text, metadata) of one source, or of all. The whole index is listed: ListVectors has no filter."""
-    for document in map(store._create_document, iter_rows(store.client, _index(store))):
-        if source is None or document.metadata.get("source") == source:
-            yield document.id, document.page_content, document.metadata
+def _s3_vectors_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
+    # ListVectors has no filter: the whole index is listed.
+    documents = map(store._create_document, iter_rows(store.client, _index(store)))
+    return of_source((StoredRow(row.id, row.page_content, row.metadata) for row in documents), source)
 
 
-def s3_vectors_add(store: Any, documents: Mapping[str, Document]) -> None:
+def _s3_vectors_add(store: Any, documents: Mapping[str, Document]) -> None:
     """Add Documents by ID, as many in one request as the service takes: it bills at least 128 KB of each."""
     if not store.page_content_metadata_key:
         raise ConfigurationError(
@@ -87,3 +91,22 @@ def _joined(user_filter: Any) -> Any:
     if isinstance(user_filter, Mapping) and len(user_filter) > 1:
         return {"$and": [{key: value} for key, value in user_filter.items()]}
     return user_filter
+
+
+def _s3_vectors_create(new: NewStore) -> Any:
+    settings = {"non_filterable_metadata_keys": ["_page_content"], **new.connection}
+    # Names of indexes have no underscore.
+    store = new.cls(index_name=new.name.replace("_", "-"), embedding=new.embeddings, **settings)
+    if store._get_index() is None:
+        store._create_index(dimension=new.dimension)
+    return store
+
+
+S3_VECTORS = KnownStore(
+    search=_s3_vectors_search,
+    rows=_s3_vectors_rows,
+    add=_s3_vectors_add,
+    create=_s3_vectors_create,
+    # All filterable metadata is indexed.
+    create_indexes=lambda store, tracks: [],
+)
