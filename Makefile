@@ -16,8 +16,8 @@ endif
 
 .PHONY: demo test test-all lint docs notebooks compat audit bench clean
 
-demo: .venv/demo  ## real video, indexed and searched without AWS
-	$(BIN)/python -m marengo_cli.demo
+demo: .venv/demo  ## real video, indexed and searched without AWS; STORE=s3vectors: in S3 Vectors
+	$(BIN)/python -m marengo_cli.demo $(if $(STORE),--store $(STORE))
 
 test: .venv/dev  ## all tests but the slow ones, in minutes
 	$(BIN)/python -m pytest

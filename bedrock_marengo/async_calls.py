@@ -17,7 +17,7 @@ __all__ = ["Pool", "async_twin", "in_batches", "one_by_one", "run_in_thread"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Pool = Literal["calls", "async", "jobs"]
+Pool = Literal["calls", "async", "jobs", "stores"]
 
 BATCH = 128
 """Vectors that asyncio takes at a time: a trip to a thread costs more than a vector. Ours."""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import fields
+from itertools import zip_longest
 from typing import Any, ParamSpec, Self, TypeVar
 from weakref import WeakSet
 
@@ -25,7 +29,7 @@ from bedrock_marengo.embedding.pipeline import MediaEmbedder
 from bedrock_marengo.embedding.pricing import Budget, Prices, Usage
 from bedrock_marengo.embedding.segment_words import SegmentWords
 from bedrock_marengo.embedding.vector_cache import VectorCache
-from bedrock_marengo.errors import ConfigurationError
+from bedrock_marengo.errors import ClosedError, ConfigurationError
 from bedrock_marengo.fork_safety import ForkSafeLock
 from bedrock_marengo.jobs.invocations import Invocations
 from bedrock_marengo.jobs.runner import JobRunner
@@ -117,13 +121,13 @@ class Runtime:
         return JobCosts(objects=self.objects, usage=self._usage, copies=self.copies, budget=budget, durations=durations)
 
     def pool(self, name: Pool) -> CancellableExecutor:
-        """The threads for calls, for awaitables, or for awaitables that wait for jobs.
+        """The threads for calls, for awaitables, for awaitables that wait for jobs, or for searches of stores.
 
         An awaitable occupies a thread while it waits, and one of a file for as long as its job runs. Those have their
         own pool, so that texts don't wait for jobs; the limiter bounds what is in flight.
         """
         calls = self._settings.max_concurrency
-        sizes: dict[Pool, int] = {"calls": calls, "async": calls + 48, "jobs": JOBS_AT_ONCE}
+        sizes: dict[Pool, int] = {"calls": calls, "async": calls + 48, "jobs": JOBS_AT_ONCE, "stores": calls}
         with self._lock:
             if name not in self._pools:
                 self._pools[name] = self.open_executor(name, sizes[name], self.limiter.cancel_token)
@@ -223,6 +227,26 @@ class ClientBase:
         If it is cancelled, the call starts no more requests, and its waits end.
         """
         return await self._run("async", call, *args, **kwargs)
+
+    def run_together(self, calls: Sequence[Callable[[], T]]) -> list[T]:
+        """Run a few blocking calls at the same time, on this thread and the client's own; results in order.
+
+        What no thread has begun when this one is free is run here, so that it never waits for a thread.
+        """
+        if len(calls) < 2:
+            return [call() for call in calls]
+        pool, futures = self._runtime.pool("stores"), list[Future[T]]()
+        try:
+            # A context for each: two threads can't be in the same one. At the end of a program, there are no threads.
+            with suppress(ClosedError):
+                futures += (pool.submit(copy_context().run, call) for call in calls[1:])
+            results = [calls[0]()]
+            for call, future in zip_longest(calls[1:], futures):
+                results.append(call() if future is None or future.cancel() else future.result())
+            return results
+        finally:
+            for future in futures:
+                future.cancel()
 
     def close(self) -> None:
         """Close threads and connections. The client opens new ones if it is used again.

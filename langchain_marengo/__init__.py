@@ -5,6 +5,7 @@ import logging
 from bedrock_marengo import Media, Query, Segment, Segmentation
 from langchain_marengo.context import amoment_content, format_moments, moment_content
 from langchain_marengo.embeddings import MarengoEmbeddings
+from langchain_marengo.layouts import create_indexes, create_track_stores
 from langchain_marengo.loaders import MarengoLoader
 from langchain_marengo.retrievers import MarengoRetriever
 from langchain_marengo.stores import aadd_segments, add_segments, adelete_segments, delete_segments
@@ -23,6 +24,8 @@ __all__ = [
     "add_segments",
     "adelete_segments",
     "amoment_content",
+    "create_indexes",
+    "create_track_stores",
     "delete_segments",
     "format_moments",
     "moment_content",

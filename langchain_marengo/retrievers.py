@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -16,6 +17,7 @@ from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, model_validat
 
 from bedrock_marengo import Query, Segment
 from bedrock_marengo.search.citations import describe_query
+from bedrock_marengo.search.contents import contents_of
 from bedrock_marengo.search.fusion import Fusion, Moment, SearchSettings, SearchTarget
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, limit_of, moment_document, retrieve
 from bedrock_marengo.search.weights import ALPHA, check_tracks, check_weights, query_weights, tracks_of
@@ -190,15 +192,15 @@ class MarengoRetriever(ValidatedCopies, BaseRetriever):
     def _store_searches(
         self, vector: list[float], targets: Sequence[SearchTarget], user_filter: Any
     ) -> Iterator[StoreSearch[_Hits]]:
-        for store, wanted in _by_store(self._stores, targets):
-            name, known = f"This {type(store).__name__}", find_known_store(store)
+        stores = self._stores
+        for store, wanted in _by_store(stores, targets):
+            known = find_known_store(store)
             if known is None:
                 unknown = partial(_search_unknown, store, self.embeddings, vector, user_filter)
-                yield StoreSearch(tuple(wanted), unknown, name, limit_of(store))
-                continue
-            for target in wanted:
-                search = partial(_search_known, known, store, vector, target, user_filter)
-                yield StoreSearch((target,), search, name, limit_of(store), partial(_stored, known, store))
+                yield StoreSearch(tuple(wanted), unknown, f"This {type(store).__name__}", limit_of(store))
+            else:
+                tracks = [track for track, other in stores.items() if other is store]
+                yield from _known_searches(known, store, vector, wanted, tracks, user_filter)
 
 
 def _by_store(
@@ -207,6 +209,35 @@ def _by_store(
     one_of_each = {id(stores[target.track]): stores[target.track] for target in targets}
     for store in one_of_each.values():
         yield store, [target for target in targets if stores[target.track] is store]
+
+
+def _known_searches(
+    known: KnownStore,
+    store: VectorStore,
+    vector: list[float],
+    targets: Sequence[SearchTarget],
+    tracks: Sequence[str],
+    user_filter: Any,
+) -> Iterator[StoreSearch[_Hits]]:
+    """The searches of a store for some targets; ``tracks`` are all that it may hold."""
+    search = partial(_search_known, known, store, vector)
+    # What a store of one track lacks need not be known.
+    learns = known.finds_all and len(tracks) > 1
+    contents = contents_of(store, known.version(store) if learns else None)
+    for target in targets:
+        yield StoreSearch(
+            (target,),
+            partial(search, target, user_filter),
+            f"This {type(store).__name__}",
+            limit_of(store),
+            partial(_stored, known, store),
+            at_once=known.at_once(store),
+            contents=contents,
+            search_implied=partial(search, replace(target, is_implied=True), user_filter)
+            if contents.is_alone(target, tracks)
+            else None,
+            search_all=partial(search, SearchTarget(target.track, target.scope), None) if learns else None,
+        )
 
 
 def _search_known(

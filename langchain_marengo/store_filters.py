@@ -14,12 +14,11 @@ __all__ = ["dict_filter", "exact_sources", "metadata_filter", "milvus_text", "sq
 
 def metadata_filter(target: SearchTarget) -> Callable[[Mapping[str, Any]], bool]:
     """``SearchTarget.holds`` for metadata, for stores that filter by a function. What a row lacks excludes nothing."""
-    sources = exact_sources(target)
+    sources, equals = exact_sources(target), target.equals.items()
 
     def holds(metadata: Mapping[str, Any]) -> bool:
         return (
-            metadata.get("embedding_option") == target.track
-            and metadata.get("embedding_scope") == target.scope
+            all(metadata.get(name) == value for name, value in equals)
             and (not sources or metadata.get("source", sources[0]) in sources)
             and (target.start_sec is None or metadata.get("end_sec", math.inf) > target.start_sec)
             and (target.end_sec is None or metadata.get("start_sec", 0.0) < target.end_sec)
@@ -28,12 +27,9 @@ def metadata_filter(target: SearchTarget) -> Callable[[Mapping[str, Any]], bool]
     return holds
 
 
-def dict_filter(target: SearchTarget, user_filter: Any) -> dict[str, Any]:
-    """The filter language that Chroma, both PGVectors and S3 Vectors share."""
-    terms: list[Any] = [
-        {"embedding_option": {"$eq": target.track}},
-        {"embedding_scope": {"$eq": target.scope}},
-    ]
+def dict_filter(target: SearchTarget, user_filter: Any) -> dict[str, Any] | None:
+    """The filter language that Chroma, both PGVectors and S3 Vectors share; None if there is nothing to filter for."""
+    terms: list[Any] = [{name: {"$eq": value}} for name, value in target.equals.items()]
     if sources := exact_sources(target):
         terms.append({"source": {"$in": sources}})
     # Floats: PGVectorStore derives the column's type from the literal.
@@ -41,16 +37,15 @@ def dict_filter(target: SearchTarget, user_filter: Any) -> dict[str, Any]:
         terms.append({"end_sec": {"$gt": float(target.start_sec)}})
     if target.end_sec is not None:
         terms.append({"start_sec": {"$lt": float(target.end_sec)}})
-    return {"$and": [*terms, user_filter] if user_filter else terms}
+    terms += [user_filter] if user_filter else []
+    # Chroma refuses an $and of one term.
+    return {"$and": terms} if len(terms) > 1 else next(iter(terms), None)
 
 
 def sql_filter(target: SearchTarget, user_filter: Any, name: Callable[[str], str], text: Callable[[str], str]) -> str:
-    """The filter language that LanceDB and Milvus share, except for names and quotes."""
+    """The filter language that LanceDB and Milvus share, except for names and quotes; empty if there is none."""
     equals = "==" if text is milvus_text else "="
-    terms = [
-        f"{name('embedding_option')} {equals} {text(target.track)}",
-        f"{name('embedding_scope')} {equals} {text(target.scope)}",
-    ]
+    terms = [f"{name(key)} {equals} {text(value)}" for key, value in target.equals.items()]
     if sources := exact_sources(target):
         anyone = ", ".join(map(text, sources))
         terms.append(f"{name('source')} " + (f"in [{anyone}]" if text is milvus_text else f"IN ({anyone})"))
@@ -63,10 +58,7 @@ def sql_filter(target: SearchTarget, user_filter: Any, name: Callable[[str], str
 
 def term_filter(target: SearchTarget, user_filter: Any, keyword: Callable[[str], str]) -> list[Any]:
     """The filter language of OpenSearch and Elasticsearch. ``keyword`` names the field that keeps a text unanalyzed."""
-    terms: list[Any] = [
-        {"term": {keyword("embedding_option"): target.track}},
-        {"term": {keyword("embedding_scope"): target.scope}},
-    ]
+    terms: list[Any] = [{"term": {keyword(name): value}} for name, value in target.equals.items()]
     if sources := exact_sources(target):
         terms.append({"terms": {keyword("source"): sources}})
     if target.start_sec is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
@@ -10,6 +10,7 @@ from langchain_core.vectorstores import VectorStore
 from bedrock_marengo import ConfigurationError, InputError, MarengoError, Segment
 from bedrock_marengo.contract.inputs import split_s3_uri
 from bedrock_marengo.contract.segments import METADATA_KEYS
+from bedrock_marengo.search.contents import forget_contents
 from bedrock_marengo.validation import is_int, require_many, short_repr
 from langchain_marengo.embeddings import MarengoEmbeddings
 from langchain_marengo.known_stores import KNOWN_STORES, KnownStore, find_known_store
@@ -17,16 +18,21 @@ from langchain_marengo.known_stores import KNOWN_STORES, KnownStore, find_known_
 __all__ = ["aadd_segments", "add_segments", "adelete_segments", "delete_segments"]
 
 CHUNK = 500
-"""Rows in one call. All known stores accept 500 (Chroma up to 5,461), except S3 Vectors: set chunk_size=200."""
+"""Rows in one call. All known stores accept 500: Chroma up to 5,461, S3 Vectors no more."""
+
+
+Stores = VectorStore | Mapping[str, VectorStore]
+"""One store, or a store for each track."""
 
 
 def add_segments(
-    store: VectorStore, documents: Iterable[Document], *, replace: bool = False, chunk_size: int = CHUNK
+    store: Stores, documents: Iterable[Document], *, replace: bool = False, chunk_size: int = CHUNK
 ) -> list[str]:
     """Add Documents from a loader to a store. Adding them again creates no duplicates.
 
     Args:
-        store: any LangChain store whose embeddings are ``MarengoEmbeddings``.
+        store: any LangChain store whose embeddings are ``MarengoEmbeddings``; or a store for each track, as
+            ``create_track_stores`` makes them: track -> store. Each Document goes to the store of its track.
         documents: the Documents that ``MarengoLoader`` loads, as a list or from ``lazy_load``.
         replace: then delete the other segments that the same sources had before, such as those of a video that has been
             replaced. A source without Documents is left unchanged: use ``delete_segments``. If two writers replace a
@@ -41,42 +47,50 @@ def add_segments(
 
     Raises:
         ConfigurationError: The store has other embeddings, or ``replace`` doesn't support it.
-        InputError: A Document that isn't a segment, or a piece of one that a text splitter has cut.
+        InputError: A Document that isn't a segment, or a piece of one that a text splitter has cut; or of a track that
+            no store was given for. Of a list, nothing is written then.
     """
-    _check_store(store)
-    known = _known(store, "replace=True") if replace else find_known_store(store)
-    _check_embeddings(store)
+    stores = {id(each): each for each in _unique(store)}
+    for each in stores.values():
+        _check_store(each)
+        if replace:
+            _known(each, "replace=True")
+        _check_embeddings(each)
     _check_size(chunk_size)
+    documents = require_many(documents, "add_segments", "Documents")
+    if isinstance(store, Mapping) and isinstance(documents, Sequence):
+        _routed(store, {str(i): document for i, document in enumerate(documents)})
     added: dict[str, None] = {}
-    sources: dict[str, _Replacement] = {}
-    for chunk in _chunks(require_many(documents, "add_segments", "Documents"), chunk_size):
-        new = {key: document for key, document in chunk.items() if key not in added}
-        added.update(dict.fromkeys(new))
-        if replace and known is not None:
-            _note(store, known, sources, new)
-        if new:
-            _add(store, known, new)
-    if known is not None:
-        for replacement in sources.values():
+    replaced: dict[tuple[int, str], _Replacement] = {}
+    try:
+        for chunk in _chunks(documents, chunk_size):
+            new = {key: document for key, document in chunk.items() if key not in added}
+            added.update(dict.fromkeys(new))
+            routed = _routed(store, new)
+            if replace:
+                _note(stores, replaced, routed)
+            for key, rows in routed.items():
+                _add(stores[key], find_known_store(stores[key]), rows)
+        for replacement in replaced.values():
             replacement.finish(chunk_size)
+    finally:
+        forget_contents()
     return list(added)
 
 
 async def aadd_segments(
-    store: VectorStore, documents: Iterable[Document], *, replace: bool = False, chunk_size: int = CHUNK
+    store: Stores, documents: Iterable[Document], *, replace: bool = False, chunk_size: int = CHUNK
 ) -> list[str]:
     """``add_segments`` for asyncio, on the threads of the store's MarengoEmbeddings."""
-    embeddings = _check_embeddings(store)
-    if embeddings is None:
-        raise ConfigurationError(f"{type(store).__name__} has no embeddings property: call add_segments in a thread.")
-    return await embeddings.core.run_async(add_segments, store, documents, replace=replace, chunk_size=chunk_size)
+    core = _embeddings_of(store, "add_segments").core
+    return await core.run_async(add_segments, store, documents, replace=replace, chunk_size=chunk_size)
 
 
-def delete_segments(store: VectorStore, source: str, *, chunk_size: int = CHUNK) -> int:
+def delete_segments(store: Stores, source: str, *, chunk_size: int = CHUNK) -> int:
     """Delete all segments of one source.
 
     Args:
-        store: one of the stores of docs/stores.md.
+        store: one of the stores of docs/stores.md; or a store for each track: track -> store.
         source: the raw S3 URI, as in ``metadata["source"]``.
         chunk_size: rows in one call.
 
@@ -92,22 +106,60 @@ def delete_segments(store: VectorStore, source: str, *, chunk_size: int = CHUNK)
         raise InputError(
             f"{source!r} is not an object: segments are deleted one source at a time. Pass s3://bucket/key."
         )
-    _check_store(store)
+    stores = _unique(store)
+    for each in stores:
+        _check_store(each)
     _check_size(chunk_size)
-    known = _known(store, "delete_segments")
-    ids = [row.id for row in known.rows(store, source)]
-    _delete(store, known, ids, chunk_size)
-    return len(ids)
+    known = [_known(each, "delete_segments") for each in stores]
+    deleted = 0
+    for each, row in zip(stores, known, strict=True):
+        ids = [found.id for found in row.rows(each, source)]
+        _delete(each, row, ids, chunk_size)
+        deleted += len(ids)
+    return deleted
 
 
-async def adelete_segments(store: VectorStore, source: str, *, chunk_size: int = CHUNK) -> int:
+async def adelete_segments(store: Stores, source: str, *, chunk_size: int = CHUNK) -> int:
     """``delete_segments`` for asyncio, on the threads of the store's MarengoEmbeddings."""
-    embeddings = _check_embeddings(store)
-    if embeddings is None:
-        raise ConfigurationError(
-            f"{type(store).__name__} has no embeddings property: call delete_segments in a thread."
-        )
-    return await embeddings.core.run_async(delete_segments, store, source, chunk_size=chunk_size)
+    core = _embeddings_of(store, "delete_segments").core
+    return await core.run_async(delete_segments, store, source, chunk_size=chunk_size)
+
+
+def _unique(store: Stores) -> list[VectorStore]:
+    """One store, or those of a mapping, each once."""
+    if not isinstance(store, Mapping):
+        return [store]
+    if not store:
+        raise ConfigurationError("The mapping of stores is empty: pass {track: store}, such as {'visual': store}.")
+    return list({id(each): each for each in store.values()}.values())
+
+
+def _embeddings_of(store: Stores, what: str) -> MarengoEmbeddings:
+    stores = _unique(store)
+    for each in stores:
+        if embeddings := _check_embeddings(each):
+            return embeddings
+    raise ConfigurationError(f"{type(stores[0]).__name__} has no embeddings property: call {what} in a thread.")
+
+
+def _routed(store: Stores, documents: Mapping[str, Document]) -> dict[int, dict[str, Document]]:
+    """ID -> Document, by which of the stores it goes to.
+
+    Raises:
+        InputError: No store was given for the track of one.
+    """
+    if not isinstance(store, Mapping):
+        return {id(store): dict(documents)} if documents else {}
+    routed: dict[int, dict[str, Document]] = {}
+    for key, document in documents.items():
+        track = _segment(document).option
+        if track not in store:
+            raise InputError(
+                f"{short_repr(document.page_content)} is of the track {track!r}, and there are stores only for "
+                f"{', '.join(map(repr, store))}. Pass a store for {track!r}, or leave out its Documents."
+            )
+        routed.setdefault(id(store[track]), {})[key] = document
+    return routed
 
 
 def _check_store(store: VectorStore) -> None:
@@ -231,10 +283,15 @@ class _Replacement:
 
 
 def _note(
-    store: VectorStore, known: KnownStore, sources: dict[str, _Replacement], documents: dict[str, Document]
+    stores: Mapping[int, VectorStore],
+    replaced: dict[tuple[int, str], _Replacement],
+    routed: Mapping[int, Mapping[str, Document]],
 ) -> None:
-    for key, document in documents.items():
-        source = _segment(document).source
-        if source not in sources:
-            sources[source] = _Replacement(store, known, source)
-        sources[source].note(key, document)
+    """A chunk, before it is added. Of each of its sources, all stores are looked at: it may have lost a track."""
+    for key, documents in routed.items():
+        for id_, document in documents.items():
+            source = _segment(document).source
+            if (key, source) not in replaced:
+                for each, store in stores.items():
+                    replaced[each, source] = _Replacement(store, _known(store, "replace=True"), source)
+            replaced[key, source].note(id_, document)

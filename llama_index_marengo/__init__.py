@@ -6,6 +6,7 @@ from bedrock_marengo import Media, Query, Segment, Segmentation
 from llama_index_marengo.context import amoment_blocks, format_moments, moment_blocks
 from llama_index_marengo.docstores import SegmentDocumentStore
 from llama_index_marengo.embeddings import MarengoEmbedding
+from llama_index_marengo.layouts import create_indexes, create_track_indices, insert_segments
 from llama_index_marengo.postprocessors import MarengoLinks
 from llama_index_marengo.readers import MarengoReader
 from llama_index_marengo.retrievers import MarengoRetriever
@@ -25,6 +26,9 @@ __all__ = [
     "SegmentDocumentStore",
     "Segmentation",
     "amoment_blocks",
+    "create_indexes",
+    "create_track_indices",
     "format_moments",
+    "insert_segments",
     "moment_blocks",
 ]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -19,11 +18,13 @@ from llama_index_instrumentation.dispatcher import active_instrument_tags, instr
 
 from bedrock_marengo import ConfigurationError, InputError, Query, Segment
 from bedrock_marengo.search.citations import describe_query
+from bedrock_marengo.search.contents import contents_of
 from bedrock_marengo.search.fusion import Fusion, Moment, SearchSettings, SearchTarget
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, aretrieve, limit_of, moment_document, retrieve
 from bedrock_marengo.search.weights import ALPHA, check_tracks, check_weights, query_weights, tracks_of
 from bedrock_marengo.validation import short_repr
 from llama_index_marengo.embeddings import MarengoEmbedding
+from llama_index_marengo.known_stores import find_known_store
 
 __all__ = ["MarengoRetriever"]
 
@@ -146,7 +147,7 @@ class MarengoRetriever(BaseRetriever):
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         vector = self._vector(query_bundle)
         settings = self._search_settings(vector)
-        searches = (self._store_search(target, vector, self._search) for target in settings.targets)
+        searches = self._store_searches(settings.targets, vector, self._search)
         with self._tags(settings.weights):
             found = retrieve(self._embed_model.core, np.asarray(vector, np.float32), settings, searches)
         return _nodes(found)
@@ -154,12 +155,13 @@ class MarengoRetriever(BaseRetriever):
     @dispatcher.span
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         client = self._embed_model.core
-        if not any(_is_only_async(index.vector_store) for index in self._indices.values()):
+        stores = [index.vector_store for index in self._indices.values()]
+        if not any(find_known_store(store).is_only_async(store) for store in stores):
             # Many stores' asynchronous searches run on the loop itself, or need a second client.
             return await client.run_async(self._retrieve, query_bundle)
         vector = await client.run_async(self._vector, query_bundle)
         settings = await client.run_async(self._search_settings, vector)
-        searches = (self._store_search(target, vector, self._asearch) for target in settings.targets)
+        searches = self._store_searches(settings.targets, vector, self._asearch)
         with self._tags(settings.weights):
             found = await aretrieve(client, np.asarray(vector, np.float32), settings, searches)
         return _nodes(found)
@@ -193,46 +195,83 @@ class MarengoRetriever(BaseRetriever):
         weights = query_weights(self._embed_model.core, query, self._weights, tracks, self._alpha)
         return SearchSettings(weights=weights, **self._settings)
 
-    def _store_search(
-        self, target: SearchTarget, vector: list[float], search: Callable[[SearchTarget, list[float], int], Answer]
-    ) -> StoreSearch[Answer]:
-        limit = limit_of(self._indices[target.track].vector_store)
-        return StoreSearch(
-            (target,), partial(search, target, vector), "This index", limit, partial(self._stored, target)
-        )
+    def _store_searches(
+        self,
+        targets: Sequence[SearchTarget],
+        vector: list[float],
+        search: Callable[[SearchTarget, MetadataFilters | None, list[float], int], Answer],
+    ) -> Iterator[StoreSearch[Answer]]:
+        for target in targets:
+            index = self._indices[target.track]
+            store, known = index.vector_store, find_known_store(index.vector_store)
+            tracks = [track for track, other in self._indices.items() if other.vector_store is store]
+            # What a store of one track lacks need not be known.
+            learns = known.finds_all and len(tracks) > 1
+            contents = contents_of(store, known.version(store) if learns else None)
+            alone = SearchTarget(target.track, target.scope)
+            yield StoreSearch(
+                (target,),
+                partial(search, target, self._filters, vector),
+                "This index",
+                limit_of(store),
+                partial(self._stored, target),
+                at_once=known.at_once(store),
+                contents=contents,
+                search_implied=partial(search, replace(target, is_implied=True), self._filters, vector)
+                if contents.is_alone(target, tracks)
+                else None,
+                search_all=partial(search, alone, None, vector) if learns else None,
+            )
 
-    def _search(self, target: SearchTarget, vector: list[float], limit: int) -> _Hits:
+    def _search(self, target: SearchTarget, filters: MetadataFilters | None, vector: list[float], limit: int) -> _Hits:
+        index = self._indices[target.track]
+        known = find_known_store(index.vector_store)
+        if known.search_sources is not None:
+            wanted = _filters(replace(target, sources=()), filters, known.only_equality)
+            return self._hits(target, known.search_sources(index.vector_store, vector, limit, wanted, target.sources))
+        if known.search is not None:
+            wanted = _filters(target, filters, known.only_equality)
+            return self._hits(target, known.search(index.vector_store, vector, limit, wanted))
         bundle = QueryBundle("", embedding=vector)
         try:
-            found = self._retriever(target, limit).retrieve(bundle)
-        except Warning:
-            # LlamaIndex's LanceDB raises one where nothing is found.
+            found = self._retriever(target, filters, limit).retrieve(bundle)
+        except known.nothing_found:
             return []
         except ValueError as error:
             if _ONLY_EQUALITY not in str(error):
                 raise
-            found = self._retriever(target, limit, only_equality=True).retrieve(bundle)
+            found = self._retriever(target, filters, limit, only_equality=True).retrieve(bundle)
         return self._hits(target, found)
 
-    async def _asearch(self, target: SearchTarget, vector: list[float], limit: int) -> _Hits:
+    async def _asearch(
+        self, target: SearchTarget, filters: MetadataFilters | None, vector: list[float], limit: int
+    ) -> _Hits:
+        known = find_known_store(self._indices[target.track].vector_store)
+        if known.search is not None or known.search_sources is not None:
+            return await self._embed_model.core.run_async(self._search, target, filters, vector, limit)
         bundle = QueryBundle("", embedding=vector)
         try:
-            found = await self._retriever(target, limit).aretrieve(bundle)
+            found = await self._retriever(target, filters, limit).aretrieve(bundle)
         except ValueError as error:
             if _ONLY_EQUALITY not in str(error):
                 raise
-            found = await self._retriever(target, limit, only_equality=True).aretrieve(bundle)
+            found = await self._retriever(target, filters, limit, only_equality=True).aretrieve(bundle)
         return self._hits(target, found)
 
-    def _retriever(self, target: SearchTarget, limit: int, *, only_equality: bool = False) -> BaseRetriever:
-        return self._indices[target.track].as_retriever(
+    def _retriever(
+        self, target: SearchTarget, filters: MetadataFilters | None, limit: int, *, only_equality: bool = False
+    ) -> BaseRetriever:
+        index = self._indices[target.track]
+        only_equality = only_equality or find_known_store(index.vector_store).only_equality
+        return index.as_retriever(
             similarity_top_k=limit,
-            filters=_filters(target, self._filters, only_equality),
+            filters=_filters(target, filters, only_equality),
             embed_model=self._embed_model,
         )
 
     def _hits(self, target: SearchTarget, found: Iterable[NodeWithScore]) -> _Hits:
-        cosine_of = _cosine_of(self._indices[target.track].vector_store)
+        store = self._indices[target.track].vector_store
+        cosine_of = find_known_store(store).cosine(store)
         return [
             StoreHit(
                 Segment.find(hit.node.get_content(MetadataMode.NONE)),
@@ -245,7 +284,11 @@ class MarengoRetriever(BaseRetriever):
 
     def _stored(self, target: SearchTarget) -> Iterable[tuple[str, Mapping[str, Any]]]:
         index = self._indices[target.track]
-        if index.vector_store.stores_text:
+        known = find_known_store(index.vector_store)
+        nodes: Iterable[BaseNode]
+        if known.nodes is not None:
+            nodes = known.nodes(index.vector_store)
+        elif index.vector_store.stores_text:
             scope = MetadataFilter(key="embedding_scope", value=target.scope)
             nodes = index.vector_store.get_nodes(None, MetadataFilters(filters=[scope]))
         else:
@@ -276,21 +319,20 @@ def _marengo(embed_model: Any) -> MarengoEmbedding:
     )
 
 
-# In LlamaIndex's error for stores that know no filter but equality, such as Elasticsearch: hits are sifted later.
+# In LlamaIndex's error for stores that know no filter but equality: hits are sifted later.
 _ONLY_EQUALITY = "only supports exact match filters"
 
 
-def _filters(target: SearchTarget, user_filters: MetadataFilters | None, only_equality: bool) -> MetadataFilters:
+def _filters(target: SearchTarget, user_filters: MetadataFilters | None, only_equality: bool) -> MetadataFilters | None:
     filters: list[MetadataFilter | MetadataFilters] = [
-        MetadataFilter(key="embedding_option", value=target.track),
-        MetadataFilter(key="embedding_scope", value=target.scope),
+        MetadataFilter(key=name, value=value) for name, value in target.equals.items()
     ]
     if not only_equality:
         filters += _limits(target)
     if user_filters is not None:
         # Not every store supports nested filters.
         filters += user_filters.filters if user_filters.condition == FilterCondition.AND else [user_filters]
-    return MetadataFilters(filters=filters, condition=FilterCondition.AND)
+    return MetadataFilters(filters=filters, condition=FilterCondition.AND) if filters else None
 
 
 def _limits(target: SearchTarget) -> list[MetadataFilter]:
@@ -303,11 +345,6 @@ def _limits(target: SearchTarget) -> list[MetadataFilter]:
     if target.end_sec is not None:
         limits.append(MetadataFilter(key="start_sec", value=float(target.end_sec), operator=FilterOperator.LT))
     return limits
-
-
-def _is_only_async(store: Any) -> bool:
-    # Qdrant's, created with aclient= only.
-    return getattr(store, "_client", store) is None
 
 
 def _nodes(found: _Result) -> list[NodeWithScore]:
@@ -324,33 +361,3 @@ def _node(moment: Moment, nodes: Mapping[Segment, BaseNode]) -> NodeWithScore:
     node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, "score", "tracks"]
     node.excluded_llm_metadata_keys = [*node.excluded_llm_metadata_keys, "score", "tracks"]
     return NodeWithScore(node=node, score=moment.score)
-
-
-def _always(store: Any) -> Callable[[float], float] | None:
-    return float
-
-
-def _of_chroma(store: Any) -> Callable[[float], float] | None:
-    # Its score is exp(-distance).
-    settings = store._collection.configuration_json or {}
-    space = next((settings[name]["space"] for name in ("hnsw", "spann") if settings.get(name)), None)
-    return (lambda score: 1 + math.log(score)) if space == "cosine" else None
-
-
-def _of_milvus(store: Any) -> Callable[[float], float] | None:
-    return float if store.similarity_metric == "COSINE" else None
-
-
-# A store's class -> how to turn its score into a cosine similarity, if that is possible.
-_COSINES: Mapping[str, Callable[[Any], Callable[[float], float] | None]] = {
-    "SimpleVectorStore": _always,
-    "PGVectorStore": _always,
-    "ChromaVectorStore": _of_chroma,
-    "MilvusVectorStore": _of_milvus,
-}
-
-
-def _cosine_of(store: Any) -> Callable[[float], float] | None:
-    # By name, so that no store's package is imported.
-    names = [cls.__name__ for cls in type(store).__mro__]
-    return next((of(store) for name, of in _COSINES.items() if name in names), None)

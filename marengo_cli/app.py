@@ -72,12 +72,14 @@ class Fusion(StrEnum):
 
 @app.command()
 def demo(
-    store: Annotated[Path, typer.Option(file_okay=False, help="Folder for the store.")] = Path("demo-store"),
+    store: Annotated[
+        str, typer.Option(metavar="FOLDER|s3vectors", help="Store: a folder, or S3 Vectors.")
+    ] = "demo-store",
     framework: Annotated[Framework, typer.Option(help="Framework to build the store with.")] = Framework.LANGCHAIN,
 ) -> None:
     """Index and search real photos and clips, without AWS."""
     module = _needed("marengo_cli.demo", "pip install 'bedrock-marengo[demo]'")
-    raise typer.Exit(module.main(["--store", str(store), "--framework", framework.value]))
+    raise typer.Exit(module.main(["--store", store, "--framework", framework.value]))
 
 
 @app.command()

@@ -21,6 +21,7 @@ Hits = list[tuple[Mapping[str, Any], float]]
 Search = Callable[[Query, int], Hits]
 
 FRAMEWORKS = {"langchain": "marengo_cli.demo_langchain", "llama-index": "marengo_cli.demo_llama_index"}
+S3_VECTORS = "s3vectors"
 QUESTIONS = 4
 HITS = 3
 
@@ -28,13 +29,17 @@ HITS = 3
 def main(arguments: list[str] | None = None) -> int:
     """Index the reel and ask four questions; 0 if each finds its scene and an absent scene scores below them."""
     parser = argparse.ArgumentParser(prog="marengo demo", description=__doc__)
-    parser.add_argument("--store", type=Path, default=Path("demo-store"), help="folder of the store")
+    parser.add_argument(
+        "--store", default="demo-store", help=f"folder of the store, or {S3_VECTORS} for the stand-in's S3 Vectors"
+    )
     parser.add_argument("--framework", choices=FRAMEWORKS, default="langchain", help="default: langchain")
     escape_what_cannot_be_encoded()
     given = parser.parse_args(arguments)
-    store_path = given.store.resolve()
+    store_path = Path(given.store).resolve() if given.store != S3_VECTORS else None
     # Only the chosen framework need be installed.
     framework = importlib.import_module(FRAMEWORKS[given.framework])
+    if store_path is None and (missing := framework.missing_for_s3_vectors()):
+        parser.exit(2, f"The demo with S3 Vectors needs {missing}: pip install {missing}\n")
     began = time.monotonic()
     with marengo_local.serve(bucket="marengo-demo") as local, tempfile.TemporaryDirectory() as folder:
         print(f"A local stand-in for Bedrock runs at {local.endpoint_url}; nothing leaves this machine.\n")
@@ -45,7 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
         scenes = reel.scenes()
         print(f"\n{count} segments of {uri} ({len(scenes)} scenes, {scenes[-1].end_sec:.0f} s) are in the store.")
         passed = ask(search)
-    print(f"\nThe store is in {store_path}. {time.monotonic() - began:.0f} s in total.")
+    place = f"The store is in {store_path}." if store_path else "The vectors were in the stand-in's S3 Vectors."
+    print(f"\n{place} {time.monotonic() - began:.0f} s in total.")
     return 0 if passed else 1
 
 

@@ -1,12 +1,14 @@
-"""The demo's store and questions with LangChain: segments in Chroma."""
+"""The demo's store and questions with LangChain: segments in Chroma, or in the stand-in's S3 Vectors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_chroma import Chroma
+from langchain_core.vectorstores import VectorStore
 
 from langchain_marengo import MarengoEmbeddings, MarengoLoader, Query, add_segments
 
@@ -14,20 +16,47 @@ if TYPE_CHECKING:
     from marengo_cli.demo import Hits, Search
 
 
-def index(uri: str, settings: Mapping[str, Any], path: Path) -> tuple[int, Search]:
+BUCKET = "marengo-demo-langchain"
+
+
+def missing_for_s3_vectors() -> str | None:
+    """The package that a store in S3 Vectors needs, if it is not installed."""
+    return None if find_spec("langchain_aws") else "langchain-aws"
+
+
+def index(uri: str, settings: Mapping[str, Any], path: Path | None) -> tuple[int, Search]:
     """Embed a video by an asynchronous job and store its segments with Marengo's own vectors."""
     embeddings = MarengoEmbeddings(**settings)
-    store = Chroma(
+    store = _s3_vectors(embeddings, settings) if path is None else _chroma(embeddings, path)
+    ids = add_segments(store, MarengoLoader(uri, embeddings=embeddings).lazy_load(), replace=True)
+
+    def search(query: Query, k: int) -> Hits:
+        text = query.text or embeddings.query_handle(query)
+        # Both return the distance.
+        return [(hit.metadata, 1 - distance) for hit, distance in store.similarity_search_with_score(text, k=k)]
+
+    return len(ids), search
+
+
+def _chroma(embeddings: MarengoEmbeddings, path: Path) -> VectorStore:
+    return Chroma(
         "marengo-demo",
         embeddings,
         persist_directory=str(path),
         collection_configuration={"hnsw": {"space": "cosine"}},
     )
-    ids = add_segments(store, MarengoLoader(uri, embeddings=embeddings).lazy_load(), replace=True)
 
-    def search(query: Query, k: int) -> Hits:
-        text = query.text or embeddings.query_handle(query)
-        # Chroma returns the distance.
-        return [(hit.metadata, 1 - distance) for hit, distance in store.similarity_search_with_score(text, k=k)]
 
-    return len(ids), search
+def _s3_vectors(embeddings: MarengoEmbeddings, settings: Mapping[str, Any]) -> VectorStore:
+    from langchain_aws.vectorstores.s3_vectors import AmazonS3Vectors
+
+    connection = ("region_name", "endpoint_url", "aws_access_key_id", "aws_secret_access_key")
+    store = AmazonS3Vectors(
+        vector_bucket_name=BUCKET,
+        index_name="segments",
+        embedding=embeddings,
+        non_filterable_metadata_keys=["_page_content"],
+        **{name: settings[name] for name in connection},
+    )
+    store.client.create_vector_bucket(vectorBucketName=BUCKET)
+    return store

@@ -16,6 +16,7 @@ from typing import Literal
 from bedrock_marengo.contract.models import UNTIMED_TRACKS
 from bedrock_marengo.contract.segments import Segment
 from bedrock_marengo.errors import InputError
+from bedrock_marengo.search.targets import SearchTarget
 from bedrock_marengo.validation import is_int, is_number, require_many, short_repr
 
 __all__ = [
@@ -60,31 +61,6 @@ class Hit:
     score: float
     rank: int = 0
     is_cut: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SearchTarget:
-    """What one search looks for: one track and scope, and the user's limits. Times in seconds.
-
-    ``sources`` are raw S3 URIs; one that ends in "/" is a prefix. A time range keeps the segments
-    that overlap it.
-    """
-
-    track: str
-    scope: str = "clip"
-    sources: tuple[str, ...] = ()
-    start_sec: float | None = None
-    end_sec: float | None = None
-
-    def holds(self, segment: Segment) -> bool:
-        """Whether a segment belongs to this target."""
-        return (
-            segment.option == self.track
-            and segment.scope == self.scope
-            and (not self.sources or any(_is_of(segment.source, source) for source in self.sources))
-            and (self.start_sec is None or segment.end_sec > self.start_sec)
-            and (self.end_sec is None or segment.start_sec < self.end_sec)
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,7 +418,3 @@ def _moment(group: Sequence[_Scored]) -> Moment:
         tracks=tracks,
         hits=tuple(sorted(hits, key=lambda hit: (hit.segment.start_sec, hit.segment.end_sec, hit.segment.option))),
     )
-
-
-def _is_of(source: str, wanted: str) -> bool:
-    return source.startswith(wanted) if wanted.endswith("/") else source == wanted

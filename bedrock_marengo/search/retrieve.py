@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from bedrock_marengo.contract.segments import Segment
 from bedrock_marengo.errors import ConfigurationError, MarengoError, OutputError, http_status, warn_once
+from bedrock_marengo.search.contents import StoreContents
 from bedrock_marengo.search.fusion import Hit, Moment, SearchSettings, SearchTarget, cut_off, find_moments
 from bedrock_marengo.search.weights import Vector, check_lengths, cosines
 
@@ -36,7 +38,7 @@ MAX_LIMIT = 10_000
 _SAMPLE = 1_000
 
 STORE_LIMITS: Mapping[str, int] = {
-    "AmazonS3Vectors": 100,
+    "AmazonS3Vectors": 10_000,
     "AstraDBVectorStore": 1_000,
     "AzureAISearchVectorStore": 1_000,
     "AzureSearch": 1_000,
@@ -51,7 +53,7 @@ STORE_LIMITS: Mapping[str, int] = {
     "OpenSearchVectorSearch": 10_000,
     "OpensearchVectorStore": 10_000,
     "PineconeVectorStore": 10_000,
-    "S3VectorStore": 100,
+    "S3VectorStore": 10_000,
     "Typesense": 250,
     "TypesenseVectorStore": 250,
     "UpstashVectorStore": 1_000,
@@ -68,6 +70,9 @@ _OTHER_WORDS = re.compile(
     r"|unavailable|not.?found|no such|does not exist|dimension",
     re.IGNORECASE,
 )
+
+_ANYWHERE: Mapping[str, Any] = {"sources": (), "start_sec": None, "end_sec": None}
+"""A target's limits that a filter may leave for later."""
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer", covariant=True)
@@ -99,6 +104,11 @@ class StoreSearch(Generic[Answer]):
         store: the store, as an error message names it, such as "This Chroma".
         max_limit: the most hits that the store allows.
         stored: some of the (text, metadata) that the store holds, which may explain why it fails.
+        at_once: whether it may run at the same time as other searches, on another thread.
+        contents: what is known of the store, and learned; None if what it finds shows nothing.
+        search_implied: as ``search``, without a filter for the target's track and scope; None if the store may hold
+            others.
+        search_all: as ``search``, for the target's track and scope alone, without the user's limits.
     """
 
     targets: tuple[SearchTarget, ...]
@@ -106,9 +116,17 @@ class StoreSearch(Generic[Answer]):
     store: str
     max_limit: int = MAX_LIMIT
     stored: Callable[[], Iterable[tuple[str, Mapping[str, Any]]]] = tuple
+    at_once: bool = False
+    contents: StoreContents | None = None
+    search_implied: Callable[[int], Answer] | None = None
+    search_all: Callable[[int], Answer] | None = None
 
 
-_Questions = Generator[int, Sequence[StoreHit[Item]] | Exception, list[StoreHit[Item]]]
+_Questions = Generator[tuple[Callable[[int], Any], int], Sequence[StoreHit[Item]] | Exception, list[StoreHit[Item]]]
+_Implied = Generator[
+    tuple[Callable[[int], Any], int], Sequence[StoreHit[Item]] | Exception, list[StoreHit[Item]] | None
+]
+"""Yields a search and how many hits to request, is sent what it answers or raises, and returns the hits."""
 
 
 def retrieve(
@@ -135,8 +153,12 @@ def retrieve(
     check_lengths(len(query), client.dimension)
     searches = list(searches)
     # One more than counts: it tells whether the last ones have equals.
-    found = [_search(client, search, settings.depth + 1) for search in searches]
-    return _fuse(client, query, settings, searches, found)
+    depth = settings.depth + 1
+    one_by_one = [i for i, search in enumerate(searches) if not search.at_once]
+    turns = [one_by_one, *([i] for i, search in enumerate(searches) if search.at_once)]
+    answers = client.run_together([partial(_search_each, client, searches, turn, depth) for turn in turns if turn])
+    found = {i: hits for answer in answers for i, hits in answer.items()}
+    return _fuse(client, query, settings, searches, [found[i] for i in range(len(searches))])
 
 
 async def aretrieve(
@@ -223,17 +245,23 @@ def limit_of(store: object) -> int:
     return MAX_LIMIT
 
 
+def _search_each(
+    client: MarengoClient, searches: Sequence[StoreSearch[Sequence[StoreHit[Item]]]], turn: Sequence[int], depth: int
+) -> dict[int, list[StoreHit[Item]]]:
+    return {i: _search(client, searches[i], depth) for i in turn}
+
+
 def _search(client: MarengoClient, search: StoreSearch[Sequence[StoreHit[Item]]], depth: int) -> list[StoreHit[Item]]:
     questions: _Questions[Item] = _ask(search, depth)
-    limit = next(questions)
-    while True:
+    call, limit = next(questions, (None, 0))
+    while call is not None:
         answer: Sequence[StoreHit[Item]] | Exception
         try:
-            answer = search.search(limit)
+            answer = call(limit)
         except Exception as error:
             answer = error
         try:
-            limit = questions.send(answer)
+            call, limit = questions.send(answer)
         except StopIteration as done:
             return cast("list[StoreHit[Item]]", done.value)
         except MarengoError:
@@ -241,32 +269,75 @@ def _search(client: MarengoClient, search: StoreSearch[Sequence[StoreHit[Item]]]
         except Exception:
             check_stored(client, _sample(search), search.store)
             raise
+    return []
 
 
 async def _asearch(search: StoreSearch[Awaitable[Sequence[StoreHit[Item]]]], depth: int) -> list[StoreHit[Item]]:
     questions: _Questions[Item] = _ask(search, depth)
-    limit = next(questions)
-    while True:
+    call, limit = next(questions, (None, 0))
+    while call is not None:
         answer: Sequence[StoreHit[Item]] | Exception
         try:
-            answer = await search.search(limit)
+            answer = await call(limit)
         except Exception as error:
             answer = error
         try:
-            limit = questions.send(answer)
+            call, limit = questions.send(answer)
         except StopIteration as done:
             return cast("list[StoreHit[Item]]", done.value)
+    return []
 
 
 def _ask(search: StoreSearch[Any], depth: int) -> _Questions[Item]:
-    """Yields how many hits to ask a store for, is sent what it answers or raises, and returns the hits.
+    """Says as little in the filter as the store's contents allow, and asks again if that finds too few."""
+    filtered: _Questions[Item] = _ask_filtered(search, depth)
+    if search.contents is None:
+        return (yield from filtered)
+    [target] = search.targets
+    if search.contents.lacks(target.track, target.scope):
+        return []
+    if search.search_implied is not None and search.contents.times(target):
+        implied: _Implied[Item] = _ask_implied(search, search.search_implied, search.contents, depth)
+        if (found := (yield from implied)) is not None:
+            return found
+    kept = yield from filtered
+    if not kept and search.search_all is not None:
+        answer = yield search.search_all, 1
+        if not isinstance(answer, Exception) and not answer:
+            search.contents.note_lacks(target)
+    return kept
 
-    More are asked for until each target has enough, or the store has no more or refuses so many. If it refuses the
-    first question, fewer are asked for.
+
+def _ask_implied(
+    search: StoreSearch[Any], search_implied: Callable[[int], Any], contents: StoreContents, depth: int
+) -> _Implied[Item]:
+    """The nearest rows, whatever they are: of those, the target's are its nearest. None if others crowd them out."""
+    [target] = search.targets
+    times = contents.times(target)
+    limit = min(times * depth, search.max_limit)
+    while not isinstance(answer := (yield search_implied, limit), Exception):
+        kept, is_enough = _kept(answer, search.targets, depth, limit)
+        others = sum(hit.segment is None or not replace(target, **_ANYWHERE).holds(hit.segment) for hit in answer)
+        if len(kept) >= min(depth, limit) or (is_enough and not others):
+            return kept[:depth]
+        if others:
+            times = 2 if times == 1 else 0
+            contents.note_times(target, times)
+        if limit == search.max_limit or not times:
+            break
+        limit = min((2 if others else 4) * limit, search.max_limit)
+    # If the store has refused so many, the filtered search will show how many it gives.
+    return None
+
+
+def _ask_filtered(search: StoreSearch[Any], depth: int) -> _Questions[Item]:
+    """Asks for more until each target has enough, or the store has no more or refuses so many.
+
+    If it refuses the first question, fewer are asked for.
     """
     limit = min(depth * len(search.targets), search.max_limit)
     refused: Exception | None = None
-    while isinstance(answer := (yield limit), Exception):
+    while isinstance(answer := (yield search.search, limit), Exception):
         refused = refused or answer
         if limit == 1 or not _may_be_limit(answer):
             raise refused
@@ -274,7 +345,7 @@ def _ask(search: StoreSearch[Any], depth: int) -> _Questions[Item]:
     kept, is_enough = _kept(answer, search.targets, depth, limit)
     while not is_enough and refused is None and limit < search.max_limit:
         limit = min(4 * limit, search.max_limit)
-        if isinstance(answer := (yield limit), Exception):
+        if isinstance(answer := (yield search.search, limit), Exception):
             refused = answer
         else:
             kept, is_enough = _kept(answer, search.targets, depth, limit)

@@ -1,10 +1,11 @@
-"""Bedrock's error codes with their HTTP status, and its error messages."""
+"""Error codes of Bedrock and S3 Vectors with their HTTP status, and Bedrock's messages."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-__all__ = ["NOT_SUBSCRIBED", "STATUS", "THROTTLED", "ServiceError", "malformed"]
+__all__ = ["NOT_SUBSCRIBED", "S3_VECTORS_STATUS", "STATUS", "THROTTLED", "ServiceError", "malformed"]
 
 THROTTLED: Final = "Too many requests, please wait before trying again."
 
@@ -33,6 +34,22 @@ STATUS: Final = {
     "ValidationException": 400,
 }
 
+S3_VECTORS_STATUS: Final = {
+    "AccessDeniedException": 403,
+    "ConflictException": 409,
+    "InternalServerException": 500,
+    "KmsDisabledException": 400,
+    "KmsInvalidKeyUsageException": 400,
+    "KmsInvalidStateException": 400,
+    "KmsNotFoundException": 400,
+    "NotFoundException": 404,
+    "RequestTimeoutException": 408,
+    "ServiceQuotaExceededException": 402,
+    "ServiceUnavailableException": 503,
+    "TooManyRequestsException": 429,
+    "ValidationException": 400,
+}
+
 
 class ServiceError(Exception):
     """An error response of the service: code, message and HTTP status."""
@@ -42,6 +59,8 @@ class ServiceError(Exception):
         self.code = code
         self.message = message
         self.status = STATUS[code] if status is None else status
+        # The fieldList of S3 Vectors: which members are wrong.
+        self.fields: Sequence[Mapping[str, str]] = ()
 
 
 def malformed(reason: str = "") -> ServiceError:

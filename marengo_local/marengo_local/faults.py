@@ -1,4 +1,4 @@
-"""Fault injection for Bedrock, Amazon Transcribe, S3 and STS: which calls fail, and how."""
+"""Fault injection for Bedrock, Amazon Transcribe, S3, S3 Vectors and STS: which calls fail, and how."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from marengo_local.calls import Call
-from marengo_local.errors import STATUS, THROTTLED, ServiceError
+from marengo_local.errors import S3_VECTORS_STATUS, STATUS, THROTTLED, ServiceError
 
 __all__ = ["OPERATIONS", "Fault", "FaultInjector"]
 
@@ -68,6 +68,7 @@ _MESSAGES: Final = {
     "InvalidClientTokenId": "The security token included in the request is invalid.",
     "ServiceQuotaExceededException": "Your request exceeds the service quota for your account.",
     "ThrottlingException": THROTTLED,
+    "TooManyRequestsException": "Please reduce your request rate.",
 }
 
 # What runs after its start was accepted.
@@ -80,9 +81,10 @@ class Fault:
 
     `op` is InvokeModel, InvokeModelWithResponseStream, StartAsyncInvoke, GetAsyncInvoke, ListAsyncInvokes,
     GetFoundationModelAvailability, Job (the processing of an asynchronous job after its start was accepted),
-    TranscriptionJob (the same for a transcription job), or an operation of S3, STS or Transcribe such as s3:GetObject,
-    sts:GetCallerIdentity or transcribe:StartTranscriptionJob. S3 and STS faults apply to calls made with this server's
-    access key; the service's own reads and writes, and `local.s3`, are not affected.
+    TranscriptionJob (the same for a transcription job), or an operation of S3, S3 Vectors, STS or Transcribe such as
+    s3:GetObject, s3vectors:QueryVectors, sts:GetCallerIdentity or transcribe:StartTranscriptionJob. S3 and STS faults
+    apply to calls made with this server's access key; the service's own reads and writes, and `local.s3`, are not
+    affected.
 
     `when` selects the calls, which each fault counts from 1: True (every call), an int (only that call), a float (each
     call with that probability, from the server's seed), or a callable that receives the Call. `times` limits how often
@@ -110,10 +112,16 @@ class Fault:
     hits: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        if self.op not in OPERATIONS and not self.op.startswith(("s3:", "sts:", "transcribe:")):
-            known = ", ".join([*OPERATIONS, "s3:GetObject", "sts:GetCallerIdentity", "transcribe:GetTranscriptionJob"])
+        if self.op not in OPERATIONS and not self.op.startswith(("s3:", "s3vectors:", "sts:", "transcribe:")):
+            others = [
+                "s3:GetObject",
+                "s3vectors:QueryVectors",
+                "sts:GetCallerIdentity",
+                "transcribe:GetTranscriptionJob",
+            ]
             raise ValueError(
-                f"Fault: op={self.op!r} is not supported. Use one of {known}, or another of S3, STS or Transcribe."
+                f"Fault: op={self.op!r} is not supported. Use one of {', '.join([*OPERATIONS, *others])}, or another "
+                "of S3, S3 Vectors, STS or Transcribe."
             )
         if self.error is not None and self.op not in _RUNS and self._status() is None:
             known = ", ".join(self._statuses())
@@ -132,7 +140,12 @@ class Fault:
         return self.status if self.status is not None else self._statuses().get(self.error or "")
 
     def _statuses(self) -> Mapping[str, int]:
-        statuses = {"s3": _S3_STATUS, "sts": _STS_STATUS, "transcribe": _TRANSCRIBE_STATUS}
+        statuses = {
+            "s3": _S3_STATUS,
+            "s3vectors": S3_VECTORS_STATUS,
+            "sts": _STS_STATUS,
+            "transcribe": _TRANSCRIBE_STATUS,
+        }
         return statuses.get(self.op.partition(":")[0], STATUS)
 
 

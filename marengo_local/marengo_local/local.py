@@ -1,4 +1,4 @@
-"""serve(): Bedrock, S3 and STS on loopback, for the duration of a `with` block."""
+"""serve(): Bedrock, S3, S3 Vectors and STS on loopback, for the duration of a `with` block."""
 
 from __future__ import annotations
 
@@ -116,6 +116,7 @@ class Local(Knobs):
             "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": self.endpoint_url,
             "AWS_ENDPOINT_URL_TRANSCRIBE": self.endpoint_url,
             "AWS_ENDPOINT_URL_S3": self.s3_endpoint_url,
+            "AWS_ENDPOINT_URL_S3VECTORS": self.endpoint_url,
             "AWS_ENDPOINT_URL_STS": self.sts_endpoint_url,
             "AWS_DEFAULT_REGION": self.region_name,
             "AWS_ACCESS_KEY_ID": self.access_key_id,
@@ -151,7 +152,7 @@ class Local(Knobs):
         return fault or self._rejection(op, query)
 
     def reset(self) -> None:
-        """Restore the initial state: the settings from the start, an empty bucket, no calls, no jobs, no usage."""
+        """Restore the initial state: settings from the start, an empty bucket, no calls, jobs, vectors or usage."""
         for name, value in self._initial.items():
             setattr(self, name, value.copy() if isinstance(value, list) else value)
         self._server.reset()

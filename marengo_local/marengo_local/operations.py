@@ -1,10 +1,9 @@
-"""Bedrock's operations, independent of HTTP."""
+"""Bedrock's operations, independent of HTTP, and the way to those of S3 Vectors."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict, TypeVar
@@ -32,6 +31,8 @@ from marengo_local.knobs import Knobs
 from marengo_local.output import response_json
 from marengo_local.pegasus import Answer, Pegasus
 from marengo_local.pool import DaemonPool
+from marengo_local.rates import TokenBucket
+from marengo_local.s3_vectors import S3Vectors
 from marengo_local.storage import Storage
 from marengo_local.transcribe import Transcribe
 
@@ -67,6 +68,7 @@ class Operations:
         self._storage = storage
         self._jobs = jobs
         self._account_id = account_id
+        self._vectors = S3Vectors(knobs, jobs.region, account_id)
         self._pool = DaemonPool(_POOL_THREADS, "marengo-local")
         self._embedder = Embedder(storage, lambda: knobs.synthetic_sec)
         self._runner = JobRunner(knobs, storage, self._embedder, faults, self._pool)
@@ -86,18 +88,24 @@ class Operations:
 
     async def handle(self, request: Request) -> Answer:
         """The response."""
+        if request.op.startswith("s3vectors:"):
+            op = request.op.partition(":")[2]
+            return await self._in_pool(
+                lambda: Answer(json.dumps(self._vectors.handle(op, request.body, request.size)).encode())
+            )
         self._check_rate(request.op)
         answer = await self._handlers[request.op](request)
         return answer if isinstance(answer, Answer) else Answer(answer)
 
     async def reset(self) -> None:
-        """Cancel the jobs in progress, delete all jobs, and refill the rate limits."""
+        """Cancel the jobs in progress, delete all jobs and vector buckets, and refill the rate limits."""
         tasks = tuple(self._job_tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._jobs.reset()
         await self.transcribe.reset()
+        self._vectors.reset()
         self._rates = {op: TokenBucket() for op in self._handlers}
 
     def close(self) -> None:
@@ -206,24 +214,6 @@ class Operations:
 
     async def _in_pool(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
-
-class TokenBucket:
-    """A rate limit with a burst of one second's calls, and at least one."""
-
-    def __init__(self) -> None:
-        self._tokens: float | None = None
-        self._at = 0.0
-
-    def take(self, per_sec: float) -> bool:
-        """Whether a call is within the rate; if so, it is counted."""
-        now, full = time.monotonic(), max(1.0, per_sec)
-        self._tokens = full if self._tokens is None else min(full, self._tokens + (now - self._at) * per_sec)
-        self._at = now
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
 
 
 def _checked(model: Model, op: str, body: Any) -> Mapping[str, Any]:

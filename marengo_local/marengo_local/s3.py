@@ -95,6 +95,10 @@ def _intercept(app: App) -> App:
             _check(claim, caller, request, environ)
         except Refused as error:
             return _send_error(refusal(error, service), service, environ, start_response)
+        if service not in ("s3", "sts"):
+            # Moto's S3 Vectors can't search, and Bedrock's port has its own.
+            unknown = ServiceError("UnknownOperationException", f"{service} is not served here; S3 and STS are.")
+            return _send_error(unknown, service, environ, start_response)
         op, query = (_parse_sts_call if service == "sts" else _parse_s3_call)(environ)
         fault = caller.record_call(op, query)
         told = _add_archive_status(app, caller, op, query, environ)

@@ -1,4 +1,4 @@
-"""Bedrock's HTTP API (restJson1): parses requests, injects faults, sends responses."""
+"""Bedrock's and S3 Vectors' HTTP APIs (restJson1): parses requests, injects faults, sends responses."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from marengo_local.faults import Fault, FaultInjector
 from marengo_local.knobs import Knobs
 from marengo_local.operations import Operations, Request
 from marengo_local.refusals import refusal
+from marengo_local.s3_vectors.checks import OPERATIONS as S3_VECTORS
 from marengo_local.signatures import HttpRequest, Refused, read_claim
 
 __all__ = ["Service"]
@@ -102,6 +103,8 @@ class Service:
         api_key = _bearer_token(request)
         data = await self._read(request, HttpRequest(request.method, path, query, request.headers.get), api_key)
         op, argument = _operation(request.method, path, request.headers.get(_TARGET, ""))
+        if api_key is not None and op.startswith("s3vectors:"):
+            raise Refused("anonymous")
         if len(data) > MAX_BODY_BYTES:
             raise refused(
                 "1 validation error detected: Value at 'body' failed to satisfy constraint: "
@@ -146,6 +149,8 @@ def _operation(method: str, path: str, target: str) -> tuple[str, str]:
         return "GetFoundationModelAvailability", unquote(availability[1])
     if path == "/async-invoke" and method in ("GET", "POST"):
         return {"GET": "ListAsyncInvokes", "POST": "StartAsyncInvoke"}[method], ""
+    if method == "POST" and path[1:] in S3_VECTORS:
+        return f"s3vectors:{path[1:]}", ""
     raise ServiceError("UnknownOperationException", f"{method} {path} is not an operation of this service.")
 
 
@@ -171,8 +176,8 @@ def _headers() -> dict[str, str]:
 def _error_response(error: ServiceError) -> web.Response:
     headers = {**_headers(), "x-amzn-ErrorType": error.code}
     # Transcribe's protocol has the code in the body, Bedrock's in a header; a client reads only its own.
-    body = json.dumps({"message": error.message, "__type": error.code}).encode()
-    return web.Response(status=error.status, headers=headers, body=body)
+    body = {"message": error.message, "__type": error.code, **({"fieldList": error.fields} if error.fields else {})}
+    return web.Response(status=error.status, headers=headers, body=json.dumps(body).encode())
 
 
 def _drop(request: web.BaseRequest) -> web.StreamResponse:

@@ -30,7 +30,7 @@ PROBES = "marengo_cli/doctor/"
 
 MOST_LINES = 450
 MOST_LINES_OF_CODE = 50
-TABLES = {"langchain_marengo/known_stores.py", "marengo_local/marengo_local/reel/__init__.py"}
+TABLES = {"marengo_local/marengo_local/reel/__init__.py"}
 
 
 def name(path):

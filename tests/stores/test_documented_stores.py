@@ -1,18 +1,13 @@
-"""Stores that can't run here: requests and replies as AWS's and OpenSearch's pages have them, nothing behind."""
+"""Stores that can't run here: requests and replies as the pages of OpenSearch and Elasticsearch have them."""
 
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-import boto3
 import pytest
-from botocore.stub import Stubber
-from langchain_aws.vectorstores.s3_vectors import AmazonS3Vectors
 from langchain_community.vectorstores import OpenSearchVectorSearch
 
-from langchain_marengo import MarengoEmbeddings, MarengoLoader, MarengoRetriever, add_segments, delete_segments
-
-INDEX = {"vectorBucketName": "marengo", "indexName": "segments"}
+from langchain_marengo import MarengoEmbeddings, MarengoLoader, MarengoRetriever, delete_segments
 
 
 @pytest.fixture(scope="module")
@@ -24,103 +19,6 @@ def embeddings(local):
 def documents(embeddings, uris, how):
     loader = MarengoLoader(next(iter(uris)), embeddings=embeddings, show_progress=False, **{**how, "scopes": ["clip"]})
     return loader.load()
-
-
-class TestAmazonS3Vectors:
-    """botocore's Stubber checks each request and reply against the service's own model."""
-
-    @pytest.fixture
-    def stub(self):
-        client = boto3.client(
-            "s3vectors", region_name="us-east-1", aws_access_key_id="any", aws_secret_access_key="any"
-        )
-        with Stubber(client) as stub:
-            yield stub
-            stub.assert_no_pending_responses()
-
-    @pytest.fixture
-    def store(self, stub, embeddings):
-        return AmazonS3Vectors(
-            vector_bucket_name="marengo",
-            index_name="segments",
-            embedding=embeddings,
-            non_filterable_metadata_keys=["_page_content"],
-            client=stub.client,
-        )
-
-    def row(self, document, **more):
-        return {"key": document.id, "metadata": {**document.metadata, "_page_content": document.page_content}, **more}
-
-    def test_segments_are_put_with_their_uri_as_non_filterable_metadata(self, stub, store, embeddings, documents):
-        stub.add_client_error("get_index", "NotFoundException", expected_params=INDEX)
-        stub.add_response(
-            "create_index",
-            {"indexArn": "arn:aws:s3vectors:us-east-1:123456789012:bucket/marengo/index/segments"},
-            {
-                **INDEX,
-                "dataType": "float32",
-                "dimension": 512,
-                "distanceMetric": "cosine",
-                "metadataConfiguration": {"nonFilterableMetadataKeys": ["_page_content"]},
-            },
-        )
-        vectors = embeddings.embed_documents([document.page_content for document in documents])
-        rows = [
-            self.row(document, data={"float32": vector}) for document, vector in zip(documents, vectors, strict=True)
-        ]
-        stub.add_response("put_vectors", {}, {**INDEX, "vectors": rows})
-        assert add_segments(store, documents) == [document.id for document in documents]
-
-    def test_a_track_is_searched_by_filter_and_distance_becomes_similarity(self, stub, store, embeddings, documents):
-        found = [document for document in documents if document.metadata["embedding_option"] == "visual"][:2]
-        reply = {
-            "distanceMetric": "cosine",
-            "vectors": [self.row(found[0], distance=0.88), self.row(found[1], distance=0.93)],
-        }
-        stub.add_response(
-            "query_vectors",
-            reply,
-            {
-                **INDEX,
-                "topK": 51,
-                "queryVector": {"float32": embeddings.embed_query("a goal")},
-                "filter": {
-                    "$and": [
-                        {"embedding_option": {"$eq": "visual"}},
-                        {"embedding_scope": {"$eq": "clip"}},
-                        {"source": {"$in": [found[0].metadata["source"]]}},
-                        {"end_sec": {"$gt": 0.0}},
-                        {"start_sec": {"$lt": 30.0}},
-                        {"tenant": "acme"},
-                    ]
-                },
-                "returnMetadata": True,
-                "returnDistance": True,
-            },
-        )
-        retriever = MarengoRetriever(vectorstore=store, embeddings=embeddings, weights={"visual": 1.0}, fusion="scores")
-        limits = {"sources": [found[0].metadata["source"]], "start_sec": 0, "end_sec": 30}
-        hits = retriever.invoke("a goal", filter={"tenant": "acme"}, **limits)
-        assert [hit.id for hit in hits] == [document.id for document in found]
-        assert [hit.metadata["score"] for hit in hits] == pytest.approx([0.12, 0.07])
-
-    def test_no_more_is_asked_for_than_its_limit(self, stub, store, embeddings):
-        asked = {}
-        stub.client.meta.events.register(
-            "before-parameter-build.s3vectors.QueryVectors", lambda params, **_: asked.update(params)
-        )
-        stub.add_response("query_vectors", {"distanceMetric": "cosine", "vectors": []})
-        retriever = MarengoRetriever(vectorstore=store, embeddings=embeddings, weights={"visual": 1.0}, k=50)
-        assert retriever.invoke("a goal") == []
-        assert asked["topK"] == 100
-
-    def test_a_sources_segments_are_listed_and_deleted(self, stub, store, documents):
-        other = {"key": "other", "metadata": {"source": "s3://bucket/other.mp4"}}
-        listing = {**INDEX, "returnMetadata": True}
-        stub.add_response("list_vectors", {"vectors": [self.row(documents[0]), other], "nextToken": "2"}, listing)
-        stub.add_response("list_vectors", {"vectors": [self.row(documents[1])]}, {**listing, "nextToken": "2"})
-        stub.add_response("delete_vectors", {}, {**INDEX, "keys": [documents[0].id, documents[1].id]})
-        assert delete_segments(store, documents[0].metadata["source"]) == 2
 
 
 @pytest.fixture

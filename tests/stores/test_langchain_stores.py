@@ -5,10 +5,12 @@ import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+import boto3
 import chromadb
 import faiss
 import lancedb
 import pytest
+from langchain_aws.vectorstores.s3_vectors import AmazonS3Vectors
 from langchain_chroma import Chroma
 from langchain_community.docstore.in_memory import InMemoryDocstore
 from langchain_community.vectorstores import FAISS
@@ -92,6 +94,28 @@ def pgvectorstore(embeddings, place):
     return PGVectorStore.create_sync(engine, embeddings, "segments")
 
 
+def s3_vectors(embeddings, place, **how):
+    return AmazonS3Vectors(
+        vector_bucket_name=place("vector_bucket")(place("name")),
+        index_name="segments",
+        embedding=embeddings,
+        non_filterable_metadata_keys=["_page_content"],
+        client=boto3.client("s3vectors"),
+        **how,
+    )
+
+
+def s3_vectors_classic(embeddings, place):
+    place("local").vector_index_mode = "CLASSIC"
+    store = s3_vectors(embeddings, place)
+    place("local").vector_index_mode = "ENHANCED"
+    return store
+
+
+def s3_vectors_euclidean(embeddings, place):
+    return s3_vectors(embeddings, place, distance_metric="euclidean")
+
+
 # A store, and how its own filter asks for a tenant.
 KINDS = {
     in_memory: lambda tenant: lambda document: document.metadata["tenant"] == tenant,
@@ -104,6 +128,7 @@ KINDS = {
     milvus: lambda tenant: f'tenant == "{tenant}"',
     pgvector: lambda tenant: {"tenant": {"$eq": tenant}},
     pgvectorstore: lambda tenant: {"tenant": {"$eq": tenant}},
+    **dict.fromkeys((s3_vectors, s3_vectors_classic, s3_vectors_euclidean), lambda tenant: {"tenant": tenant}),
 }
 
 
@@ -275,9 +300,9 @@ class TestChange:
 
 
 def test_each_known_store_is_tested_here_or_by_its_documented_calls():
-    elsewhere = {"AmazonS3Vectors", "OpenSearchVectorSearch", "langchain_elasticsearch.ElasticsearchStore"}
+    elsewhere = {"OpenSearchVectorSearch", "langchain_elasticsearch.ElasticsearchStore"}
     here = {"InMemoryVectorStore", "Chroma", "QdrantVectorStore", "FAISS", "PGVector", "PGVectorStore", "Milvus"}
-    assert set(KNOWN_STORES) == here | {"LanceDB", "langchain_lancedb.LanceDB"} | elsewhere
+    assert set(KNOWN_STORES) == here | {"LanceDB", "langchain_lancedb.LanceDB", "AmazonS3Vectors"} | elsewhere
 
 
 def test_a_lancedb_that_would_empty_itself_is_refused(embeddings, corpus, tmp_path):

@@ -66,6 +66,19 @@ def postgres(place):
     )
 
 
+def s3_vectors(place):
+    module = pytest.importorskip("llama_index.vector_stores.s3")
+    bucket = place("vector_bucket")(place("name"))
+    return module.S3VectorStore.create_index_from_bucket(bucket, "segments", 512)
+
+
+def s3_vectors_classic(place):
+    place("local").vector_index_mode = "CLASSIC"
+    store = s3_vectors(place)
+    place("local").vector_index_mode = "ENHANCED"
+    return store
+
+
 @pytest.fixture(scope="module")
 def embed_model(local):
     return MarengoEmbedding(**local.client_options)
@@ -92,6 +105,8 @@ def load(embed_model, uris, how):
         chroma_l2,
         qdrant,
         lance,
+        s3_vectors,
+        s3_vectors_classic,
         *(pytest.param(kind, marks=pytest.mark.slow) for kind in (milvus, postgres)),
     ],
     ids=lambda kind: kind.__name__,

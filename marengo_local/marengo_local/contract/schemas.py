@@ -16,7 +16,7 @@ from jsonschema.validators import extend
 from marengo_local.contract.models import Model
 from marengo_local.errors import malformed
 
-__all__ = ["check_list_query", "check_model_input", "check_start", "flaw"]
+__all__ = ["check_list_query", "check_model_input", "check_start", "flaw", "reason"]
 
 
 def check_model_input(model: Model, operation: str, body: Any) -> None:
@@ -65,7 +65,7 @@ def _flaw(validator: Any, instance: Any) -> str | None:
     if error is None:
         return None
     pointer = "".join(f"/{part}" for part in error.absolute_path)
-    return f"#{pointer}: {_reason(error)}"
+    return f"#{pointer}: {reason(error)}"
 
 
 @cache
@@ -85,11 +85,11 @@ _REASONS: Final[Mapping[str, Callable[[Any, Any], str]]] = {
     ),
     "enum": lambda _, found: f"{_short_json(found)} is not a valid enum value",
     "exclusiveMinimum": lambda limit, found: f"{found} is not greater than {limit}",
+    "maxProperties": lambda limit, found: f"expected maximum property count: {limit}, found: {len(found)}",
     "maximum": lambda limit, found: f"{found} is not less or equal to {limit}",
     "maxItems": lambda limit, found: f"expected maximum item count: {limit}, found: {len(found)}",
     "maxLength": lambda limit, found: f"expected maxLength: {limit}, actual: {len(found)}",
     "minimum": lambda limit, found: f"{found} is not greater or equal to {limit}",
-    "maxProperties": lambda limit, found: f"expected maximum property count: {limit}, found: {len(found)}",
     "minItems": lambda limit, found: f"expected minimum item count: {limit}, found: {len(found)}",
     "minLength": lambda limit, found: f"expected minLength: {limit}, actual: {len(found)}",
     "minProperties": lambda limit, found: f"expected minimum property count: {limit}, found: {len(found)}",
@@ -102,7 +102,8 @@ _REASONS: Final[Mapping[str, Callable[[Any, Any], str]]] = {
 }
 
 
-def _reason(error: ValidationError) -> str:
+def reason(error: ValidationError) -> str:
+    """What is wrong, in the words of Bedrock's validator."""
     if error.validator == "additionalProperties":
         schema: Any = error.schema
         found: Any = error.instance

@@ -1,0 +1,45 @@
+"""What one search looks for: a track and scope, and the user's limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bedrock_marengo.contract.segments import Segment
+
+__all__ = ["SearchTarget"]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchTarget:
+    """What one search looks for: one track and scope, and the user's limits. Times in seconds.
+
+    ``sources`` are raw S3 URIs; one that ends in "/" is a prefix. A time range keeps the segments
+    that overlap it. If ``is_implied``, the store is expected to hold this track and scope alone, so that its filter
+    leaves them out; what it returns is checked all the same.
+    """
+
+    track: str
+    scope: str = "clip"
+    sources: tuple[str, ...] = ()
+    start_sec: float | None = None
+    end_sec: float | None = None
+    is_implied: bool = False
+
+    @property
+    def equals(self) -> dict[str, str]:
+        """Which metadata a store must filter for: key -> value."""
+        return {} if self.is_implied else {"embedding_option": self.track, "embedding_scope": self.scope}
+
+    def holds(self, segment: Segment) -> bool:
+        """Whether a segment belongs to this target."""
+        return (
+            segment.option == self.track
+            and segment.scope == self.scope
+            and (not self.sources or any(_is_of(segment.source, source) for source in self.sources))
+            and (self.start_sec is None or segment.end_sec > self.start_sec)
+            and (self.end_sec is None or segment.start_sec < self.end_sec)
+        )
+
+
+def _is_of(source: str, wanted: str) -> bool:
+    return source.startswith(wanted) if wanted.endswith("/") else source == wanted
