@@ -186,6 +186,13 @@ def ask(embeddings, embed_model):
         yield [tuple(m[name] for name in ("source", "start_sec", "end_sec", "score")) for m in found]
         found = [node.metadata for node in llama_index.retrieve(QUESTION)]
         yield [tuple(m[name] for name in ("source", "start_sec", "end_sec", "score")) for m in found]
+        # A store for each track, clips and assets.
+        stores = {track: InMemoryVectorStore(embeddings) for track in WEIGHTS}
+        for id_, row in store.store.items():
+            stores[row["metadata"]["embedding_option"]].store[id_] = row
+        by_track = langchain_marengo.MarengoRetriever(vectorstores=stores, embeddings=embeddings, weights=WEIGHTS)
+        found = [document.metadata for document in by_track.invoke(QUESTION, **settings)]
+        yield [tuple(m[name] for name in ("source", "start_sec", "end_sec", "score")) for m in found]
 
     return ask
 
