@@ -74,11 +74,10 @@ class RayJobSlots:
         lease_sec: float = LEASE_SEC,
     ) -> None:
         check_run(jobs_at_once=jobs_at_once)
-        rates = {
-            "lease_sec": lease_sec,
-            "max_starts_per_sec": 1.0 if max_starts_per_sec is None else max_starts_per_sec,
-        }
-        for setting, value in rates.items():
+        numbers = {"lease_sec": lease_sec}
+        if max_starts_per_sec is not None:
+            numbers["max_starts_per_sec"] = max_starts_per_sec
+        for setting, value in numbers.items():
             if not (is_number(value) and value > 0):
                 raise ConfigurationError("expected a number, more than 0.", setting=setting, value=value)
         if not (isinstance(name, str) and name):
@@ -182,13 +181,12 @@ class _Keeper:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._freed.wait(), min(left_sec, LOOK_SEC))
             now = time.monotonic()
-            early_sec = max(0.0, self._next_start - now)
-            if now + early_sec > until:
-                return False
-            self._next_start = now + early_sec + pause_sec
-            self._leases[slot] = now + early_sec + lease_sec
-        await asyncio.sleep(early_sec)
-        return True
+            start = max(now, self._next_start)
+            if start <= until:
+                self._next_start = start + pause_sec
+                self._leases[slot] = start + lease_sec
+        await asyncio.sleep(min(start, until) - now)
+        return start <= until
 
     async def release(self, slot: str, outcome: SlotOutcome) -> None:
         """Free a slot."""

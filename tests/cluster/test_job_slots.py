@@ -1,6 +1,8 @@
 """RayJobSlots: one limit for all processes of a cluster, whichever of them die."""
 
 import pickle
+import subprocess
+import sys
 import time
 
 import pytest
@@ -115,6 +117,12 @@ class TestTheActor:
         assert all(slots.acquire(1.0) for _ in range(4))
         assert 0.7 <= time.monotonic() - began < 1.5
 
+    def test_lets_wait_who_is_too_early(self, cluster, slots_of):
+        slots = slots_of(max_starts_per_sec=0.1)
+        assert slots.acquire(1.0)
+        began = time.monotonic()
+        assert slots.acquire(0.5) is None and time.monotonic() - began > 0.4
+
     def test_is_one_for_a_copy_that_was_pickled(self, cluster, slots_of):
         slots = slots_of(jobs_at_once=1)
         assert slots.acquire(1.0)
@@ -126,17 +134,23 @@ WRONG = [("jobs_at_once", 0), ("max_starts_per_sec", 0), ("max_starts_per_sec", 
 
 @pytest.mark.parametrize(("name", "value"), WRONG)
 def test_a_wrong_setting_is_refused(name, value):
+    pytest.importorskip("ray")
     from marengo_ray import RayJobSlots
 
     with pytest.raises(ConfigurationError, match=f"{name}={value!r}"):
         RayJobSlots(**{name: value})
 
 
-def test_it_needs_ray(monkeypatch):
-    import ray
-
+def test_it_needs_a_connection(monkeypatch):
+    ray = pytest.importorskip("ray")
     from marengo_ray import RayJobSlots
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(ConfigurationError, match=r"call ray.init\(\) first"):
         RayJobSlots()
+
+
+def test_without_ray_the_error_names_the_extra():
+    script = "import sys; sys.modules['ray'] = None; import marengo_ray"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "marengo_ray needs ray: pip install 'bedrock-marengo[ray]'" in result.stderr
