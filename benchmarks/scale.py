@@ -69,27 +69,30 @@ def show_requests(media):
 def measure(media, done):
     """Time and memory of the job index and the plan, with all videos embedded before or none."""
     command = [sys.executable, __file__, "--media", str(media), "--serve", str(media * done)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
         port = int(server.stdout.readline())
         keys = dict.fromkeys(("aws_access_key_id", "aws_secret_access_key"), "x")
         where = {"region_name": "us-east-1", "s3_endpoint_url": f"http://127.0.0.1:{port}", "bucket_owner": "1" * 12}
         with MarengoClient(output_s3_uri=OUTPUT, **where, **keys) as client:
             before = peak_mb()
-            index, index_sec = timed(lambda: JobIndex.load(client._objects(), OUTPUT))
+            index, index_took = timed(lambda: JobIndex.load(client._objects(), OUTPUT))
             index_mb, index_bytes = peak_mb() - before, index._started.nbytes + index._done.nbytes
             known = {"durations": lambda uri: VIDEO_SEC, **TRACKS}
-            plan, plan_sec = timed(lambda: client.plan("s3://bucket/videos/", **known))
+            plan, plan_took = timed(lambda: client.plan("s3://bucket/videos/", **known))
+    finally:
         server.kill()
     assert plan.reused == media * done and plan.started.get("video", 0) == media - plan.reused
     print(f"-- simulated listing, {'all' if done else 'none'} of {media:,} embedded before")
-    print(f"   job index: {index_sec:.0f} s, {index_bytes / 1e6:.1f} MB kept, {index_mb:.0f} MB more at the peak")
-    print(f"   plan with an index of its own: {plan_sec:.0f} s, {peak_mb() - before:.0f} MB more at the peak")
+    print(f"   job index: {index_took}, {index_bytes / 1e6:.1f} MB kept, {index_mb:.0f} MB more at the peak")
+    print(f"   plan with an index of its own: {plan_took}, {peak_mb() - before:.0f} MB more at the peak")
     print("   " + str(plan).replace("\n", "\n   "), flush=True)
 
 
 def timed(call):
-    began = time.perf_counter()
-    return call(), time.perf_counter() - began
+    began, cpu = time.perf_counter(), time.process_time()
+    result = call()
+    return result, f"{time.perf_counter() - began:.0f} s, {time.process_time() - cpu:.0f} s of CPU"
 
 
 def peak_mb():

@@ -12,7 +12,6 @@ from bedrock_marengo import ConfigurationError, MarengoClient
 pytestmark = pytest.mark.slow
 
 LEASE_SEC = 3.0
-CPUS = 4
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def actors(cluster, local, slots_of):
             return [(done.uri, done.error) for done in self.client.embed_many(sources, options=["visual"])]
 
     settings = {"output_s3_uri": local.output_s3_uri, "bucket_owner": local.account_id, "job_slots": slots_of()}
-    made = [ray.remote(Embedder).options(num_cpus=CPUS / 2).remote(settings) for _ in range(4)]
+    made = [ray.remote(Embedder).options(num_cpus=1.5).remote(settings) for _ in range(4)]
     yield made
     for actor in made:
         ray.kill(actor)
@@ -56,7 +55,7 @@ def test_four_actors_keep_to_one_limit_and_a_dead_nodes_slots_come_back(
     done, dead, alive = [], [], []
     for i, run in enumerate(runs):
         try:
-            done += ray.get(run, timeout=60)
+            done += ray.get(run, timeout=180)
             alive.append(actors[i])
         except ray.exceptions.RayActorError:
             dead += uris[i::4]
@@ -86,14 +85,13 @@ class TestTheActor:
     def test_dies_and_comes_back_with_the_slots_of_the_living(self, cluster, slots_of):
         import ray
 
-        slots = slots_of(lease_sec=3.0)
+        slots = slots_of(lease_sec=12.0)
         held = [slots.acquire(1.0) for _ in range(5)]
         assert all(held)
         ray.kill(slots._keeper(), no_restart=False)
-        time.sleep(2.0)
-        assert slots.acquire(0.1) is None
+        assert slots.acquire(6.0) is None
         slots.release(held[0], "ended")
-        assert slots.acquire(5.0) and slots.acquire(0.1) is None
+        assert slots.acquire(6.0) and slots.acquire(0.1) is None
 
     def test_is_made_again_if_someone_ends_it(self, cluster, slots_of, until):
         import ray
@@ -115,7 +113,7 @@ class TestTheActor:
         assert slots.acquire(1.0)
         began = time.monotonic()
         assert all(slots.acquire(1.0) for _ in range(4))
-        assert 0.7 <= time.monotonic() - began < 1.5
+        assert time.monotonic() - began >= 0.7
 
     def test_lets_wait_who_is_too_early(self, cluster, slots_of):
         slots = slots_of(max_starts_per_sec=0.1)

@@ -30,6 +30,7 @@ def run(cluster, local, request):
         code = PROGRAMS[title]
         ours = {
             "32": "3",
+            "(size=4)": "(size=3)",
             'ray.init("auto")': "",
             "(jobs_at_once=20)": "(jobs_at_once=5, lease_sec=3)",
             "s3://bucket/": f"s3://{local.bucket}/",
