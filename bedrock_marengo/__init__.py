@@ -1,5 +1,6 @@
 """TwelveLabs Marengo on Amazon Bedrock: the shared core. Unofficial; not by AWS or TwelveLabs."""
 
+from bedrock_marengo.aws.start_rate import JobSlots
 from bedrock_marengo.client import MarengoClient
 from bedrock_marengo.contract.inputs import Manifest, Media, Query, Segmentation
 from bedrock_marengo.contract.segments import Segment, SegmentEmbeddings
@@ -35,6 +36,7 @@ __all__ = [
     "InputError",
     "Job",
     "JobError",
+    "JobSlots",
     "Manifest",
     "MarengoClient",
     "MarengoError",

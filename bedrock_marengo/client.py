@@ -81,6 +81,7 @@ class MarengoClient(VectorCalls, FileCalls):
             billed again), or a callable from ``SourceIdentity`` to a string.
         prices: the prices that plans, budgets and ``usage`` use.
         max_starts_per_sec: the maximum number of jobs to start per second. Below it, the rate adapts to your quota.
+        job_slots: limits the running jobs of several processes together, such as ``marengo_ray.RayJobSlots``.
 
     The other settings are those of boto3: ``profile_name``, ``session``, ``aws_access_key_id``,
     ``aws_secret_access_key``, ``aws_session_token``, ``config``, ``endpoint_url`` (Bedrock), ``s3_endpoint_url`` and

@@ -81,7 +81,7 @@ class Runtime:
             truncate=settings.truncate,
             token_counter=settings.token_counter,
         )
-        self._starts = StartLimiter(max_per_sec=settings.max_starts_per_sec)
+        self._starts = StartLimiter(max_per_sec=settings.max_starts_per_sec, slots=settings.job_slots)
         self._lock = threading.RLock()
         self._made: tuple[JobRunner, MediaEmbedder] | None = None
         self._pools: dict[Pool, CancellableExecutor] = {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bedrock_marengo.aws.session import AwsSettings
+from bedrock_marengo.aws.start_rate import JobSlots
 from bedrock_marengo.contract.inputs import split_s3_uri
 from bedrock_marengo.contract.models import Model, find_model
 from bedrock_marengo.contract.payloads import BUCKET
@@ -50,6 +51,7 @@ class ClientSettings(AwsSettings):
     identity: Identity = field(default="etag", kw_only=True)
     prices: Prices | None = field(default=None, kw_only=True)
     max_starts_per_sec: float | None = field(default=None, kw_only=True)
+    job_slots: JobSlots | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -116,6 +118,10 @@ def _is_bool(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+def _are_slots(value: Any) -> bool:
+    return not isinstance(value, type) and all(callable(getattr(value, name, None)) for name in ("acquire", "release"))
+
+
 def _is_lookup(value: Any) -> bool:
     return callable(value) or isinstance(value, Mapping)
 
@@ -133,6 +139,7 @@ _CLIENT: Mapping[str, Rule] = {
         _optional(lambda value: is_number(value) and value > 0),
         "expected jobs per second, more than 0; leave it out for no limit",
     ),
+    "job_slots": (_optional(_are_slots), "expected JobSlots, such as marengo_ray.RayJobSlots(jobs_at_once=20)"),
     "output_kms_key_id": (
         _optional(_matches(KMS_KEY)),
         "expected the key's ARN, such as arn:aws:kms:us-east-1:123456789012:key/... or :alias/...",

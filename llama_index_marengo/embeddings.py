@@ -95,6 +95,8 @@ class MarengoEmbedding(ValidatedCopies, MultiModalEmbedding):
     """Text -> number of tokens, instead of our estimate."""
     tags: dict[str, str] | None = None
     """Tags for the jobs, which appear on the AWS bill."""
+    job_slots: Any = Field(default=None, exclude=True, repr=False)
+    """Limits the running jobs of several processes together, such as ``marengo_ray.RayJobSlots``."""
     output_kms_key_id: str | None = None
     """The KMS key that Bedrock encrypts outputs with."""
     role_arn: str | None = None

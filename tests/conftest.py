@@ -3,10 +3,16 @@
 import functools
 import os
 import signal
+import socket
 import struct
+import subprocess
+import sys
 import threading
+import time
+import urllib.request
 import warnings
 import zlib
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -115,3 +121,28 @@ def _png(shade=0, side=128):
 
     head = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.fixture(scope="session")
+def chroma_port(tmp_path_factory):
+    """The port of a real Chroma server."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("chroma")
+    command = [Path(sys.executable).with_name("chroma"), "run", "--path", folder, "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/api/v2/heartbeat")
+            yield port
+        finally:
+            server.terminate()
+
+
+def _wait_for(url):
+    for _ in range(300):
+        try:
+            return urllib.request.urlopen(url, timeout=1)
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError(url)

@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 REEL = ROOT / "marengo_local/marengo_local/reel"
-PACKAGES = ("bedrock_marengo", "langchain_marengo", "llama_index_marengo", "marengo_view")
+PACKAGES = ("bedrock_marengo", "langchain_marengo", "llama_index_marengo", "marengo_ray", "marengo_view")
 BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\S*)[^\n]*\n(?P<code>.*?)^(?P=indent)```$", re.M | re.S)
 LANGUAGES = {"json", "python", "sh", "text"}
 
@@ -29,7 +29,8 @@ NOT_RUN_HERE = {
     ("docs/lambda.md", "# start.py"): "tests/core/test_schedulers.py: each handler has a process of its own",
     ("docs/lambda.md", "# collect.py"): "tests/core/test_schedulers.py: each handler has a process of its own",
     ("docs/logging.md", "from opentelemetry import trace"): "tests/core/test_instrumentation.py: exports to memory",
-    ("docs/ray.md", "import ray"): "tests/llama_index/test_ray.py: on a local Ray instead of a cluster",
+    ("docs/ray.md", "import ray"): "tests/cluster/test_pages.py: on a cluster",
+    ("marengo_ray/job_slots.py", 'ray.init("auto")'): "tests/cluster/test_pages.py: in the programs of docs/ray.md",
 }
 
 

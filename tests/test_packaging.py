@@ -47,6 +47,7 @@ def test_the_stand_ins_wheel_holds_weights_contract_reel_and_notices(tmp_path):
         ("bedrock_marengo", "boto3 langchain_core llama_index moto av pydantic tqdm rich marengo_local"),
         ("langchain_marengo", "llama_index moto av marengo_local langchain_chroma qdrant_client faiss"),
         ("llama_index_marengo", "langchain_core moto av marengo_local chromadb qdrant_client ray boto3"),
+        ("marengo_ray", "langchain_core llama_index moto av marengo_local"),
         ("marengo_local", "bedrock_marengo moto av aiohttp boto3"),
         ("marengo_local.pytest_plugin", "bedrock_marengo moto av aiohttp boto3 numpy"),
     ],

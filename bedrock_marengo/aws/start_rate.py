@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from typing import Literal, Protocol
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -18,7 +19,7 @@ from bedrock_marengo.aws.cancellation import CancelToken
 from bedrock_marengo.aws.retries import THROTTLED, T, back_off, backoff_sec, is_transient
 from bedrock_marengo.errors import MarengoWarning, ServiceError, error_code
 
-__all__ = ["NO_CEILING", "PATIENCE_SEC", "PROBE_ROUNDS", "StartLimiter"]
+__all__ = ["NO_CEILING", "PATIENCE_SEC", "PROBE_ROUNDS", "JobCeiling", "JobSlots", "SlotOutcome", "StartLimiter"]
 
 
 PROBE_ROUNDS = 8
@@ -33,6 +34,51 @@ NO_CEILING = 1 << 20
 """Jobs in flight, until the service has refused one."""
 
 
+SlotOutcome = Literal["ended", "unused", "refused"]
+"""What became of a slot: its job has ended, none was started, or AWS refused it because too many run."""
+
+
+_SLOT_SEC = 0.5
+"""How long to wait for a shared slot before looking whether the start is cancelled."""
+
+
+class JobSlots(Protocol):
+    """Slots for running jobs that several processes share, one for each job. Both methods are called by threads.
+
+    An implementation must free the slots of a process that has died.
+    """
+
+    def acquire(self, wait_sec: float) -> str | None:
+        """A slot; None if none became free within ``wait_sec``."""
+
+    def release(self, slot: str, outcome: SlotOutcome) -> None:
+        """Free a slot. It must not raise, and need not wait."""
+
+
+class JobCeiling:
+    """How many jobs may run, learned from what the service refuses. Not thread-safe.
+
+    Attributes:
+        jobs: the most that may run.
+    """
+
+    def __init__(self) -> None:
+        self.jobs = NO_CEILING
+        self._ended = 0
+
+    def ended(self) -> None:
+        """A job has ended: now and then, one more is allowed."""
+        self._ended += 1
+        if self._ended >= PROBE_ROUNDS * self.jobs:
+            self._ended, self.jobs = 0, self.jobs + 1
+
+    def refused(self, running: int) -> bool:
+        """The service refused one more than are running; whether that lowers the ceiling."""
+        before, self._ended = self.jobs, 0
+        self.jobs = max(1, min(before, running))
+        return self.jobs < before
+
+
 class StartLimiter:
     """Limits how fast jobs are started and how many run at once; both limits are learned from refusals.
 
@@ -42,10 +88,13 @@ class StartLimiter:
 
     Args:
         max_per_sec: maximum starts per second.
+        slots: shared with other processes, which then learn together how many jobs may run.
     """
 
-    def __init__(self, *, max_per_sec: float | None = None) -> None:
-        self._ceiling = NO_CEILING
+    def __init__(self, *, max_per_sec: float | None = None, slots: JobSlots | None = None) -> None:
+        self._ceiling = JobCeiling()
+        self._slots = slots
+        self._held: list[str] = []
         self._max_per_sec = max_per_sec or float("inf")
         self._per_sec = min(10.0, self._max_per_sec)
         self._rising = True
@@ -53,7 +102,6 @@ class StartLimiter:
         self._left = self._per_sec / 2
         self._filled = time.monotonic()
         self._lowered = 0.0
-        self._ended = 0
         self._refused_at: float | None = None
         self._warned = False
         self._starting = self._running = 0
@@ -80,14 +128,15 @@ class StartLimiter:
         """
         failed = refused = 0
         while True:
-            waited = self._take(token, what, NO_CEILING if most is None else most)
+            waited, slot = self._take(token, what, NO_CEILING if most is None else most)
             try:
                 result = start()
             except BaseException as error:
-                self._give_back(running=False)
                 if not isinstance(error, ClientError | BotoCoreError):
+                    self._give_back(slot, running=False)
                     raise
                 code = error_code(error)
+                self._give_back(slot, running=False, refused=code == "ServiceQuotaExceededException")
                 if code in THROTTLED:
                     instrumentation.emit("call throttled", operation="StartAsyncInvoke", source=what, code=code)
                     self._refused(code)
@@ -104,20 +153,21 @@ class StartLimiter:
                     raise ServiceError.of(error, "StartAsyncInvoke", what) from error
                 continue
             self._started(waited=waited)
-            self._give_back(running=hold)
+            self._give_back(slot, running=hold)
             return result
 
     def release(self) -> None:
         """A job that counted as running has ended."""
         with self._changed:
             self._running -= 1
-            self._ended += 1
-            if self._ended >= PROBE_ROUNDS * self._ceiling:
-                self._ended, self._ceiling = 0, self._ceiling + 1
+            self._ceiling.ended()
+            slot = self._held.pop() if self._held else None
             self._changed.notify()
+        if self._slots and slot:
+            self._slots.release(slot, "ended")
 
-    def _take(self, token: CancelToken, what: str, most: int) -> bool:
-        """Wait for a place and a turn; whether it was the speed that made it wait."""
+    def _take(self, token: CancelToken, what: str, most: int) -> tuple[bool, str]:
+        """Wait for a slot and a turn; whether it was the speed that made it wait, and the slot."""
         waited = False
         while True:
             with self._changed:
@@ -131,15 +181,19 @@ class StartLimiter:
                     token.check(f"The start of {what}")
                     token.wait(lack_sec)
                 token.check(f"The start of {what}")
+                # Last, so that a slot that others need is not held by one that waits; and by one thread at a time.
+                slot = self._slots.acquire(_SLOT_SEC) if self._slots else ""
                 with self._changed:
                     # Those before it in the queue may have found that there are fewer places.
-                    if self._has_place(most):
+                    if slot is not None and self._has_place(most):
                         self._starting += 1
-                        return waited
+                        return waited, slot
                     self._left += 1.0
+            if self._slots and slot:
+                self._slots.release(slot, "unused")
 
     def _has_place(self, most: int) -> bool:
-        return self._running + self._starting < min(self._ceiling, most)
+        return self._running + self._starting < min(self._ceiling.jobs, most)
 
     def _draw(self) -> float:
         """Take one start from the bucket; returns how many seconds are missing, 0 if it was taken."""
@@ -152,11 +206,15 @@ class StartLimiter:
             self._left -= 1.0
             return 0.0
 
-    def _give_back(self, *, running: bool) -> None:
+    def _give_back(self, slot: str, *, running: bool, refused: bool = False) -> None:
         with self._changed:
             self._starting -= 1
             self._running += running
+            if running and slot:
+                self._held.append(slot)
             self._changed.notify()
+        if self._slots and not running:
+            self._slots.release(slot, "refused" if refused else "unused")
 
     def _refused(self, code: str) -> None:
         """Warn, once, if no start succeeded for a long time: it may wait indefinitely."""
@@ -197,8 +255,10 @@ class StartLimiter:
             instrumentation.emit("starts slowed", per_sec=per_sec)
 
     def _full(self) -> None:
+        if self._slots:
+            # What runs here doesn't show what the account allows: whoever shares the slots counts them all.
+            return
         with self._changed:
-            before, self._ended = self._ceiling, 0
-            ceiling = self._ceiling = max(1, min(before, self._running))
-        if ceiling < before:
+            is_lower, ceiling = self._ceiling.refused(self._running), self._ceiling.jobs
+        if is_lower:
             instrumentation.emit("jobs limited", count=ceiling)

@@ -265,6 +265,7 @@ CLIENT = [
     ("Prices", lambda it: Prices(text="0.1"), "text='0.1'", "US dollars"),
     ("Prices", lambda it: Prices(video_sec=-1), "video_sec=-1", "0 or more"),
     ("max_starts_per_sec", lambda it: it.connect(max_starts_per_sec=0), "max_starts_per_sec=0", "more than 0"),
+    ("job_slots", lambda it: it.connect(job_slots=20), "job_slots=20", "RayJobSlots(jobs_at_once=20)"),
     ("role_arn", lambda it: it.connect(role_arn="admin"), "role_arn='admin'", "arn:aws:iam::123456789012:role/"),
     ("role_session_name", lambda it: it.connect(role_session_name="a b"), "'a b'", "2 to 64"),
     ("endpoint_url", lambda it: it.connect(endpoint_url="localhost:80"), "'localhost:80'", "a URL such as"),

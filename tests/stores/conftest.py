@@ -1,12 +1,5 @@
 """One corpus, and real stores to hold it: PostgreSQL and Chroma's server are started once."""
 
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
-
 import boto3
 import numpy as np
 import pytest
@@ -84,28 +77,3 @@ def postgres(tmp_path_factory):
             return server.get_uri(name)
 
         yield create
-
-
-@pytest.fixture(scope="session")
-def chroma_port(tmp_path_factory):
-    """The port of a real Chroma server."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("chroma")
-    command = [Path(sys.executable).with_name("chroma"), "run", "--path", folder, "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        try:
-            _wait_for(f"http://127.0.0.1:{port}/api/v2/heartbeat")
-            yield port
-        finally:
-            server.terminate()
-
-
-def _wait_for(url):
-    for _ in range(300):
-        try:
-            return urllib.request.urlopen(url, timeout=1)
-        except OSError:
-            time.sleep(0.1)
-    raise TimeoutError(url)
