@@ -1,5 +1,6 @@
 """A Ray cluster on this machine: a head for the driver, and two nodes that work, one of which may die."""
 
+import faulthandler
 import time
 
 import pytest
@@ -17,9 +18,14 @@ def _ray_cluster(_marengo_bedrock_server, tmp_path_factory):
     from filelock import FileLock
     from ray.cluster_utils import Cluster
 
+    # Waiting for the tests of another worker is no hang.
+    faulthandler.cancel_dump_traceback_later()
     # Nodes inherit the environment, and in it the stand-in's endpoints and credentials.
     ours = {**_marengo_bedrock_server.env, "RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
-    with pytest.MonkeyPatch.context() as patch, FileLock(tmp_path_factory.getbasetemp().parent / "ray.lock"):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        FileLock(tmp_path_factory.getbasetemp().parent / "ray.lock", timeout=1200),
+    ):
         for name, value in ours.items():
             patch.setenv(name, value)
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": SYSTEM, **NODE})
