@@ -45,9 +45,9 @@ def create_track_stores(
 
     Examples:
         ```python
-        stores = create_track_stores(Chroma, "videos", embeddings, client=chromadb.PersistentClient("videos"))
-        add_segments(stores, documents)
-        retriever = MarengoRetriever(vectorstores=stores, embeddings=embeddings)
+        stores = create_track_stores(Chroma, "videos", embeddings, persist_directory="store")
+        add_segments(stores, MarengoLoader("s3://bucket/videos/", embeddings=embeddings).lazy_load())
+        MarengoRetriever(vectorstores=stores, embeddings=embeddings).invoke("a goal from a corner")
         ```
     """
     known = of_class(store) if isinstance(store, type) else None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bedrock_marengo.search.fusion import SearchTarget
+from bedrock_marengo.search.postgres import sql_text
 
 __all__ = ["dict_filter", "exact_sources", "metadata_filter", "milvus_text", "sql_filter", "sql_text", "term_filter"]
 
@@ -68,11 +69,6 @@ def term_filter(target: SearchTarget, user_filter: Any, keyword: Callable[[str],
     if user_filter:
         terms += user_filter if isinstance(user_filter, list) else [user_filter]
     return terms
-
-
-def sql_text(value: str) -> str:
-    """A string literal of SQL."""
-    return "'" + value.replace("'", "''") + "'"
 
 
 def milvus_text(value: str) -> str:

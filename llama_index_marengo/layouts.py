@@ -47,9 +47,13 @@ def create_track_indices(
 
     Examples:
         ```python
-        indices = create_track_indices(ChromaVectorStore, "videos", embed_model, client=chromadb.PersistentClient("db"))
-        insert_segments(indices, segmenter(reader.load_data()))
-        retriever = MarengoRetriever(indices=indices)
+        from chromadb import PersistentClient
+        from llama_index.vector_stores.chroma import ChromaVectorStore
+
+        client = PersistentClient("store")
+        indices = create_track_indices(ChromaVectorStore, "videos", embed_model, client=client)
+        insert_segments(indices, segmenter(MarengoReader("s3://bucket/videos/", embed_model=embed_model).load_data()))
+        MarengoRetriever(indices=indices).retrieve("a goal from a corner")
         ```
     """
     known = of_class(store) if isinstance(store, type) else None
