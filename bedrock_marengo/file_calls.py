@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from bedrock_marengo.async_calls import async_twin
@@ -13,6 +14,7 @@ from bedrock_marengo.contract.payloads import requests_by_kind
 from bedrock_marengo.contract.segments import Segment, time_range
 from bedrock_marengo.embedding.plan import JOB_SEC, JOBS_ALLOWED, Plan, Planner
 from bedrock_marengo.embedding.run_options import RunOptions
+from bedrock_marengo.errors import MarengoError
 from bedrock_marengo.jobs.cleanup import Cleanup, DeletionReport
 from bedrock_marengo.jobs.index import JobIndex
 from bedrock_marengo.media.clips import clip_of
@@ -20,6 +22,7 @@ from bedrock_marengo.media.durations import Durations
 from bedrock_marengo.media.frames import frames_of
 from bedrock_marengo.runtime import ClientBase
 from bedrock_marengo.s3.listing import MediaListing, object_tags
+from bedrock_marengo.s3.missing import missing_sources
 from bedrock_marengo.s3.object_version import SourceIdentity
 from bedrock_marengo.s3.presign import playable_url
 from bedrock_marengo.settings import check_run
@@ -171,6 +174,28 @@ class FileCalls(ClientBase):
                 runtime.cache.forget(uri)
         return report
 
+    def missing_sources(self, sources: Iterable[str], places: Iterable[str | Path]) -> list[str]:
+        """The sources of some places that no longer exist, sorted. Sources in other places are not looked at.
+
+        Args:
+            sources: as in segments' metadata: S3 URIs of objects, or of uploads of local files.
+            places: ``s3://bucket/prefix/``, ``s3://bucket/key``, and ``pathlib.Path``s of folders or files. The upload
+                of a local file doesn't say which folder it was in: of local files, pass all folders.
+
+        Raises:
+            InputError: A place is invalid, or a local file can't be read.
+            ServiceError: AWS refused to list.
+        """
+        return missing_sources(
+            self._runtime.objects, sources, places, files_in=self._files_in, output_s3_uri=self.output_s3_uri
+        )
+
+    def _files_in(self, folder: Path) -> Iterator[Media]:
+        for _, media in self.list_media(folder).items():
+            if isinstance(media, MarengoError):
+                raise media
+            yield media
+
     def playable_url(self, segment: Segment | str, *, expires_sec: int = 3600) -> str:
         """A presigned URL, with ``#t=start,end``, that plays a segment in a browser. No request is made.
 
@@ -242,5 +267,6 @@ class FileCalls(ClientBase):
         return await self.run_async(self.plan, sources, **settings)
 
     aforget = async_twin(forget)
+    amissing_sources = async_twin(missing_sources)
     aframes = async_twin(frames)
     aclip = async_twin(clip)

@@ -7,6 +7,7 @@ from langchain_marengo.context import amoment_content, format_moments, moment_co
 from langchain_marengo.embeddings import MarengoEmbeddings
 from langchain_marengo.layouts import create_indexes, create_track_stores
 from langchain_marengo.loaders import MarengoLoader
+from langchain_marengo.pruning import Pruned, aprune, prune
 from langchain_marengo.retrievers import MarengoRetriever
 from langchain_marengo.stores import aadd_segments, add_segments, adelete_segments, delete_segments
 
@@ -17,6 +18,7 @@ __all__ = [
     "MarengoLoader",
     "MarengoRetriever",
     "Media",
+    "Pruned",
     "Query",
     "Segment",
     "Segmentation",
@@ -24,9 +26,11 @@ __all__ = [
     "add_segments",
     "adelete_segments",
     "amoment_content",
+    "aprune",
     "create_indexes",
     "create_track_stores",
     "delete_segments",
     "format_moments",
     "moment_content",
+    "prune",
 ]

@@ -15,7 +15,16 @@ from bedrock_marengo.validation import is_int, require_many, short_repr
 from langchain_marengo.embeddings import MarengoEmbeddings
 from langchain_marengo.known_stores import KNOWN_STORES, KnownStore, find_known_store
 
-__all__ = ["aadd_segments", "add_segments", "adelete_segments", "delete_segments"]
+__all__ = [
+    "Stores",
+    "aadd_segments",
+    "add_segments",
+    "adelete_segments",
+    "delete_ids",
+    "delete_segments",
+    "embeddings_of",
+    "known_stores_of",
+]
 
 CHUNK = 500
 """Rows in one call. All known stores accept 500: Chroma up to 5,461, S3 Vectors no more."""
@@ -82,7 +91,7 @@ async def aadd_segments(
     store: Stores, documents: Iterable[Document], *, replace: bool = False, chunk_size: int = CHUNK
 ) -> list[str]:
     """``add_segments`` for asyncio, on the threads of the store's MarengoEmbeddings."""
-    core = _embeddings_of(store, "add_segments").core
+    core = embeddings_of(store, "add_segments").core
     return await core.run_async(add_segments, store, documents, replace=replace, chunk_size=chunk_size)
 
 
@@ -106,22 +115,17 @@ def delete_segments(store: Stores, source: str, *, chunk_size: int = CHUNK) -> i
         raise InputError(
             f"{source!r} is not an object: segments are deleted one source at a time. Pass s3://bucket/key."
         )
-    stores = _unique(store)
-    for each in stores:
-        _check_store(each)
-    _check_size(chunk_size)
-    known = [_known(each, "delete_segments") for each in stores]
     deleted = 0
-    for each, row in zip(stores, known, strict=True):
-        ids = [found.id for found in row.rows(each, source)]
-        _delete(each, row, ids, chunk_size)
+    for each, known in known_stores_of(store, "delete_segments", chunk_size):
+        ids = [found.id for found in known.rows(each, source)]
+        delete_ids(each, known, ids, chunk_size)
         deleted += len(ids)
     return deleted
 
 
 async def adelete_segments(store: Stores, source: str, *, chunk_size: int = CHUNK) -> int:
     """``delete_segments`` for asyncio, on the threads of the store's MarengoEmbeddings."""
-    core = _embeddings_of(store, "delete_segments").core
+    core = embeddings_of(store, "delete_segments").core
     return await core.run_async(delete_segments, store, source, chunk_size=chunk_size)
 
 
@@ -134,7 +138,25 @@ def _unique(store: Stores) -> list[VectorStore]:
     return list({id(each): each for each in store.values()}.values())
 
 
-def _embeddings_of(store: Stores, what: str) -> MarengoEmbeddings:
+def known_stores_of(store: Stores, what: str, chunk_size: int) -> list[tuple[VectorStore, KnownStore]]:
+    """One store, or those of a mapping, each once with its entry.
+
+    Raises:
+        ConfigurationError: ``what`` doesn't support one of them, or ``chunk_size`` is invalid.
+    """
+    stores = _unique(store)
+    for each in stores:
+        _check_store(each)
+    _check_size(chunk_size)
+    return [(each, _known(each, what)) for each in stores]
+
+
+def embeddings_of(store: Stores, what: str) -> MarengoEmbeddings:
+    """The embeddings of a store, or of the first of a mapping that has any.
+
+    Raises:
+        ConfigurationError: They are others, or there are none.
+    """
     stores = _unique(store)
     for each in stores:
         if embeddings := _check_embeddings(each):
@@ -239,7 +261,8 @@ def _add(store: VectorStore, known: KnownStore | None, documents: dict[str, Docu
         store.add_documents(list(documents.values()), ids=list(documents))
 
 
-def _delete(store: VectorStore, known: KnownStore, ids: list[str], size: int) -> None:
+def delete_ids(store: VectorStore, known: KnownStore, ids: list[str], size: int) -> None:
+    """Delete rows, ``size`` in a call."""
     for first in range(0, len(ids), size):
         known.delete(store, ids[first : first + size])
 
@@ -267,7 +290,7 @@ class _Replacement:
         """Delete what is replaced, once everything is added."""
         if self._old:
             self._restore(size)
-            _delete(self._store, self._known, list(self._old), size)
+            delete_ids(self._store, self._known, list(self._old), size)
             self._restore(size)
 
     def _restore(self, size: int) -> None:

@@ -334,6 +334,45 @@ def migrate(
         raise typer.Exit(module.run(move, dry_run=dry_run, yes=yes, as_json=as_json))
 
 
+@app.command()
+@bundled
+def prune(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="PLACES", help="s3://bucket/prefix/, or all local folders that filled the store."),
+    ],
+    chroma: Annotated[Path, typer.Option(metavar="DIR", help="Folder of a Chroma store on disk.")],
+    collection: Annotated[str, typer.Option(metavar="NAME", help="Its collection.")],
+    connection: Connection,
+    max_segments: Annotated[int, typer.Option(min=0, help="Delete nothing if there are more.")] = 10_000,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Delete the segments of files that no longer exist from a Chroma collection on disk.
+
+    Segments of files in other places stay. Nothing on S3 is deleted. For other stores, call langchain_marengo.prune.
+
+    Exit code: 0 done, 2 invalid input or you answered no, 130 Ctrl-C.
+    """
+    with _errors_shown(verbose, "Nothing was deleted."):
+        module = _needed("marengo_cli.prune", "pip install 'bedrock-marengo[cli,langchain]' langchain-chroma")
+        places = [place if place.startswith("s3://") else Path(place) for place in sources]
+        raise typer.Exit(
+            module.run(
+                chroma,
+                collection,
+                places,
+                connection,
+                max_segments=max_segments,
+                dry_run=dry_run,
+                yes=yes,
+                as_json=as_json,
+            )
+        )
+
+
 def _needed(module: str, install: str = "pip install 'bedrock-marengo[cli]'") -> ModuleType:
     """A command's module; exit 2 with what to install if a package is missing."""
     try:

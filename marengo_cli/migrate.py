@@ -24,7 +24,7 @@ from langchain_marengo.migrate import migrate as move_store
 from marengo_cli.options import Connection, connect, rendered
 from marengo_cli.terminal import console, print_json, say
 
-__all__ = ["Move", "embeddings_of", "run"]
+__all__ = ["Move", "embeddings_of", "open_chroma", "run"]
 
 SCOPES = ("clip",)
 """What the plan prices and the move embeds: all tracks of each clip, the loader's default."""
@@ -53,20 +53,12 @@ class Move:
         Raises:
             ConfigurationError: No Chroma store, no such collection, or both are the same.
         """
-        # Chroma would create an empty store in any folder.
-        if not (folder / "chroma.sqlite3").is_file():
-            raise ConfigurationError(
-                f"--chroma {folder}: there is no Chroma store here (no chroma.sqlite3): check the path."
-            )
         if collection == into:
             raise ConfigurationError(
                 f"--into {into}: expected a different collection from --collection: vectors of two models can't be "
                 "mixed."
             )
-        client = chromadb.PersistentClient(str(folder))
-        names = _names(client)
-        if collection not in names:
-            raise ConfigurationError(f"--collection {collection}: not in {folder}. Expected one of {', '.join(names)}.")
+        client = open_chroma(folder, collection)
         old = Chroma(collection, client=client, create_collection_if_not_exists=False)
         return cls(client, old, into, embeddings)
 
@@ -96,6 +88,24 @@ class Move:
         """Whether LlamaIndex filled the old collection: its rows are not what LangChain writes."""
         rows = self.old.get(limit=1, include=["metadatas"])["metadatas"]
         return any("_node_content" in (row or {}) for row in rows)
+
+
+def open_chroma(folder: Path, collection: str) -> ClientAPI:
+    """A client of the Chroma store in a folder, which has a collection.
+
+    Raises:
+        ConfigurationError: No Chroma store, or no such collection.
+    """
+    # Chroma would create an empty store in any folder.
+    if not (folder / "chroma.sqlite3").is_file():
+        raise ConfigurationError(
+            f"--chroma {folder}: there is no Chroma store here (no chroma.sqlite3): check the path."
+        )
+    client = chromadb.PersistentClient(str(folder))
+    names = _names(client)
+    if collection not in names:
+        raise ConfigurationError(f"--collection {collection}: not in {folder}. Expected one of {', '.join(names)}.")
+    return client
 
 
 def embeddings_of(connection: Connection) -> MarengoEmbeddings:
