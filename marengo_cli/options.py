@@ -404,6 +404,7 @@ _NAMED_ALIKE = (
         "model",
         "force",
         "max_cost_usd",
+        "max_segments",
         "assume_duration_sec",
         "k",
         "fusion",
