@@ -12,8 +12,8 @@ from warnings import warn
 from bedrock_marengo.aws.cancellation import CancelToken
 from bedrock_marengo.aws.executor import CancellableExecutor
 from bedrock_marengo.contract.models import KINDS
+from bedrock_marengo.contract.words import span
 from bedrock_marengo.errors import InputError, MarengoWarning, ServiceError
-from bedrock_marengo.search.citations import span
 from bedrock_marengo.search.results import SearchResult, check_allowed_prefixes, is_allowed, names_of
 from bedrock_marengo.validation import check_width, is_int, short_repr
 
@@ -28,7 +28,7 @@ MAX_FRAMES = 8
 """Ours: few enough to cost little with any vision model."""
 
 _OPENED_AT_ONCE = 8
-_WORDS = "\nsaid: "
+_WORDS = "\nwords: "
 _CUT = " ..."
 
 

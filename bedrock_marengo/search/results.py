@@ -10,6 +10,7 @@ from typing import Any, get_args
 from bedrock_marengo.contract.inputs import Media, kind_of_name, split_s3_uri
 from bedrock_marengo.contract.models import UNTIMED_TRACKS, Kind
 from bedrock_marengo.contract.segments import MAX_SEC, Segment, is_label, time_range
+from bedrock_marengo.contract.words import words_in
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.search.fusion import Hit, Moment
 from bedrock_marengo.validation import is_number, require_many
@@ -28,7 +29,7 @@ class SearchResult:
         media_type: "video", "audio" or "image".
         score: as the search returned it, which may be a distance: comparable only within that search.
         tracks: embedding option -> cosine similarity, None if the search didn't return one.
-        words: its words, if captions were loaded.
+        words: its words, if there are any; what is said and what is seen are labelled only if both are there.
     """
 
     segment: Segment
@@ -146,8 +147,7 @@ def _of_document(document: Any, score: Any) -> SearchResult | None:
         score=_number(score),
         tracks=tracks,
         media_type=metadata.get("media_type"),
-        # Half a surrogate pair can't be sent or written.
-        words=text.partition("\n")[2].strip().encode("utf-8", "replace").decode(),
+        words=words_in(text),
     )
 
 
