@@ -9,10 +9,21 @@ if TYPE_CHECKING:
     from marengo_local.faults import Fault
     from marengo_local.jobs import Job
     from marengo_local.local import Local, serve, start
+    from marengo_local.transcriptions import TranscriptionJob
+    from marengo_local.usage import Usage
 
-__all__ = ["Call", "Fault", "Job", "Local", "serve", "start"]
+__all__ = ["Call", "Fault", "Job", "Local", "TranscriptionJob", "Usage", "serve", "start"]
 
-_MODULES = {"Call": "calls", "Fault": "faults", "Job": "jobs", "Local": "local", "serve": "local", "start": "local"}
+_MODULES = {
+    "Call": "calls",
+    "Fault": "faults",
+    "Job": "jobs",
+    "Local": "local",
+    "TranscriptionJob": "transcriptions",
+    "Usage": "usage",
+    "serve": "local",
+    "start": "local",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from marengo_local.output import OutputRow
 
-__all__ = ["NotDecoded", "embed_media"]
+__all__ = ["NotDecoded", "describe_video", "embed_media", "listen_to"]
 
 _LEAST_SEC: Final = 30.0
 # Real media, even slides or speech, have more bytes a second, and take less than a second for one.
@@ -37,23 +37,39 @@ def embed_media(
 
     Raises NotDecoded, with the duration if it is known.
     """
+    asked = {"work": "embed", "kind": kind, "dimension": dimension, "task": dict(task)}
+    answer, rows = _answer(file, asked, longest_sec)
+    return answer["duration_sec"], rows
+
+
+def describe_video(
+    file: BinaryIO, dimension: int, longest_sec: float, task: Mapping[str, Any]
+) -> tuple[float, list[dict[str, Any]], list[OutputRow]]:
+    """The duration of a video, and its scenes as `descriptions.describe` returns them. Raises NotDecoded."""
+    answer, rows = _answer(file, {"work": "describe", "dimension": dimension, "task": dict(task)}, longest_sec)
+    return answer["duration_sec"], answer["scenes"], rows
+
+
+def listen_to(file: BinaryIO, longest_sec: float) -> dict[str, Any]:
+    """The fields of `listening.Heard` for media in an open file. Raises NotDecoded."""
+    return _answer(file, {"work": "listen", "dimension": 1}, longest_sec)[0]
+
+
+def _answer(file: BinaryIO, asked: dict[str, Any], longest_sec: float) -> tuple[dict[str, Any], list[OutputRow]]:
     limit_sec = _LEAST_SEC + min(longest_sec, file.seek(0, os.SEEK_END) / _BYTES_PER_SEC)
     file.flush()
-    request = {
-        "kind": kind,
-        "dimension": dimension,
+    limits = {
         "longest_sec": longest_sec,
-        "task": dict(task),
         "memory_bytes": _MEMORY_BYTES,
         # Should this process not be there to end it.
         "cpu_sec": int(limit_sec) * (os.cpu_count() or 1),
     }
-    said, _, vectors = _run(file, json.dumps(request), limit_sec).partition(b"\n")
+    said, _, vectors = _run(file, json.dumps({**asked, **limits}), limit_sec).partition(b"\n")
     answer = json.loads(said)
     if "undecodable" in answer:
         raise NotDecoded(answer["undecodable"], answer.get("duration_sec"))
-    table = np.frombuffer(vectors, np.float32).reshape(-1, dimension)
-    return answer["duration_sec"], [OutputRow(vector, *row) for vector, row in zip(table, answer["rows"], strict=True)]
+    table = np.frombuffer(vectors, np.float32).reshape(-1, asked["dimension"])
+    return answer, [OutputRow(vector, *row) for vector, row in zip(table, answer["rows"], strict=True)]
 
 
 def _run(file: BinaryIO, request: str, limit_sec: float) -> bytes:

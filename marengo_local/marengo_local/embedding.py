@@ -31,7 +31,7 @@ from marengo_local.storage import Storage, spooled
 if TYPE_CHECKING:
     from marengo_local.content import ContentModel
 
-__all__ = ["Embedder", "MediaTask"]
+__all__ = ["Embedder", "MediaTask", "cached", "digest"]
 
 Result = TypeVar("Result")
 
@@ -73,8 +73,8 @@ class Embedder:
         if synthetic_sec is not None:
             return _synthetic_rows(model, task, self._source_id(model, given["mediaSource"]), synthetic_sec)
         with self._open(model, given["mediaSource"]) as media:
-            key = (model.dimension, _digest(media), task)
-            return _cached(key, lambda: _content_rows(model, task, media))
+            key = (model.dimension, digest(media), task)
+            return cached(key, lambda: _content_rows(model, task, media))
 
     def vector(self, model: Model, body: Mapping[str, Any]) -> Vector:
         """The vector of a text, an image, or a combination of both."""
@@ -85,7 +85,7 @@ class Embedder:
         digests = tuple((name, hashlib.sha256(data).hexdigest()) for name, data in images)
         if self._synthetic_sec() is not None:
             return _random_vector(model.dimension, kind, text, digests)
-        return _cached((kind, model.dimension, text, digests), lambda: _content_vector(model, kind, text, images))
+        return cached((kind, model.dimension, text, digests), lambda: _content_vector(model, kind, text, images))
 
     def _image(self, model: Model, source: Mapping[str, Any]) -> bytes:
         if "base64String" in source:
@@ -110,12 +110,13 @@ class Embedder:
         return f"{source['s3Location']['uri']} {self._storage.describe(source['s3Location']['uri'])[0]}"
 
 
-def _digest(media: BinaryIO) -> bytes:
-    digest = hashlib.sha256()
+def digest(media: BinaryIO) -> bytes:
+    """The SHA-256 of an open file."""
+    sha256 = hashlib.sha256()
     while piece := media.read(1024 * 1024):
-        digest.update(piece)
+        sha256.update(piece)
     media.seek(0)
-    return digest.digest()
+    return sha256.digest()
 
 
 def _task_3_0(model: Model, kind: str, given: Mapping[str, Any]) -> MediaTask:
@@ -236,13 +237,13 @@ _CACHE_SIZE: Final = 256
 _CACHE_LOCK: Final = threading.Lock()
 
 
-def _cached(key: Hashable, compute: Callable[[], Result]) -> Result:
+def cached(key: Hashable, compute: Callable[[], Result]) -> Result:
     """The result for the same content and parameters, computed once in this process."""
     with _CACHE_LOCK:
         if key in _CACHE:
             _CACHE.move_to_end(key)
-            cached: Result = _CACHE[key]
-            return cached
+            found: Result = _CACHE[key]
+            return found
     result = compute()
     with _CACHE_LOCK:
         _CACHE[key] = result

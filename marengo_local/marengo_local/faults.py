@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from marengo_local.calls import Call
+from marengo_local.contract.transcribe import TRANSCRIBE_OPERATIONS
 from marengo_local.errors import STATUS, THROTTLED, ServiceError
 
 __all__ = ["OPERATIONS", "Fault", "FaultInjector"]
@@ -20,6 +21,9 @@ OPERATIONS: Final = (
     "ListAsyncInvokes",
     "GetFoundationModelAvailability",
     "Job",
+    "InvokeModelWithResponseStream",
+    *TRANSCRIBE_OPERATIONS,
+    "TranscriptionJob",
 )
 
 _S3_STATUS: Final = {
@@ -34,6 +38,20 @@ _S3_STATUS: Final = {
     "RequestTimeTooSkewed": 403,
     "ServiceUnavailable": 503,
     "SlowDown": 503,
+}
+
+# Of the JSON protocol: what isn't in the service's model has status 400.
+_TRANSCRIBE_STATUS: Final = {
+    "AccessDeniedException": 400,
+    "BadRequestException": 400,
+    "ConflictException": 409,
+    "ExpiredTokenException": 400,
+    "InternalFailureException": 500,
+    "LimitExceededException": 429,
+    "NotFoundException": 404,
+    "ServiceUnavailableException": 503,
+    "ThrottlingException": 400,
+    "UnrecognizedClientException": 400,
 }
 
 _STS_STATUS: Final = {
@@ -54,15 +72,19 @@ _MESSAGES: Final = {
     "ThrottlingException": THROTTLED,
 }
 
+# What runs after its start was accepted.
+_RUNS: Final = ("Job", "TranscriptionJob")
+
 
 @dataclass
 class Fault:
     """A failure to inject.
 
     `op` is InvokeModel, StartAsyncInvoke, GetAsyncInvoke, ListAsyncInvokes, GetFoundationModelAvailability, Job (the
-    processing of an asynchronous job after its start was accepted), or an S3 or STS operation such as s3:GetObject or
-    sts:GetCallerIdentity. S3 and STS faults apply to calls made with this server's access key; the service's own reads
-    and writes, and `local.s3`, are not affected.
+    processing of an asynchronous job after its start was accepted), InvokeModelWithResponseStream, an operation of
+    Amazon Transcribe such as StartTranscriptionJob, TranscriptionJob (the processing of such a job), or an S3 or STS
+    operation such as s3:GetObject or sts:GetCallerIdentity. S3 and STS faults apply to calls made with this server's
+    access key; the service's own reads and writes, and `local.s3`, are not affected.
 
     `when` selects the calls, which each fault counts from 1: True (every call), an int (only that call), a float (each
     call with that probability, from the server's seed), or a callable that receives the Call. `times` limits how often
@@ -72,7 +94,8 @@ class Fault:
     closes the connection before the call is processed; `error` is returned without processing the call; `drop="after"`
     closes the connection after processing, without a response; `drop="mid-body"` closes it in the middle of the
     response; `body` replaces the response's body, as a proxy might; `body_sec` spreads the body over that time. A Job
-    accepts `delay_sec`, `error` (the job fails with `message`) and `body` (the bytes of its output.json).
+    or a TranscriptionJob accepts `delay_sec`, `error` (the job fails with `message`) and `body` (the bytes of its
+    output.json, or of its transcript).
     """
 
     op: str
@@ -92,11 +115,11 @@ class Fault:
         if self.op not in OPERATIONS and not self.op.startswith(("s3:", "sts:")):
             known = ", ".join([*OPERATIONS, "s3:GetObject", "sts:GetCallerIdentity"])
             raise ValueError(f"Fault: op={self.op!r} is not supported. Use one of {known}, or another S3 or STS one.")
-        if self.error is not None and self.op != "Job" and self._status() is None:
+        if self.error is not None and self.op not in _RUNS and self._status() is None:
             known = ", ".join(self._statuses())
             raise ValueError(f"Fault: error={self.error!r} is not one of {known}. Set status= for another error code.")
-        if self.op == "Job" and (self.drop or self.body_sec):
-            raise ValueError("Fault: drop and body_sec don't apply to op='Job'. Use error, delay_sec or body.")
+        if self.op in _RUNS and (self.drop or self.body_sec):
+            raise ValueError(f"Fault: drop and body_sec don't apply to op={self.op!r}. Use error, delay_sec or body.")
 
     def to_error(self) -> ServiceError | None:
         """The error response of this fault, if it has one."""
@@ -109,6 +132,8 @@ class Fault:
         return self.status if self.status is not None else self._statuses().get(self.error or "")
 
     def _statuses(self) -> Mapping[str, int]:
+        if self.op in TRANSCRIBE_OPERATIONS:
+            return _TRANSCRIBE_STATUS
         return {"s3": _S3_STATUS, "sts": _STS_STATUS}.get(self.op.partition(":")[0], STATUS)
 
 

@@ -18,9 +18,10 @@ from marengo_local.knobs import Knobs
 from marengo_local.output import OutputRow, output_json, row_dicts
 from marengo_local.storage import Storage
 
-__all__ = ["JobRunner"]
+__all__ = ["JobRunner", "wait"]
 
 Result = TypeVar("Result")
+AnyJob = TypeVar("AnyJob")
 _CHECK_SEC: Final = 0.05
 
 
@@ -51,7 +52,7 @@ class JobRunner:
             self._knobs.faults, Call("Job", job.number, job.model.model_id, dict(job.request), job.arn)
         )
         rows = await self._in_pool(lambda: self._embedder.rows(job.model, job.model_input))
-        await self._wait(job, began + (fault.delay_sec if fault else 0.0))
+        await wait(lambda: self._knobs.job_duration_sec, job, began + (fault.delay_sec if fault else 0.0))
         await self._in_pool(lambda: self._write_manifest(job))
         if fault is not None and fault.error is not None:
             return fault.message if fault.message is not None else fault.error
@@ -60,17 +61,6 @@ class JobRunner:
             lambda: self._write_output(job, self._output(job, rows) if replacement is None else replacement)
         )
         return None
-
-    async def _wait(self, job: Job, began: float) -> None:
-        """Wait for `job_duration_sec`. A callable is called once; a number is read repeatedly, since it may change."""
-        duration = self._knobs.job_duration_sec
-        fixed = duration(job) if callable(duration) else None
-        while (left := began + (self._duration_sec() if fixed is None else fixed) - time.monotonic()) > 0:
-            await asyncio.sleep(left if fixed is not None else min(left, _CHECK_SEC))
-
-    def _duration_sec(self) -> float:
-        duration = self._knobs.job_duration_sec
-        return 0.0 if callable(duration) else duration
 
     def _write_manifest(self, job: Job) -> None:
         manifest = json.dumps({"requestId": job.id, "invocationArn": job.arn}).encode()
@@ -89,3 +79,15 @@ class JobRunner:
 
     def _in_pool(self, work: Callable[[], Result]) -> Awaitable[Result]:
         return asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+async def wait(setting: Callable[[], float | Callable[[AnyJob], float]], job: AnyJob, began: float) -> None:
+    """Wait until a setting has passed. If it is a callable, it is called once; a number may change in the meantime."""
+    duration = setting()
+    fixed_sec = duration(job) if callable(duration) else None
+    while True:
+        now = setting()
+        left_sec = began + (fixed_sec if fixed_sec is not None else 0.0 if callable(now) else now) - time.monotonic()
+        if left_sec <= 0:
+            return
+        await asyncio.sleep(left_sec if fixed_sec is not None else min(left_sec, _CHECK_SEC))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -77,6 +77,8 @@ class Local(Knobs):
         self._fault_injector = FaultInjector()
         self._fault_injector.reset(self.seed)
         operations = Operations(self, storage, self.jobs, self._fault_injector, ACCOUNT_ID)
+        self.transcriptions, self.usage = operations.transcribe.jobs, operations.transcribe.usage
+        self._speech = operations.transcribe.speech
         service = Service(self, operations, self.calls, self._fault_injector)
         self._server = ServerThread(service, operations, port)
         self.endpoint_url = self._server.url
@@ -112,6 +114,7 @@ class Local(Knobs):
         return {
             "AWS_ENDPOINT_URL_BEDROCK": self.endpoint_url,
             "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": self.endpoint_url,
+            "AWS_ENDPOINT_URL_TRANSCRIBE": self.endpoint_url,
             "AWS_ENDPOINT_URL_S3": self.s3_endpoint_url,
             "AWS_ENDPOINT_URL_STS": self.sts_endpoint_url,
             "AWS_DEFAULT_REGION": self.region_name,
@@ -134,13 +137,21 @@ class Local(Knobs):
             self.s3.upload_file(str(source), self.bucket, key)
         return f"s3://{self.bucket}/{key}"
 
+    def say(self, uri: str, cues: Iterable[tuple[float, float, str]], *, language: str = "en-US") -> None:
+        """Set what Amazon Transcribe hears in a media file: (start, end, text) in seconds.
+
+        `uri` may be a pattern with `*`. Of other files, Transcribe hears the embedded subtitles, or silence; of the
+        reel of this package, its captions.
+        """
+        self._speech.say(uri, cues, language)
+
     def record_call(self, op: str, query: Mapping[str, str]) -> Fault | None:
         """Record an S3 or STS call made with this server's access key; returns the fault to inject, if any."""
         fault = self._fault_injector.next_fault(self.faults, self.calls.record(op, query, 0))
         return fault or self._rejection(op, query)
 
     def reset(self) -> None:
-        """Restore the initial state: the settings from the start, an empty bucket, no calls, no jobs."""
+        """Restore the initial state: the settings from the start, an empty bucket, no calls, no jobs, no usage."""
         for name, value in self._initial.items():
             setattr(self, name, value.copy() if isinstance(value, list) else value)
         self._server.reset()

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypedDict, TypeVar
 
 from marengo_local.contract import (
     MODELS,
@@ -21,6 +21,8 @@ from marengo_local.contract import (
     refused,
     resolve,
 )
+from marengo_local.contract.pegasus import PEGASUS_MODELS, resolve_pegasus
+from marengo_local.contract.transcribe import TRANSCRIBE_OPERATIONS
 from marengo_local.embedding import Embedder
 from marengo_local.errors import NOT_SUBSCRIBED, THROTTLED, ServiceError
 from marengo_local.faults import FaultInjector
@@ -28,13 +30,22 @@ from marengo_local.job_runner import JobRunner
 from marengo_local.jobs import Job, Jobs
 from marengo_local.knobs import Knobs
 from marengo_local.output import response_json
+from marengo_local.pegasus import Answer, Pegasus
 from marengo_local.pool import DaemonPool
 from marengo_local.storage import Storage
+from marengo_local.transcribe import Transcribe
 
 __all__ = ["Operations", "Request"]
 
 Result = TypeVar("Result")
 _POOL_THREADS: Final = 4
+_INVOKES: Final = ("InvokeModel", "InvokeModelWithResponseStream")
+
+
+class _Caller(TypedDict):
+    region: str
+    account_id: str
+    application_profiles: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -59,20 +70,25 @@ class Operations:
         self._pool = DaemonPool(_POOL_THREADS, "marengo-local")
         self._embedder = Embedder(storage, lambda: knobs.synthetic_sec)
         self._runner = JobRunner(knobs, storage, self._embedder, faults, self._pool)
+        self.transcribe = Transcribe(knobs, storage, faults, self._pool, jobs.region, account_id)
         self._job_tasks: set[asyncio.Task[None]] = set()
-        self._handlers: Mapping[str, Callable[[Request], Awaitable[bytes]]] = {
+        self._pegasus = Pegasus(knobs, storage, self.transcribe.usage)
+        self._handlers: Mapping[str, Callable[[Request], Awaitable[bytes | Answer]]] = {
             "InvokeModel": self._invoke,
+            "InvokeModelWithResponseStream": self._invoke,
             "StartAsyncInvoke": self._start,
             "GetAsyncInvoke": self._get,
             "ListAsyncInvokes": self._list,
             "GetFoundationModelAvailability": self._availability,
+            **dict.fromkeys(TRANSCRIBE_OPERATIONS, self._transcribe),
         }
         self._rates = {op: TokenBucket() for op in self._handlers}
 
-    async def handle(self, request: Request) -> bytes:
-        """The body of the response."""
+    async def handle(self, request: Request) -> Answer:
+        """The response."""
         self._check_rate(request.op)
-        return await self._handlers[request.op](request)
+        answer = await self._handlers[request.op](request)
+        return answer if isinstance(answer, Answer) else Answer(answer)
 
     async def reset(self) -> None:
         """Cancel the jobs in progress, delete all jobs, and refill the rate limits."""
@@ -81,6 +97,7 @@ class Operations:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._jobs.reset()
+        await self.transcribe.reset()
         self._rates = {op: TokenBucket() for op in self._handlers}
 
     def close(self) -> None:
@@ -88,13 +105,19 @@ class Operations:
         self._pool.shutdown(cancel_futures=True)
 
     def _check_rate(self, op: str) -> None:
-        rates = {"InvokeModel": self._knobs.invoke_rate, "StartAsyncInvoke": self._knobs.start_rate}
+        rates = {**dict.fromkeys(_INVOKES, self._knobs.invoke_rate), "StartAsyncInvoke": self._knobs.start_rate}
         per_sec = rates.get(op)
         if per_sec is not None and not self._rates[op].take(per_sec):
             raise ServiceError("ThrottlingException", THROTTLED)
 
-    async def _invoke(self, request: Request) -> bytes:
-        model = self._resolve(request.op, request.argument)
+    async def _invoke(self, request: Request) -> bytes | Answer:
+        streams = request.op == _INVOKES[1]
+        pegasus = resolve_pegasus(request.argument, **self._caller())
+        if pegasus is not None:
+            return await self._in_pool(lambda: self._pegasus.invoke(pegasus, request.body, stream=streams))
+        model = self._resolve("InvokeModel", request.argument)
+        if streams:
+            raise refused("The model is unsupported for streaming.")
         # AWS doesn't document whether a call with an invalid body subscribes the account; this assumes it does.
         self._knobs.subscribed = True
         body = _checked(model, request.op, request.body)
@@ -143,8 +166,15 @@ class Operations:
         check_list_query(request.body)
         return json.dumps(self._jobs.page(request.body)).encode()
 
+    async def _transcribe(self, request: Request) -> bytes:
+        if request.bearer:
+            # An API key is for Bedrock only.
+            raise ServiceError("MissingAuthenticationTokenException", "Missing Authentication Token", 400)
+        return await self.transcribe.handle(request.op, request.body)
+
     async def _availability(self, request: Request) -> bytes:
-        model = next((model for model in MODELS if model.model_id == request.argument), None)
+        models = (*MODELS, *PEGASUS_MODELS)
+        model = next((model for model in models if model.model_id == request.argument), None)
         if model is None:
             raise ServiceError("ResourceNotFoundException", f"Could not find the model {request.argument}.")
         status = {
@@ -158,13 +188,14 @@ class Operations:
         return json.dumps({"modelId": model.model_id, **status, "agreementAvailability": agreement}).encode()
 
     def _resolve(self, op: str, identifier: str) -> Model:
-        return resolve(
-            op,
-            identifier,
-            region=self._jobs.region,
-            account_id=self._account_id,
-            application_profiles=self._knobs.application_profiles,
-        )
+        return resolve(op, identifier, **self._caller())
+
+    def _caller(self) -> _Caller:
+        return {
+            "region": self._jobs.region,
+            "account_id": self._account_id,
+            "application_profiles": self._knobs.application_profiles,
+        }
 
     def _check_buckets(self, model: Model, body: Mapping[str, Any], output: Mapping[str, str] | None = None) -> None:
         if output is not None:

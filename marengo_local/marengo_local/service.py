@@ -15,7 +15,9 @@ from marengo_local.access_keys import caller_of, check_api_key, is_loopback
 from marengo_local.calls import Call, Calls
 from marengo_local.clock import date_header
 from marengo_local.contract import MAX_BODY_BYTES, refused
+from marengo_local.contract.transcribe import TRANSCRIBE_OPERATIONS
 from marengo_local.errors import ServiceError, malformed
+from marengo_local.event_stream import EVENT_STREAM
 from marengo_local.faults import Fault, FaultInjector
 from marengo_local.knobs import Knobs
 from marengo_local.operations import Operations, Request
@@ -24,7 +26,9 @@ from marengo_local.signatures import HttpRequest, Refused, read_claim
 
 __all__ = ["Service"]
 
-_INVOKE: Final = re.compile(r"/model/([^/]+)/invoke")
+_INVOKE: Final = re.compile(r"/model/([^/]+)/invoke(-with-response-stream)?")
+_TARGET: Final = "X-Amz-Target"
+_TRANSCRIBE: Final = re.compile(rf"Transcribe\.({'|'.join(TRANSCRIBE_OPERATIONS)})")
 _GET_JOB: Final = re.compile(r"/async-invoke/([^/]+)")
 _AVAILABILITY: Final = re.compile(r"/foundation-model-availability/([^/]+)")
 # Reads beyond the limit, so that a client that is still sending gets the error.
@@ -55,7 +59,10 @@ class Service:
         try:
             parsed = await self._parse(request)
         except Refused as error:
-            return _error_response(refusal(error, "bedrock"))
+            answer = refusal(error, "bedrock")
+            # Errors of Transcribe's protocol have status 400.
+            answer.status = 400 if _TARGET in request.headers else answer.status
+            return _error_response(answer)
         except ServiceError as error:
             return _error_response(error)
         fault = self._faults.next_fault(self._knobs.faults, self._record(parsed))
@@ -79,13 +86,13 @@ class Service:
 
     async def _run(self, parsed: Request) -> web.Response:
         try:
-            body = await self._operations.handle(parsed)
+            answer = await self._operations.handle(parsed)
         except ServiceError as error:
             return _error_response(error)
         finally:
             if self._knobs.latency_sec:
                 await asyncio.sleep(self._knobs.latency_sec)
-        return web.Response(body=body, headers=_headers())
+        return web.Response(body=answer.body, headers={**_headers(), **answer.headers})
 
     async def _parse(self, request: web.BaseRequest) -> Request:
         host = request.headers.get("Host", "")
@@ -94,7 +101,7 @@ class Service:
         path, _, query = request.raw_path.partition("?")
         api_key = _bearer_token(request)
         data = await self._read(request, HttpRequest(request.method, path, query, request.headers.get), api_key)
-        op, argument = _operation(request.method, path)
+        op, argument = _operation(request.method, path, request.headers.get(_TARGET, ""))
         if len(data) > MAX_BODY_BYTES:
             raise refused(
                 "1 validation error detected: Value at 'body' failed to satisfy constraint: "
@@ -116,7 +123,7 @@ class Service:
         return data
 
     def _record(self, request: Request) -> Call:
-        model_id = request.argument if request.op == "InvokeModel" else None
+        model_id = request.argument if request.op.startswith("InvokeModel") else None
         if request.op == "StartAsyncInvoke" and isinstance(request.body, dict):
             model_id = request.body.get("modelId")
         arn = request.argument if request.op == "GetAsyncInvoke" else None
@@ -128,9 +135,11 @@ def _bearer_token(request: web.BaseRequest) -> str | None:
     return token.strip() if scheme == "Bearer" else None
 
 
-def _operation(method: str, path: str) -> tuple[str, str]:
+def _operation(method: str, path: str, target: str) -> tuple[str, str]:
+    if (method, path) == ("POST", "/") and (transcribe := _TRANSCRIBE.fullmatch(target)):
+        return transcribe[1], ""
     if method == "POST" and (invoke := _INVOKE.fullmatch(path)):
-        return "InvokeModel", unquote(invoke[1])
+        return "InvokeModelWithResponseStream" if invoke[2] else "InvokeModel", unquote(invoke[1])
     if method == "GET" and (get := _GET_JOB.fullmatch(path)):
         return "GetAsyncInvoke", unquote(get[1])
     if method == "GET" and (availability := _AVAILABILITY.fullmatch(path)):
@@ -161,7 +170,9 @@ def _headers() -> dict[str, str]:
 
 def _error_response(error: ServiceError) -> web.Response:
     headers = {**_headers(), "x-amzn-ErrorType": error.code}
-    return web.Response(status=error.status, headers=headers, body=json.dumps({"message": error.message}).encode())
+    # Transcribe's protocol has the code in the body, Bedrock's in a header; a client reads only its own.
+    body = json.dumps({"message": error.message, "__type": error.code}).encode()
+    return web.Response(status=error.status, headers=headers, body=body)
 
 
 def _drop(request: web.BaseRequest) -> web.StreamResponse:
@@ -175,7 +186,12 @@ async def _send_slowly(request: web.BaseRequest, response: web.Response, fault: 
     body = bytes(response.body)  # type: ignore[arg-type]
     pieces = 10
     size = max(1, -(-len(body) // pieces))
-    stream = web.StreamResponse(status=response.status, headers={**response.headers, "Content-Length": str(len(body))})
+    stream = web.StreamResponse(status=response.status, headers=response.headers)
+    if response.content_type == EVENT_STREAM:
+        # AWS doesn't know the length of what it streams.
+        stream.enable_chunked_encoding()
+    else:
+        stream.content_length = len(body)
     await stream.prepare(request)
     for number in range(pieces):
         await asyncio.sleep(fault.body_sec / pieces)

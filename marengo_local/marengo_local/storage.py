@@ -65,12 +65,12 @@ class Storage:
         body = self._read(self.client.get_object, uri, Bucket=bucket, Key=key)["Body"]
         return spooled(body.iter_chunks(1024 * 1024))
 
-    def write(self, uri: str, body: bytes, kms_key_id: str | None) -> None:
+    def write(self, uri: str, body: bytes, kms_key_id: str | None, content_type: str = "application/json") -> None:
         """Write one output."""
         bucket, key = split(uri)
         encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key_id} if kms_key_id else {}
         try:
-            self.client.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", **encryption)
+            self.client.put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type, **encryption)
         except ClientError as error:
             raise refused(f"Could not write {uri}: {error.response['Error']['Message']}") from error
 

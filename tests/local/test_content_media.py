@@ -11,6 +11,7 @@ import pytest
 
 from marengo_local import reel
 from marengo_local.content import ContentModel, UndecodableMedia
+from marengo_local.content.listening import listen
 
 OPTIONS = ["visual", "audio", "transcription"]
 REEL = Path(reel.__file__).parent
@@ -146,6 +147,14 @@ def test_subtitles_are_the_transcription(model, subtitled):
     rocket, coffee = model.text("a rocket launch"), model.text("coffee and cake")
     assert rocket @ first > rocket @ second + 0.1
     assert coffee @ second > coffee @ first + 0.1
+
+
+def test_subtitles_are_what_is_heard(subtitled, silent):
+    with subtitled.open("rb") as file:
+        heard = listen(file)
+    assert (heard.format, heard.sample_rate_hz, heard.words) == ("mp4", 16_000, CAPTIONS)
+    with silent.open("rb") as file:
+        assert listen(file).sample_rate_hz is None
 
 
 def test_subtitles_of_matroska(model, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from marengo_local import reel
 from marengo_local.content import ContentModel
+from marengo_local.content.listening import listen
 
 OPTIONS = ["visual", "audio", "transcription"]
 # Measured: .70 and .90. Two questions less, so that another FFmpeg's rounding does not fail the build.
@@ -37,6 +38,12 @@ def test_the_film_is_as_planned(path):
         assert (video.width, video.height, video.average_rate) == (320, 180, 15)
         assert (video.codec_context.name, audio.codec_context.name) == ("h264", "aac")
         assert film.duration / av.time_base == pytest.approx(reel.scenes()[-1].end_sec, abs=0.1)
+
+
+def test_its_captions_are_what_is_heard(path):
+    with path.open("rb") as file:
+        heard = listen(file)
+    assert heard.words[4] == (24.0, 30.0, "a rocket on its launch pad at dusk")
 
 
 @pytest.mark.slow

@@ -85,10 +85,10 @@ def still_outline(data: bytes) -> tuple[str, int, int]:
         return codec.name, codec.width, codec.height
 
 
-def outline(source: Source) -> Outline:
+def outline(source: Source, formats: str = MEDIA_FORMATS) -> Outline:
     """Duration and streams, from the container's header if it has them."""
-    with _open(source) as container:
-        video, audio, _ = _streams(container)
+    with opened(source, formats) as container:
+        video, audio, _ = first_streams(container)
         if not (video or audio):
             raise UndecodableMedia("neither video nor audio: no video or audio stream found")
         length_sec = container.duration / av.time_base if container.duration else _scanned_sec(container)
@@ -101,9 +101,9 @@ def play(
     source: Source, start_sec: float, end_sec: float, *, video: bool, audio: bool, captions: bool
 ) -> Iterator[Picture | Sound | Caption]:
     """Decode the requested streams of [start_sec, end_sec) in one pass, in file order; skips damaged packets."""
-    with _open(source) as container:
+    with opened(source) as container:
         origin_sec = (container.start_time or 0) / av.time_base
-        pairs = zip(_streams(container), (video, audio, captions), strict=True)
+        pairs = zip(first_streams(container), (video, audio, captions), strict=True)
         streams = [stream for stream, requested in pairs if requested and stream is not None]
         if not streams:
             return
@@ -216,7 +216,7 @@ def _words(subtitle: Any) -> str:
 
 
 @contextmanager
-def _open(source: Source, formats: str = MEDIA_FORMATS) -> Iterator[av.container.InputContainer]:
+def opened(source: Source, formats: str = MEDIA_FORMATS) -> Iterator[av.container.InputContainer]:
     """Open for reading; raises UndecodableMedia if FFmpeg can't read it, but FileNotFoundError as is."""
     safe = {"format_whitelist": formats, "protocol_whitelist": "none", "max_pixels": str(MAX_PIXELS)}
     # PyAV 19 ignores titles that are not UTF-8, and has no such setting.
@@ -238,13 +238,13 @@ def _open_still(data: bytes) -> Iterator[av.container.InputContainer]:
     if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
         raise UndecodableMedia(f"not an image: a JPEG with more than {MAX_SCANS} scans")
     try:
-        with _open(io.BytesIO(data), STILL_FORMATS) as container:
+        with opened(io.BytesIO(data), STILL_FORMATS) as container:
             yield container
     except UndecodableMedia as error:
         raise UndecodableMedia(f"not an image: {error}") from error
 
 
-def _streams(container: av.container.InputContainer) -> tuple[Any, Any, Any]:
+def first_streams(container: av.container.InputContainer) -> tuple[Any, Any, Any]:
     """The first video (not cover art), audio and subtitle stream; None for each that is missing."""
     moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     first = [next(iter(streams), None) for streams in (moving, container.streams.audio, container.streams.subtitles)]

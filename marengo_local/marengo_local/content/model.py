@@ -136,7 +136,7 @@ class ContentModel:
         if not 0 <= start_sec < last_sec:
             raise ValueError(f"The range {start_sec} to {last_sec} s is empty.")
         available = [option for option in options if _has_stream(option, kind, streams)]
-        footage = _play(source, start_sec, last_sec, available, kind, fixed_sec)
+        footage = footage_of(source, start_sec, last_sec, available, kind, fixed_sec)
         segmentation = Segmentation(fixed_sec, min_clip_sec)
         segments = segmentation.segments(kind, start_sec, last_sec, cuts(footage.video.jumps))
         clips = [
@@ -148,8 +148,12 @@ class ContentModel:
         rows = [*(clips if "clip" in scopes else ()), *(assets if "asset" in scopes else ())]
         return [row for row in rows if separate or row.option == "fused"]
 
+    def visual(self, footage: "Footage", start_sec: float, end_sec: float) -> Array:
+        """The visual vector of a part of a video."""
+        return self._vector(footage, "visual", start_sec, end_sec)
+
     def _vectors(
-        self, footage: "_Footage", options: Sequence[str], start_sec: float, end_sec: float, fused: bool
+        self, footage: "Footage", options: Sequence[str], start_sec: float, end_sec: float, fused: bool
     ) -> Mapping[str, Array]:
         """The vectors of one segment, by option."""
         vectors = {option: self._vector(footage, option, start_sec, end_sec) for option in options}
@@ -157,7 +161,7 @@ class ContentModel:
             vectors["fused"] = unit(_weighted(vectors))
         return vectors
 
-    def _vector(self, footage: "_Footage", option: str, start_sec: float, end_sec: float) -> Array:
+    def _vector(self, footage: "Footage", option: str, start_sec: float, end_sec: float) -> Array:
         if option in VISUAL:
             return self._visual(footage.video.features(start_sec, end_sec), option)
         if option == "audio":
@@ -188,7 +192,7 @@ class ContentModel:
 
 
 @dataclass(slots=True)
-class _Footage:
+class Footage:
     """The result of one pass over a file."""
 
     video: VideoAnalyzer
@@ -196,6 +200,7 @@ class _Footage:
     captions: list[Caption] = field(default_factory=list)
 
     def consume(self, events: Iterable[Picture | Sound | Caption]) -> None:
+        """Add everything that was decoded."""
         for event in events:
             match event:
                 case Picture():
@@ -206,13 +211,15 @@ class _Footage:
                     self.captions.append(event)
 
     def transcript(self, start_sec: float, end_sec: float) -> str:
+        """The captions of a range as one text."""
         return " ".join(c.words for c in self.captions if c.start_sec < end_sec and c.end_sec > start_sec)
 
 
-def _play(
+def footage_of(
     source: Source, start_sec: float, end_sec: float, options: Sequence[str], kind: str, fixed_sec: float | None
-) -> _Footage:
-    footage = _Footage(VideoAnalyzer(min(KEYFRAME_SEC, fixed_sec or KEYFRAME_SEC)))
+) -> Footage:
+    """Decode what the options need of a range, in one pass; raises UndecodableMedia if a video has no frame there."""
+    footage = Footage(VideoAnalyzer(min(KEYFRAME_SEC, fixed_sec or KEYFRAME_SEC)))
     # Shot detection needs the frames even if no visual option is requested.
     video = kind == "video" and (fixed_sec is None or any(option in VISUAL for option in options))
     footage.consume(

@@ -89,11 +89,14 @@ class VideoAnalyzer:
 
     def features(self, start_sec: float, end_sec: float) -> VisualFeatures:
         """The features of [start_sec, end_sec); raises ValueError if there are no keyframes at all."""
+        motion = [amount for sec, amount in self._motion if start_sec < sec < end_sec]
+        return combine(self.within(start_sec, end_sec), float(np.mean(motion)) if motion else None)
+
+    def within(self, start_sec: float, end_sec: float) -> list[Keyframe]:
+        """The keyframes of [start_sec, end_sec), or else the nearest one."""
         inside = [k for k in self.keyframes if start_sec <= k.sec < end_sec]
         middle_sec = (start_sec + end_sec) / 2
-        keyframes = inside or [min(self.keyframes, key=lambda k: abs(k.sec - middle_sec))]
-        motion = [amount for sec, amount in self._motion if start_sec < sec < end_sec]
-        return combine(keyframes, float(np.mean(motion)) if motion else None)
+        return inside or [min(self.keyframes, key=lambda k: abs(k.sec - middle_sec))]
 
     def _compare(self, before: np.ndarray, after: np.ndarray, picture: Picture) -> None:
         motion = float(np.abs(after.mean(2) - before.mean(2)).mean())

@@ -1,4 +1,4 @@
-"""`python -m marengo_local.content.worker`: embeds the media on stdin within limits, for `marengo_local.decoding`."""
+"""`python -m marengo_local.content.worker`: reads the media on stdin within limits, for `marengo_local.decoding`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from marengo_local.content import ContentModel, Row, UndecodableMedia
+from marengo_local.content.descriptions import describe
+from marengo_local.content.listening import listen
 
 __all__ = ["main"]
 
@@ -19,7 +22,7 @@ def main(request: str) -> None:
     asked = json.loads(request)
     _limit(asked["memory_bytes"], asked["cpu_sec"])
     try:
-        said, rows = _embed(asked)
+        said, rows = _WORK[asked["work"]](asked)
     except UndecodableMedia as error:
         said, rows = {"undecodable": str(error)}, []
     except MemoryError:
@@ -39,6 +42,22 @@ def _embed(asked: Mapping[str, Any]) -> tuple[dict[str, Any], list[Row]]:
     except ValueError as error:
         # The range is not in the file; the caller, which knows the duration now, says so.
         return {**said, "undecodable": str(error)}, []
+
+
+def _describe(asked: Mapping[str, Any]) -> tuple[dict[str, Any], list[Row]]:
+    model, file = ContentModel(asked["dimension"]), sys.stdin.buffer
+    duration_sec = model.duration_sec(file)
+    if duration_sec > asked["longest_sec"] or asked["task"]["start_sec"] >= duration_sec:
+        return {"duration_sec": duration_sec, "scenes": []}, []
+    scenes, rows = describe(model, file, **asked["task"])
+    return {"duration_sec": duration_sec, "scenes": scenes}, rows
+
+
+def _listen(asked: Mapping[str, Any]) -> tuple[dict[str, Any], list[Row]]:
+    return asdict(listen(sys.stdin.buffer)), []
+
+
+_WORK: Final = {"embed": _embed, "describe": _describe, "listen": _listen}
 
 
 def _limit(memory_bytes: int, cpu_sec: int) -> None:

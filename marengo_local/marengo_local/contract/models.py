@@ -9,7 +9,18 @@ from typing import Final
 
 from marengo_local.errors import ServiceError
 
-__all__ = ["MIN_IMAGE_PX", "MIN_MEDIA_SEC", "MODELS", "REGIONS", "Model", "resolve"]
+__all__ = [
+    "GIBIBYTE",
+    "MIN_IMAGE_PX",
+    "MIN_MEDIA_SEC",
+    "MODELS",
+    "REGIONS",
+    "Model",
+    "identified",
+    "invalid",
+    "on_demand",
+    "resolve",
+]
 
 # TwelveLabs' page on its own API; AWS's pages name no minimum.
 MIN_IMAGE_PX: Final = 128
@@ -98,30 +109,31 @@ def resolve(
     """The model that `identifier` names for `operation` in `region`; raises the service's error if none."""
     if ":application-inference-profile/" in identifier:
         return _application_profile(operation, identifier, application_profiles)
-    kind, model = _parse(identifier, region, account_id)
+    kind, model_id = identified(identifier, region, account_id)
+    model = _BY_ID.get(model_id)
     if model is None or region not in model.invoke_ids:
-        raise _invalid()
+        raise invalid()
     is_known = kind in model.invoke_ids[region]
     if operation != "InvokeModel":
         if kind == "base":
             return model
-        raise _no_async() if is_known else _invalid()
+        raise _no_async() if is_known else invalid()
     if is_known:
         return model
-    raise _on_demand(identifier) if kind == "base" else _invalid()
+    raise on_demand(identifier) if kind == "base" else invalid()
 
 
-def _parse(identifier: str, region: str, account_id: str) -> tuple[str, Model | None]:
-    """The kind of identifier ("base" or the prefix of a profile), and its model if it exists."""
+def identified(identifier: str, region: str, account_id: str) -> tuple[str, str]:
+    """The kind of identifier ("base" or the prefix of a profile), and the model ID in it; of another region, none."""
     if arn := _FOUNDATION_ARN.fullmatch(identifier):
-        return "base", _BY_ID.get(arn[2]) if arn[1] == region else None
+        return "base", arn[2] if arn[1] == region else ""
     if arn := _PROFILE_ARN.fullmatch(identifier):
         if (arn[1], arn[2]) != (region, account_id):
-            return "", None
+            return "", ""
         identifier = arn[3]
     if profile := _PROFILE_ID.fullmatch(identifier):
-        return profile[1], _BY_ID.get(profile[2])
-    return "base", _BY_ID.get(identifier)
+        return profile[1], profile[2]
+    return "base", identifier
 
 
 def _application_profile(operation: str, identifier: str, application_profiles: Mapping[str, str]) -> Model:
@@ -133,7 +145,8 @@ def _application_profile(operation: str, identifier: str, application_profiles: 
     return model
 
 
-def _invalid() -> ServiceError:
+def invalid() -> ServiceError:
+    """The error for an identifier that can't be used."""
     return ServiceError("ValidationException", "The provided model identifier is invalid.")
 
 
@@ -141,7 +154,8 @@ def _no_async() -> ServiceError:
     return ServiceError("ValidationException", "The provided model doesn't support async inference.")
 
 
-def _on_demand(identifier: str) -> ServiceError:
+def on_demand(identifier: str) -> ServiceError:
+    """The error for a base model ID where only inference profiles can be called."""
     return ServiceError(
         "ValidationException",
         f"Invocation of model ID {identifier} with on-demand throughput isn’t supported. "

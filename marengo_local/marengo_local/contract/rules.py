@@ -14,6 +14,8 @@ from marengo_local.errors import ServiceError, malformed
 
 __all__ = [
     "MAX_BODY_BYTES",
+    "PLACEHOLDER",
+    "ROUNDING_SEC",
     "check_duration",
     "check_image",
     "check_image_bytes",
@@ -29,8 +31,8 @@ MAX_BODY_BYTES: Final = 25_000_000
 # FFmpeg's names; an animated PNG is a PNG.
 _IMAGE_CODECS: Final = frozenset({"mjpeg", "png", "apng"})
 # Containers round durations.
-_ROUNDING_SEC: Final = 0.05
-_PLACEHOLDER: Final = re.compile(r"<@([^<>]+)>")
+ROUNDING_SEC: Final = 0.05
+PLACEHOLDER: Final = re.compile(r"<@([^<>]+)>")
 
 
 def check_rules(model: Model, body: Mapping[str, Any]) -> None:
@@ -82,7 +84,7 @@ def check_duration(model: Model, kind: str, duration_sec: float) -> None:
     """Raise ServiceError for a file that is too short or too long."""
     if duration_sec > model.max_media_sec:
         raise refused(f"The {kind} lasts {duration_sec:.0f} s; the maximum is {model.max_media_sec:.0f} s.")
-    if duration_sec < MIN_MEDIA_SEC - _ROUNDING_SEC:
+    if duration_sec < MIN_MEDIA_SEC - ROUNDING_SEC:
         raise refused(f"The {kind} lasts {duration_sec:.2f} s; the minimum is {MIN_MEDIA_SEC:g} s.")
 
 
@@ -134,7 +136,7 @@ def _media_3_0(given: Mapping[str, Any]) -> None:
 
 def _multi_input(given: Mapping[str, Any]) -> None:
     names = [source["name"] for source in given["mediaSources"] if "name" in source]
-    asked = _PLACEHOLDER.findall(given.get("inputText", ""))
+    asked = PLACEHOLDER.findall(given.get("inputText", ""))
     if len(set(names)) != len(names):
         raise refused("The names of mediaSources must be unique.")
     if unknown := sorted(set(asked) - set(names)):

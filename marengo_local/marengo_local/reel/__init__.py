@@ -20,6 +20,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 __all__ = [
+    "TITLE",
     "Crop",
     "Question",
     "Scene",
@@ -35,6 +36,8 @@ __all__ = [
     "sound",
 ]
 
+# In the file, so that Transcribe's stand-in recognizes it: it hears the captions.
+TITLE: Final = "The reel of marengo_local"
 SOUND_HZ: Final = 32_000
 AAC_FRAME: Final = 1024
 # During a scene, the camera zooms into a photo, from its full width to nine tenths of it.
@@ -132,6 +135,7 @@ def build(path: str | os.PathLike[str] | BinaryIO) -> None:
     """Write the reel as MP4 (H.264, AAC) to a path or an open file."""
     plan = _plan()
     with av.open(os.fspath(path) if isinstance(path, str | os.PathLike) else path, "w", format="mp4") as film:
+        film.metadata["title"] = TITLE
         # A single thread makes the output the same on every machine.
         options = {"crf": "20", "preset": "veryfast", "threads": "1"}
         video = film.add_stream("libx264", rate=plan["fps"], options=options)
