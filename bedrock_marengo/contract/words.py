@@ -25,13 +25,20 @@ class Words(NamedTuple):
         return self.said or self.seen
 
     @classmethod
+    def find(cls, text: str) -> Words | None:
+        """What is said and what is seen, if a text labels both; None if its words are of one kind."""
+        said, _, seen = text.partition("\n")
+        labelled = said.startswith(_SAID) and seen.startswith(_SEEN)
+        return cls(said.removeprefix(_SAID), seen.removeprefix(_SEEN)) if labelled else None
+
+    @classmethod
     def joined(cls, texts: Iterable[str]) -> str:
         """The words of several segments as those of one moment: each once, in order."""
-        lines = dict.fromkeys(line for text in texts for line in text.splitlines() if line)
-        said = [line.removeprefix(_SAID) for line in lines if line.startswith(_SAID)]
-        seen = [line.removeprefix(_SEEN) for line in lines if line.startswith(_SEEN)]
-        others = [line for line in lines if not line.startswith((_SAID, _SEEN))]
-        return "\n".join(filter(None, [str(cls(" ".join(said), " ".join(seen))), *others]))
+        texts = list(texts)
+        both = [words for text in texts if (words := cls.find(text)) is not None]
+        said, seen = (" ".join(dict.fromkeys(lines)) for lines in (zip(*both, strict=True) if both else ((), ())))
+        others = dict.fromkeys(line for text in texts if cls.find(text) is None for line in text.splitlines())
+        return "\n".join(filter(None, [str(cls(said, seen)), *others]))
 
 
 def segment_text(segment: Segment, words: Words = Words()) -> str:  # noqa: B008  immutable
@@ -47,7 +54,7 @@ def words_in(text: str) -> str:
     if segment is None or times is None:
         return ""
     first, _, rest = text.partition("\n")[2].partition("\n")
-    words = rest if first.strip() == heading(segment.source, *times) else f"{first}\n{rest}"
+    words = rest if first.strip() == heading(segment.source, *times).strip() else f"{first}\n{rest}"
     # Half a surrogate pair can't be sent or written.
     return words.strip().encode("utf-8", "replace").decode()
 

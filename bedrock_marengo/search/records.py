@@ -78,9 +78,9 @@ def records_of(
         transcript = None
     records = []
     for i, segment in enumerate(segments):
-        said = transcript.words(segment.start_sec, segment.end_sec) if transcript else ""
-        text = segment_text(segment, Words(said))
-        client.remember_words(segment, text.partition("\n")[2])
+        words = Words(transcript.words(segment.start_sec, segment.end_sec) if transcript else "")
+        text = segment_text(segment, words)
+        client.remember_words(segment, str(words))
         records.append(SegmentRecord(segment, text, {**segments.metadata(i), **fields}, segments.vectors[i]))
     return records
 
