@@ -8,6 +8,7 @@ from langchain_marengo.embeddings import MarengoEmbeddings
 from langchain_marengo.loaders import MarengoLoader
 from langchain_marengo.retrievers import MarengoRetriever
 from langchain_marengo.stores import aadd_segments, add_segments, adelete_segments, delete_segments
+from langchain_marengo.words import aadd_words, add_words
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
@@ -20,7 +21,9 @@ __all__ = [
     "Segment",
     "Segmentation",
     "aadd_segments",
+    "aadd_words",
     "add_segments",
+    "add_words",
     "adelete_segments",
     "amoment_content",
     "delete_segments",
