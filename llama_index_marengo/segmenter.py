@@ -46,7 +46,7 @@ _NOT_FOR_LLM = list(METADATA_KEYS)
 class MarengoSegmenter(ValidatedCopies, TransformComponent):
     """Turns the Documents of ``MarengoReader`` into segments: ``TextNode``s that already have their vectors.
 
-    A node's text is the segment's URI. If there are captions, the words spoken follow on the next lines. Its ``id_`` is
+    A node's text is the segment's URI, a line with its file and time, and its words, if there are any. Its ``id_`` is
     the segment's ID. Its metadata is flat: ``source``, ``start_sec``, ``end_sec``, ``embedding_option``,
     ``embedding_scope``, ``media_type``, ``model_id``, ``job_id`` and the Document's own fields. Its relationships are
     SOURCE (the Document), and PREVIOUS and NEXT (the neighbors on the same track). Other nodes are left unchanged.
