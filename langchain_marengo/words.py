@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.documents import Document
@@ -21,7 +21,7 @@ __all__ = ["aadd_words", "add_words"]
 
 
 def add_words(
-    store: VectorStore,
+    store: VectorStore | Mapping[str, VectorStore],
     *,
     embeddings: MarengoEmbeddings,
     transcripts: Transcripts = True,
@@ -35,7 +35,7 @@ def add_words(
 
     Args:
         store: one of the stores of docs/stores.md, filled by ``add_segments`` or ``from_documents``. Not a Milvus with
-            ``auto_id=True``, which can't replace a row.
+            ``auto_id=True``, which can't replace a row. Or a store for each track: track -> store.
         embeddings: the model and output prefix of the segments.
         transcripts: as in ``MarengoLoader``: True reads captions next to the files on S3, a mapping or a callable gives
             them by source URI. Captions of a local file aren't next to its upload.
@@ -59,6 +59,10 @@ def add_words(
         raise ConfigurationError(f"embeddings is {type(embeddings).__name__}: expected MarengoEmbeddings(...).")
     if not is_int(chunk_size):
         raise ConfigurationError(f"chunk_size={short_repr(chunk_size)}: expected a whole number of rows, 1 or more.")
+    if isinstance(store, Mapping):
+        settings: dict[str, Any] = {"embeddings": embeddings, "transcripts": transcripts}
+        settings |= {"sources": sources, "chunk_size": chunk_size}
+        return sum(add_words(each, **settings) for each in {id(each): each for each in store.values()}.values())
     known = _known(store)
     rows = [row for source in _exact(sources) for row in known.rows(store, source)]
     by_text: defaultdict[str, list[StoredRow]] = defaultdict(list)
@@ -79,7 +83,9 @@ def add_words(
     return changed
 
 
-async def aadd_words(store: VectorStore, *, embeddings: MarengoEmbeddings, **settings: Any) -> int:
+async def aadd_words(
+    store: VectorStore | Mapping[str, VectorStore], *, embeddings: MarengoEmbeddings, **settings: Any
+) -> int:
     """``add_words`` for asyncio, on the embeddings' own threads."""
     return await embeddings.core.run_async(add_words, store, embeddings=embeddings, **settings)
 

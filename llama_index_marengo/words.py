@@ -23,7 +23,7 @@ _CHUNK = 500
 
 
 def add_words(
-    index: VectorStoreIndex,
+    index: VectorStoreIndex | Mapping[str, VectorStoreIndex],
     *,
     embed_model: MarengoEmbedding | None = None,
     transcripts: Transcripts = True,
@@ -36,7 +36,8 @@ def add_words(
 
     Args:
         index: its texts are in its docstore (SimpleVectorStore, FAISS and others that keep no text), or in a
-            ChromaVectorStore, QdrantVectorStore, PGVectorStore, or a MilvusVectorStore with ``upsert_mode=True``.
+            ChromaVectorStore, QdrantVectorStore, PGVectorStore, or a MilvusVectorStore with ``upsert_mode=True``. Or an
+            index for each track: track -> index.
         embed_model: the model and output prefix of the segments. Default: the index's model.
         transcripts: as in ``MarengoSegmenter``: True reads captions next to the files on S3, a mapping or a callable
             gives them by source URI. Captions of a local file aren't next to its upload.
@@ -55,11 +56,12 @@ def add_words(
         add_words(index, transcripts={"s3://bucket/match.mp4": Path("match.srt")})
         ```
     """
+    if isinstance(index, Mapping):
+        settings: dict[str, Any] = {"embed_model": embed_model, "transcripts": transcripts, "sources": sources}
+        return sum(add_words(each, **settings) for each in {id(each): each for each in index.values()}.values())
     if not isinstance(index, VectorStoreIndex):
         raise ConfigurationError(f"{short_repr(index)} is not an index: expected a VectorStoreIndex.")
-    model = embed_model if embed_model is not None else index._embed_model
-    if not isinstance(model, MarengoEmbedding):
-        raise ConfigurationError(f"embed_model is {type(model).__name__}: expected MarengoEmbedding(...).")
+    model = _model(index, embed_model)
     write = _writer(index, model)
     nodes = {node.get_content(MetadataMode.NONE): node for node in _nodes(index)}
     texts = ((text, node.metadata) for text, node in nodes.items())
@@ -72,12 +74,23 @@ def add_words(
     return changed
 
 
-async def aadd_words(index: VectorStoreIndex, *, embed_model: MarengoEmbedding | None = None, **settings: Any) -> int:
+async def aadd_words(
+    index: VectorStoreIndex | Mapping[str, VectorStoreIndex],
+    *,
+    embed_model: MarengoEmbedding | None = None,
+    **settings: Any,
+) -> int:
     """``add_words`` for asyncio, on the embedding model's own threads."""
+    first = next(iter(index.values()), None) if isinstance(index, Mapping) else index
+    model = _model(first, embed_model)
+    return await model.core.run_async(add_words, index, embed_model=model, **settings)
+
+
+def _model(index: Any, embed_model: MarengoEmbedding | None) -> MarengoEmbedding:
     model = embed_model if embed_model is not None else getattr(index, "_embed_model", None)
     if not isinstance(model, MarengoEmbedding):
         raise ConfigurationError(f"embed_model is {type(model).__name__}: expected MarengoEmbedding(...).")
-    return await model.core.run_async(add_words, index, embed_model=model, **settings)
+    return model
 
 
 def _with_text(node: BaseNode, text: str) -> BaseNode:
@@ -106,6 +119,8 @@ def _writer(index: VectorStoreIndex, model: MarengoEmbedding) -> Callable[[Seque
             "text. Delete the file's nodes with index.delete_ref_doc, and run MarengoSegmenter again with its words: "
             "finished jobs are reused."
         )
+    if getattr(store, "_client", store) is None:
+        raise ConfigurationError(f"This {type(store).__name__} has only an asynchronous client: open it with client=.")
     if not getattr(store, "upsert_mode", True):
         raise ConfigurationError(
             "This MilvusVectorStore would add a second row instead of replacing one: open it with upsert_mode=True."

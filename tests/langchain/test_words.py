@@ -90,6 +90,13 @@ class TestAddWords:
         add_segments(store, load(uri, transcripts=False, end_sec=6))
         assert add_words(store, embeddings=embeddings, transcripts={uri: OTHER}) == 6
 
+    def test_a_store_for_each_track(self, store, embeddings, load, uri):
+        other = InMemoryVectorStore(embeddings)
+        add_segments(other, load(uri, transcripts=False, options=["audio"]))
+        stores = {"visual": store, "audio": other, "transcription": store}
+        assert add_words(stores, embeddings=embeddings, transcripts={uri: OTHER}) == 4
+        assert words(store) == words(other) == {"kick off"}
+
     def test_a_job_that_is_gone_is_an_error(self, local, store, uri):
         options = {**local.client_options, "output_s3_uri": f"s3://{local.bucket}/elsewhere/"}
         store.embedding = MarengoEmbeddings(**options)

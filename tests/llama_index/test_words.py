@@ -8,6 +8,9 @@ from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import TextNode
+from llama_index.vector_stores.milvus import MilvusVectorStore
+from llama_index.vector_stores.qdrant import QdrantVectorStore
+from qdrant_client import AsyncQdrantClient
 
 from bedrock_marengo import ConfigurationError, InputError
 from bedrock_marengo.contract.words import words_in
@@ -51,6 +54,26 @@ async def test_other_words_for_some_files(index, match):
     assert await aadd_words(index, transcripts={match: OTHER}, sources=["s3://elsewhere/"]) == 0
     assert await aadd_words(index, transcripts={match: OTHER}, sources=[match]) == 3
     assert words(index) == {"kick off"}
+
+
+def test_an_index_for_each_track(index, nodes, embed_model, match):
+    audio = VectorStoreIndex(nodes, embed_model=embed_model)
+    assert add_words({"visual": index, "transcription": index, "audio": audio}, transcripts={match: OTHER}) == 6
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: QdrantVectorStore("test", aclient=AsyncQdrantClient(":memory:")), "only an asynchronous client"),
+        (lambda: MilvusVectorStore.model_construct(upsert_mode=False), "with upsert_mode=True"),
+    ],
+    ids=["async Qdrant", "Milvus"],
+)
+def test_stores_that_cannot_replace_a_row(embed_model, make, said):
+    index = VectorStoreIndex([], embed_model=embed_model)
+    index._vector_store = make()
+    with pytest.raises(ConfigurationError, match=said):
+        add_words(index)
 
 
 def test_wrong_settings_are_refused(index, nodes):
