@@ -33,8 +33,8 @@ class SegmentWords:
         self._lock = threading.Lock()
 
     def remember(self, segment: Segment, words: str) -> None:
-        """Keep the words that a segment's text has after its URI and its heading."""
-        key, words = _key(segment), _letters(words)
+        """Keep the words that a segment's text has after its URI, with or without its heading."""
+        key, words = _key(segment), _letters(words).removeprefix(_heading(segment))
         if not words:
             return
         with self._lock:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from bedrock_marengo.contract.inputs import MediaLike
 from bedrock_marengo.contract.models import KINDS
 from bedrock_marengo.contract.segments import Segment, SegmentEmbeddings, checked_metadata
-from bedrock_marengo.contract.words import Words, segment_text, words_in
+from bedrock_marengo.contract.words import Words, segment_text
 from bedrock_marengo.errors import ConfigurationError, MarengoError, MarengoWarning, MediaFailedError
 from bedrock_marengo.words.captions import Transcript
 
@@ -80,7 +80,7 @@ def records_of(
     for i, segment in enumerate(segments):
         said = transcript.words(segment.start_sec, segment.end_sec) if transcript else ""
         text = segment_text(segment, Words(said))
-        client.remember_words(segment, words_in(text))
+        client.remember_words(segment, text.partition("\n")[2])
         records.append(SegmentRecord(segment, text, {**segments.metadata(i), **fields}, segments.vectors[i]))
     return records
 
