@@ -10,6 +10,7 @@ from langchain_marengo.loaders import MarengoLoader
 from langchain_marengo.pruning import Pruned, aprune, prune
 from langchain_marengo.retrievers import MarengoRetriever
 from langchain_marengo.stores import aadd_segments, add_segments, adelete_segments, delete_segments
+from langchain_marengo.words import aadd_words, add_words
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
@@ -23,7 +24,9 @@ __all__ = [
     "Segment",
     "Segmentation",
     "aadd_segments",
+    "aadd_words",
     "add_segments",
+    "add_words",
     "adelete_segments",
     "amoment_content",
     "aprune",

@@ -11,7 +11,7 @@ from langchain_core.documents import Document
 from langchain_core.messages.content import ImageContentBlock, TextContentBlock
 
 from bedrock_marengo.search.prompt import MAX_CHARS, MAX_FRAMES, moment_parts, moment_text
-from bedrock_marengo.search.results import results_from
+from bedrock_marengo.search.results import results_and_texts
 from langchain_marengo.embeddings import MarengoEmbeddings
 
 __all__ = ["amoment_content", "format_moments", "moment_content"]
@@ -20,7 +20,8 @@ __all__ = ["amoment_content", "format_moments", "moment_content"]
 def format_moments(documents: Iterable[Document], *, max_chars: int = MAX_CHARS) -> str:
     """Format retrieved segments or moments as text for a prompt, numbered so that an answer can cite them.
 
-    Each has its file, its time code and, if there are captions, its words. Other documents are skipped.
+    Each has its file, its time code and its words, if it has any: what is said and what is seen on a line each if both
+    are there. Other documents are kept in their place, each as its title or file and its text on one line.
 
     Args:
         documents: as a store or a retriever returned them, best first.
@@ -34,7 +35,7 @@ def format_moments(documents: Iterable[Document], *, max_chars: int = MAX_CHARS)
         chain = {"context": retriever | format_moments, "question": RunnablePassthrough()} | prompt | llm
         ```
     """
-    return moment_text(results_from(documents), max_chars=max_chars)
+    return moment_text(results_and_texts(documents), max_chars=max_chars)
 
 
 def moment_content(
@@ -73,7 +74,7 @@ def moment_content(
     """
     parts = moment_parts(
         embeddings.core,
-        results_from(documents),
+        results_and_texts(documents),
         max_chars=max_chars,
         max_frames=max_frames,
         frames_per_moment=frames_per_moment,

@@ -30,7 +30,7 @@ _logger = logging.getLogger(__name__)
 class MarengoLoader(BaseLoader):
     """Loads video, audio and images as segments: Documents that any vector store adds with their Marengo vectors.
 
-    A Document's text is the segment's URI. If there are captions, the words spoken follow on the next lines. Its ``id``
+    A Document's text is the segment's URI, a line with its file and time, and its words, if there are any. Its ``id``
     is the segment's ID. Its metadata is flat: ``source``, ``start_sec``, ``end_sec``, ``embedding_option``,
     ``embedding_scope``, ``media_type``, ``model_id``, ``job_id`` and your own fields.
 

@@ -11,6 +11,7 @@ from llama_index_marengo.postprocessors import MarengoLinks
 from llama_index_marengo.readers import MarengoReader
 from llama_index_marengo.retrievers import MarengoRetriever
 from llama_index_marengo.segmenter import MarengoSegmenter
+from llama_index_marengo.words import aadd_words, add_words
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
@@ -25,6 +26,8 @@ __all__ = [
     "Segment",
     "SegmentDocumentStore",
     "Segmentation",
+    "aadd_words",
+    "add_words",
     "amoment_blocks",
     "create_indexes",
     "create_track_indices",

@@ -10,7 +10,7 @@ from llama_index.core.llms import ImageBlock, TextBlock
 from llama_index.core.schema import BaseNode, NodeWithScore
 
 from bedrock_marengo.search.prompt import MAX_CHARS, MAX_FRAMES, moment_parts, moment_text
-from bedrock_marengo.search.results import results_from
+from bedrock_marengo.search.results import results_and_texts
 from llama_index_marengo.embeddings import MarengoEmbedding
 
 __all__ = ["amoment_blocks", "format_moments", "moment_blocks"]
@@ -19,7 +19,8 @@ __all__ = ["amoment_blocks", "format_moments", "moment_blocks"]
 def format_moments(nodes: Iterable[NodeWithScore | BaseNode], *, max_chars: int = MAX_CHARS) -> str:
     """Format retrieved segments or moments as text for a prompt, numbered so that an answer can cite them.
 
-    Each has its file, its time code and, if there are captions, its words. Other nodes are skipped.
+    Each has its file, its time code and its words, if it has any: what is said and what is seen on a line each if both
+    are there. Other nodes are kept in their place, each as its title or file and its text on one line.
 
     Args:
         nodes: as a store or a retriever returned them, best first.
@@ -34,7 +35,7 @@ def format_moments(nodes: Iterable[NodeWithScore | BaseNode], *, max_chars: int 
         llm.complete(f"Answer the question from these moments. {moments} Question: {question}")
         ```
     """
-    return moment_text(results_from(nodes), max_chars=max_chars)
+    return moment_text(results_and_texts(nodes), max_chars=max_chars)
 
 
 def moment_blocks(
@@ -73,7 +74,7 @@ def moment_blocks(
     """
     parts = moment_parts(
         embed_model.core,
-        results_from(nodes),
+        results_and_texts(nodes),
         max_chars=max_chars,
         max_frames=max_frames,
         frames_per_moment=frames_per_moment,

@@ -22,7 +22,7 @@ from pydantic import ModelWrapValidatorHandler
 from tqdm import TqdmWarning
 
 from bedrock_marengo import ConfigurationError, MarengoError, Media, MediaResult, Segmentation
-from bedrock_marengo.contract.segments import checked_metadata
+from bedrock_marengo.contract.segments import METADATA_KEYS, checked_metadata
 from bedrock_marengo.errors import visible
 from bedrock_marengo.search.records import Failures, OnError, SegmentRecord, Transcripts, check_transcripts, records_of
 from llama_index_marengo.cache_keys import callable_key
@@ -39,14 +39,14 @@ __all__ = ["MarengoSegmenter"]
 
 _logger = logging.getLogger(__name__)
 
-# The LLM reads the file and the times; the other fields are for filters.
-_NOT_FOR_LLM = ["embedding_option", "embedding_scope", "media_type", "model_id", "job_id"]
+# The LLM reads the file and the times in the text; these are for filters.
+_NOT_FOR_LLM = list(METADATA_KEYS)
 
 
 class MarengoSegmenter(ValidatedCopies, TransformComponent):
     """Turns the Documents of ``MarengoReader`` into segments: ``TextNode``s that already have their vectors.
 
-    A node's text is the segment's URI. If there are captions, the words spoken follow on the next lines. Its ``id_`` is
+    A node's text is the segment's URI, a line with its file and time, and its words, if there are any. Its ``id_`` is
     the segment's ID. Its metadata is flat: ``source``, ``start_sec``, ``end_sec``, ``embedding_option``,
     ``embedding_scope``, ``media_type``, ``model_id``, ``job_id`` and the Document's own fields. Its relationships are
     SOURCE (the Document), and PREVIOUS and NEXT (the neighbors on the same track). Other nodes are left unchanged.

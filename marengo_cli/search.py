@@ -29,8 +29,9 @@ from bedrock_marengo import (
 )
 from bedrock_marengo.contract import payloads
 from bedrock_marengo.contract.inputs import SourceLike
+from bedrock_marengo.contract.words import span
 from bedrock_marengo.errors import visible
-from bedrock_marengo.search.citations import describe_query, span
+from bedrock_marengo.search.citations import describe_query
 from bedrock_marengo.search.fusion import Moment, SearchSettings, SearchTarget
 from bedrock_marengo.search.results import results_from
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, retrieve

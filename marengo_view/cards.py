@@ -10,9 +10,9 @@ from typing import Any
 from bedrock_marengo import InputError, MarengoClient, ServiceError
 from bedrock_marengo.aws.cancellation import CancelToken
 from bedrock_marengo.aws.executor import CancellableExecutor
+from bedrock_marengo.contract.words import span
 from bedrock_marengo.s3.presign import check_lifetime
 from bedrock_marengo.search import SearchResult, results_from
-from bedrock_marengo.search.citations import span
 from bedrock_marengo.search.results import check_allowed_prefixes, is_allowed, names_of
 from bedrock_marengo.validation import check_width
 from marengo_view.rendering import HasCore, View, client_of, render

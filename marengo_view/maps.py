@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bedrock_marengo import InputError, Segment, SegmentEmbeddings
-from bedrock_marengo.search.citations import span
+from bedrock_marengo.contract.words import span
 from bedrock_marengo.search.results import names_of
 from marengo_view.rendering import View, embeddings_list, render
 

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any, Protocol
 
 from bedrock_marengo import InputError, MarengoClient, SegmentEmbeddings
-from bedrock_marengo.search.citations import clock
+from bedrock_marengo.contract.words import clock
 from bedrock_marengo.validation import require_many, short_repr, valid_unicode
 
 try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from bedrock_marengo.contract.segments import TIME, URI, Segment
+from bedrock_marengo.contract.segments import TIME, URI, Segment, time_range
+from bedrock_marengo.contract.words import heading
 
 __all__ = ["TextSegment", "cuts_uri", "find_segment"]
 
@@ -87,9 +88,19 @@ def _in_frame(text: str) -> Segment | None:
     return next(iter(named.values())) if len(named) == 1 else None
 
 
+def _goes_on(text: str, match: re.Match[str]) -> bool:
+    """Whether a URI's line goes on with its segment's heading, as where line breaks have become spaces."""
+    segment, times = Segment.find(match[0]), time_range(match[0])
+    if segment is None or times is None:
+        return False
+    title = " ".join(heading(segment.source, *times).split())
+    after = text[match.end() : match.end() + 2 * len(title) + 2]
+    return bool(title) and after[:1].isspace() and " ".join(after.split()).startswith(title)
+
+
 def _is_alone(text: str, match: re.Match[str]) -> bool:
     """Whether a URI is by itself: nothing in its line belongs to a sentence with it."""
-    if _CLOSED.match(text, match.end()) is None:
+    if _CLOSED.match(text, match.end()) is None and not _goes_on(text, match):
         return False
     line = text.rfind("\n", 0, match.start()) + 1
     if text.find("&job=", line, match.start()) != -1:

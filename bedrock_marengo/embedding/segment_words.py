@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from bedrock_marengo.contract.segment_texts import TextSegment, cuts_uri
 from bedrock_marengo.contract.segments import Segment
+from bedrock_marengo.contract.words import heading
 from bedrock_marengo.errors import InputError, short_repr
 
 __all__ = ["SegmentWords"]
@@ -32,8 +33,8 @@ class SegmentWords:
         self._lock = threading.Lock()
 
     def remember(self, segment: Segment, words: str) -> None:
-        """Keep the words that a segment's text has after its URI."""
-        key, words = _key(segment), _letters(words)
+        """Keep the words that a segment's text has after its URI, with or without its heading."""
+        key, words = _key(segment), _letters(words).removeprefix(_heading(segment))
         if not words:
             return
         with self._lock:
@@ -60,7 +61,7 @@ class SegmentWords:
                 elif cut is not None and _key(cut) != _key(found.segment):
                     cut = None
             elif isinstance(text, str):
-                if cut is not None and _letters(text) not in self._words.get(_key(cut), ""):
+                if cut is not None and not self._has_piece(cut, text):
                     cut = None
                 if cut is not None or cuts_uri(text):
                     of = repr(cut.uri) if cut is not None else "a segment"
@@ -71,13 +72,22 @@ class SegmentWords:
                     )
 
     def _is_cut(self, segment: Segment, text: str) -> bool:
-        """Whether a text has only the beginning of the words that its segment is known to have."""
-        whole, given = self._words.get(_key(segment), ""), _letters(text.partition("\n")[2])
-        return len(given) < len(whole) and whole.startswith(given)
+        """Whether a text has only the beginning of its segment's text, which had no heading in the first version."""
+        words, given = self._words.get(_key(segment), ""), _letters(text.partition("\n")[2])
+        return any(given != whole and whole.startswith(given) for whole in (_heading(segment) + words, words))
+
+    def _has_piece(self, segment: Segment, text: str) -> bool:
+        """Whether a text is a piece of what a segment's text has after its URI; a heading shows what words follow."""
+        title, piece = _heading(segment), _letters(text)
+        return piece in title + self._words.get(_key(segment), "") or piece.startswith(title)
 
 
 def _key(segment: Segment) -> _Key:
     return segment.source, segment.job, round(segment.start_sec * 1000), round(segment.end_sec * 1000)
+
+
+def _heading(segment: Segment) -> str:
+    return _letters(heading(segment.source, segment.start_sec, segment.end_sec))
 
 
 def _letters(text: str) -> str:

@@ -6,29 +6,18 @@ from collections.abc import Mapping
 
 from bedrock_marengo.contract.inputs import Media, Query
 from bedrock_marengo.contract.segments import Segment
+from bedrock_marengo.contract.words import clock
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.search.results import SearchResult
 from bedrock_marengo.validation import short_repr
 
-__all__ = ["citation", "clock", "describe_query", "span"]
+__all__ = ["citation", "describe_query"]
 
 
 def citation(found: Segment | SearchResult) -> str:
     """``match.mp4 at 00:06``: the file's name and when the segment or moment starts."""
     name = found.source.rpartition("/")[2]
     return f"{name} at {clock(found.start_sec)}" if found.end_sec > found.start_sec else name
-
-
-def span(start_sec: float, end_sec: float) -> str:
-    """``00:06 to 00:12``: a time range as a person reads it; empty for an image."""
-    return f"{clock(start_sec)} to {clock(end_sec)}" if end_sec > start_sec else ""
-
-
-def clock(seconds: float) -> str:
-    """Whole seconds as ``MM:SS``, or as ``H:MM:SS`` from one hour."""
-    minutes, second = divmod(int(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute:02d}:{second:02d}"
 
 
 def describe_query(query: Query | str) -> str:

@@ -12,9 +12,9 @@ from warnings import warn
 from bedrock_marengo.aws.cancellation import CancelToken
 from bedrock_marengo.aws.executor import CancellableExecutor
 from bedrock_marengo.contract.models import KINDS
+from bedrock_marengo.contract.words import Words, span
 from bedrock_marengo.errors import InputError, MarengoWarning, ServiceError
-from bedrock_marengo.search.citations import span
-from bedrock_marengo.search.results import SearchResult, check_allowed_prefixes, is_allowed, names_of
+from bedrock_marengo.search.results import OtherText, SearchResult, check_allowed_prefixes, is_allowed, names_of
 from bedrock_marengo.validation import check_width, is_int, short_repr
 
 if TYPE_CHECKING:
@@ -28,18 +28,17 @@ MAX_FRAMES = 8
 """Ours: few enough to cost little with any vision model."""
 
 _OPENED_AT_ONCE = 8
-_WORDS = "\nsaid: "
 _CUT = " ..."
 
 
-def moment_text(found: Sequence[SearchResult], *, max_chars: int = MAX_CHARS) -> str:
-    """Moments as text: the number, file and time code of each, and its words on a second line.
+def moment_text(found: Sequence[SearchResult | OtherText], *, max_chars: int = MAX_CHARS) -> str:
+    """Moments as text: the number, file and time code of each, then its words; what is said and seen on a line each.
 
     Long words are cut so that all moments share the space that is left. Moments that don't fit at all are left out,
     the worst first, and a last line counts them.
 
     Args:
-        found: the moments, best first.
+        found: the moments, best first, and other texts among them.
         max_chars: the most characters.
 
     Raises:
@@ -51,7 +50,7 @@ def moment_text(found: Sequence[SearchResult], *, max_chars: int = MAX_CHARS) ->
 
 def moment_parts(
     client: MarengoClient,
-    found: Sequence[SearchResult],
+    found: Sequence[SearchResult | OtherText],
     *,
     max_chars: int = MAX_CHARS,
     max_frames: int = MAX_FRAMES,
@@ -66,7 +65,7 @@ def moment_parts(
 
     Args:
         client: reads the files, with its credentials.
-        found: the moments, best first.
+        found: the moments, best first, and other texts among them, which have no frames.
         max_chars: the most characters of text, in total.
         max_frames: the most frames, in total.
         frames_per_moment: the most frames of one moment; an image has one.
@@ -84,7 +83,10 @@ def moment_parts(
     check_allowed_prefixes(allowed_prefixes)
     texts, rest = _texts(found, max_chars)
     most = [
-        _most(hit, frames_per_moment) if is_allowed(hit.source, allowed_prefixes) else 0 for hit in found[: len(texts)]
+        _most(hit, frames_per_moment)
+        if isinstance(hit, SearchResult) and is_allowed(hit.source, allowed_prefixes)
+        else 0
+        for hit in found[: len(texts)]
     ]
     frames = _frames(client, found, _deal(most, max_frames), width)
     parts: list[str | bytes] = []
@@ -93,12 +95,12 @@ def moment_parts(
     return parts + rest
 
 
-def _texts(found: Sequence[SearchResult], max_chars: int) -> tuple[list[str], list[str]]:
+def _texts(found: Sequence[SearchResult | OtherText], max_chars: int) -> tuple[list[str], list[str]]:
     """A text for each moment that fits, and a last one that counts the others, if there are any."""
     if not is_int(max_chars, 0):
         raise InputError("expected a whole number, 0 or more.", setting="max_chars", value=max_chars)
-    names = names_of(hit.source for hit in found)
-    heads = [f"[{number}] {_one_line(_label(hit, names))}" for number, hit in enumerate(found, start=1)]
+    names = names_of(hit.source for hit in found if isinstance(hit, SearchResult))
+    heads = [f"[{number}] {_one_line(_label(hit, names))}".rstrip() for number, hit in enumerate(found, start=1)]
     kept = _fitting(heads, max_chars)
     if found and not kept:
         least = len("\n".join([heads[0], *_left_out(len(heads) - 1)]))
@@ -108,16 +110,27 @@ def _texts(found: Sequence[SearchResult], max_chars: int) -> tuple[list[str], li
             value=max_chars,
         )
     texts, rest = heads[:kept], _left_out(len(heads) - kept)
-    words = [_one_line(hit.words) for hit in found[:kept]]
-    left = max_chars - len("\n".join(texts + rest)) - sum(len(_WORDS) for text in words if text)
-    for i, share in enumerate(_shares([len(text) for text in words], left)):
-        if kept_words := _cut(words[i], share):
-            texts[i] += _WORDS + kept_words
+    lines = [(i, f"\n{label}: ", _one_line(line)) for i in range(kept) for label, line in _lines(found[i])]
+    left = max_chars - len("\n".join(texts + rest)) - sum(len(label) for _, label, _ in lines)
+    for (i, label, line), share in zip(lines, _shares([len(line) for _, _, line in lines], left), strict=True):
+        if kept_line := _cut(line, share):
+            texts[i] += label + kept_line
     return texts, rest
 
 
-def _label(hit: SearchResult, names: Mapping[str, str]) -> str:
+def _label(hit: SearchResult | OtherText, names: Mapping[str, str]) -> str:
+    if isinstance(hit, OtherText):
+        return hit.name
     return ", ".join(filter(None, (names[hit.source], span(hit.start_sec, hit.end_sec))))
+
+
+def _lines(hit: SearchResult | OtherText) -> list[tuple[str, str]]:
+    """What a moment's text has after its first line: labels, and what belongs to them."""
+    if isinstance(hit, OtherText):
+        return [("text", hit.text)]
+    both = Words.find(hit.words)
+    lines = [("said", both.said), ("seen", both.seen)] if both else [("words", hit.words)]
+    return [(label, line) for label, line in lines if line.strip()]
 
 
 def _one_line(text: str) -> str:
@@ -176,24 +189,25 @@ def _deal(most: Sequence[int], budget: int) -> list[int]:
 
 
 def _frames(
-    client: MarengoClient, found: Sequence[SearchResult], counts: Sequence[int], width: int
+    client: MarengoClient, found: Sequence[SearchResult | OtherText], counts: Sequence[int], width: int
 ) -> list[list[bytes]]:
     """The frames of each moment, by their counts; each source is opened once."""
     wanted: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
-    for i, count in enumerate(counts):
-        hit = found[i]
-        for place in range(count):
-            time = hit.start_sec + (hit.end_sec - hit.start_sec) * (place + 0.5) / count
-            wanted[hit.source].append((i, time))
+    firsts: dict[str, SearchResult] = {}
+    for i, (hit, count) in enumerate(zip(found, counts, strict=False)):
+        if isinstance(hit, SearchResult) and count:
+            firsts.setdefault(hit.source, hit)
+            length = (hit.end_sec - hit.start_sec) / count
+            wanted[hit.source] += [(i, hit.start_sec + length * (place + 0.5)) for place in range(count)]
 
-    def sample(asked: list[tuple[int, float]]) -> list[bytes]:
-        return _sampled(client, found[asked[0][0]], [time for _, time in asked], width)
+    def sample(source: str) -> list[bytes]:
+        return _sampled(client, firsts[source], [time for _, time in wanted[source]], width)
 
     frames: list[list[bytes]] = [[] for _ in counts]
     # Each thread works in the caller's context, so that cancelling the caller cancels its reads.
     contexts = [copy_context() for _ in wanted]
     with CancellableExecutor(_OPENED_AT_ONCE, "marengo-frames", CancelToken()) as pool:
-        sampled = pool.map(lambda context, asked: context.run(sample, asked), contexts, wanted.values())
+        sampled = pool.map(lambda context, source: context.run(sample, source), contexts, wanted)
         for asked, jpegs in zip(wanted.values(), sampled, strict=True):
             for (i, _), jpeg in zip(asked, jpegs, strict=False):
                 frames[i].append(jpeg)

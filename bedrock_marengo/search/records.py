@@ -14,6 +14,7 @@ import numpy.typing as npt
 from bedrock_marengo.contract.inputs import MediaLike
 from bedrock_marengo.contract.models import KINDS
 from bedrock_marengo.contract.segments import Segment, SegmentEmbeddings, checked_metadata
+from bedrock_marengo.contract.words import Words, segment_text
 from bedrock_marengo.errors import ConfigurationError, MarengoError, MarengoWarning, MediaFailedError
 from bedrock_marengo.words.captions import Transcript
 
@@ -39,7 +40,7 @@ OnError = Literal["raise", "skip"] | Callable[[MediaLike, MarengoError], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentRecord:
-    """One segment: text (its URI, then the words spoken in it), flat metadata, vector as float32 ``(dimension,)``."""
+    """One segment: text (URI, file and time, words), flat metadata, vector as float32 ``(dimension,)``."""
 
     segment: Segment
     text: str
@@ -77,9 +78,9 @@ def records_of(
         transcript = None
     records = []
     for i, segment in enumerate(segments):
-        words = transcript.words(segment.start_sec, segment.end_sec) if transcript else ""
-        text = f"{segment.uri}\n{words}" if words else segment.uri
-        client.remember_words(segment, words)
+        said = transcript.words(segment.start_sec, segment.end_sec) if transcript else ""
+        text = segment_text(segment, Words(said))
+        client.remember_words(segment, text.partition("\n")[2])
         records.append(SegmentRecord(segment, text, {**segments.metadata(i), **fields}, segments.vectors[i]))
     return records
 

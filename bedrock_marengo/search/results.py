@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from bedrock_marengo.contract.inputs import Media, kind_of_name, split_s3_uri
 from bedrock_marengo.contract.models import UNTIMED_TRACKS, Kind
 from bedrock_marengo.contract.segments import MAX_SEC, Segment, is_label, time_range
+from bedrock_marengo.contract.words import words_in
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.search.fusion import Hit, Moment
 from bedrock_marengo.validation import is_number, require_many
 
-__all__ = ["SearchResult", "check_allowed_prefixes", "is_allowed", "kind_of", "names_of", "results_from"]
+__all__ = [
+    "OtherText",
+    "SearchResult",
+    "check_allowed_prefixes",
+    "is_allowed",
+    "kind_of",
+    "names_of",
+    "results_and_texts",
+    "results_from",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +39,7 @@ class SearchResult:
         media_type: "video", "audio" or "image".
         score: as the search returned it, which may be a distance: comparable only within that search.
         tracks: embedding option -> cosine similarity, None if the search didn't return one.
-        words: its words, if captions were loaded.
+        words: its words, if there are any; what is said and what is seen are labelled only if both are there.
     """
 
     segment: Segment
@@ -55,6 +66,18 @@ class SearchResult:
         return Media.from_s3(self.source, kind=self.media_type)
 
 
+class OtherText(NamedTuple):
+    """A document that is no segment or moment, such as a page of a manual in the same store.
+
+    Attributes:
+        name: its title or the name of its file, as far as its metadata show.
+        text: its text.
+    """
+
+    name: str
+    text: str
+
+
 def results_from(hits: Iterable[Any]) -> list[SearchResult]:
     """The segments and moments among some hits, in order; other documents are skipped.
 
@@ -67,9 +90,19 @@ def results_from(hits: Iterable[Any]) -> list[SearchResult]:
     Raises:
         InputError: One hit instead of a list.
     """
+    return [result for result in results_and_texts(hits) if isinstance(result, SearchResult)]
+
+
+def results_and_texts(hits: Iterable[Any]) -> list[SearchResult | OtherText]:
+    """``results_from`` with the other documents that have a text, in order.
+
+    Raises:
+        InputError: One hit instead of a list.
+    """
     if not isinstance(hits, tuple) and _result_of(hits) is not None:
         raise InputError("Expected a list of hits, got a single hit: pass a list, even for one hit.")
-    return [result for hit in require_many(hits, "This", "hits") if (result := _result_of(hit)) is not None]
+    found = (_result_of(hit) or _other_text(hit) for hit in require_many(hits, "This", "hits"))
+    return [result for result in found if result is not None]
 
 
 def names_of(sources: Iterable[str]) -> dict[str, str]:
@@ -127,8 +160,7 @@ def _result_of(hit: Any) -> SearchResult | None:
 
 
 def _of_document(document: Any, score: Any) -> SearchResult | None:
-    """By attributes, so that no framework is imported: LangChain's ``page_content``, or LlamaIndex's ``text``."""
-    text = getattr(document, "page_content", None) or getattr(document, "text", None) or ""
+    text = _text(document)
     segment = Segment.find(text)
     if segment is None:
         return None
@@ -146,9 +178,23 @@ def _of_document(document: Any, score: Any) -> SearchResult | None:
         score=_number(score),
         tracks=tracks,
         media_type=metadata.get("media_type"),
-        # Half a surrogate pair can't be sent or written.
-        words=text.partition("\n")[2].strip().encode("utf-8", "replace").decode(),
+        words=words_in(text),
     )
+
+
+def _other_text(hit: Any) -> OtherText | None:
+    document = hit[0] if isinstance(hit, tuple) and len(hit) == 2 else getattr(hit, "node", hit)
+    text = _text(document).strip()
+    metadata = _mapping(getattr(document, "metadata", None))
+    named = (metadata.get(key) for key in ("title", "file_name", "source"))
+    name = next((name for name in named if isinstance(name, str) and name.strip()), "")
+    return OtherText(re.split(r"[/\\]", name.rstrip("/\\"))[-1], text) if text else None
+
+
+def _text(document: Any) -> str:
+    """By attributes, so that no framework is imported: LangChain's ``page_content``, or LlamaIndex's ``text``."""
+    text = getattr(document, "page_content", None) or getattr(document, "text", None)
+    return text if isinstance(text, str) else ""
 
 
 def _result(

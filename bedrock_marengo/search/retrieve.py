@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 import numpy as np
 
 from bedrock_marengo.contract.segments import Segment
+from bedrock_marengo.contract.words import Words, heading, words_in
 from bedrock_marengo.errors import ConfigurationError, MarengoError, OutputError, http_status, warn_once
 from bedrock_marengo.search.contents import StoreContents
 from bedrock_marengo.search.fusion import Hit, Moment, SearchSettings, SearchTarget, cut_off, find_moments
@@ -177,13 +178,14 @@ async def aretrieve(
 def moment_document(moment: Moment, texts: Mapping[Segment, str]) -> tuple[str, dict[str, Any]]:
     """A moment as the text and the metadata of a framework's document.
 
-    The text is the moment's URI, then the words of all its segments, each once, in order of time.
+    The text is the moment's URI, its file and time, then the words of all its segments, each once, in order of time.
 
     Args:
         moment: from ``retrieve``.
         texts: the stored text of each of its segments.
     """
-    words = dict.fromkeys(texts[hit.segment].partition("\n")[2] for hit in moment.hits)
+    words = Words.joined(words_in(texts[hit.segment]) for hit in moment.hits)
+    title = heading(moment.source, moment.start_sec, moment.end_sec)
     metadata = {
         "source": moment.source,
         "start_sec": moment.start_sec,
@@ -191,7 +193,7 @@ def moment_document(moment: Moment, texts: Mapping[Segment, str]) -> tuple[str, 
         "score": moment.score,
         "tracks": {track: {"rank": hit.rank, "score": hit.score} for track, hit in moment.tracks.items()},
     }
-    return "\n".join([moment.uri, *filter(None, words)]), metadata
+    return "\n".join(filter(None, [moment.uri, title, words])), metadata
 
 
 def check_models(model_ids: Iterable[str | None], query_model_id: str, store: str) -> None:

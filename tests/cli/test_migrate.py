@@ -86,7 +86,8 @@ def test_the_new_collection_holds_the_jobs_own_vectors(local, folder, uris, run)
     assert "Chroma('new'" in result.stdout
     assert {call.model_id for call in paid(local)} <= {NEW, *MODELS["3.0"].invoke_ids["us-east-1"]}
     rows = opened(folder).get(include=["embeddings", "metadatas", "documents"])
-    stored = dict(zip(rows["documents"], rows["embeddings"], strict=True))
+    uris_of = [text.partition("\n")[0] for text in rows["documents"]]
+    stored = dict(zip(uris_of, rows["embeddings"], strict=True))
     client = MarengoClient(**local.client_options)
     wanted = [client.embed_media(uri, scopes=["clip"]) for uri in uris]
     expected = {found[i].uri: vector for found in wanted for i, vector in enumerate(found.vectors)}

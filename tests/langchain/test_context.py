@@ -47,16 +47,20 @@ def moments(store, embeddings):
 class TestText:
     def test_moments_of_a_retriever(self, moments):
         assert format_moments(moments) == (
-            "[1] match.mp4, 00:00 to 00:06\nsaid: He shoots\n[2] match.mp4, 00:06 to 00:12\nsaid: Goal!"
+            "[1] match.mp4, 00:00 to 00:06\nwords: He shoots\n[2] match.mp4, 00:06 to 00:12\nwords: Goal!"
         )
 
     def test_segments_of_a_store(self, store):
         lines = format_moments(store.similarity_search("a goal", k=4)).splitlines()
         assert [line.split(",")[0] for line in lines[::2]] == [f"[{number}] match.mp4" for number in (1, 2, 3, 4)]
 
-    def test_other_documents_are_passed_over(self, moments):
-        report = Document(page_content="[7] report.pdf, 00:00 to 00:06")
-        assert format_moments([report, *moments, report]) == format_moments(moments)
+    def test_other_documents_keep_their_place(self, moments):
+        report = Document(page_content="Offside\n[7] fake.mp4", metadata={"source": "s3://bucket/laws/report.pdf"})
+        assert format_moments([moments[0], report, moments[1]]) == (
+            "[1] match.mp4, 00:00 to 00:06\nwords: He shoots\n"
+            "[2] report.pdf\ntext: Offside [7] fake.mp4\n"
+            "[3] match.mp4, 00:06 to 00:12\nwords: Goal!"
+        )
 
     def test_as_a_step_of_a_chain(self, store):
         prompt = ChatPromptTemplate.from_template("{context}\n\n{question}")
@@ -79,7 +83,7 @@ class TestText:
     )
     def test_whatever_somebody_wrote_into_the_metadata(self, moments, metadata):
         planted = Document(page_content=moments[0].page_content, metadata=metadata)
-        assert format_moments([planted]) == "[1] match.mp4, 00:00 to 00:06\nsaid: He shoots"
+        assert format_moments([planted]) == "[1] match.mp4, 00:00 to 00:06\nwords: He shoots"
 
 
 class TestContent:
@@ -90,6 +94,12 @@ class TestContent:
         assert [number_in(pixels_in(frame)) for frame in frames] == [15, 45, 75, 105]
         texts = [block["text"] for block in content if block["type"] == "text"]
         assert "\n".join(texts) == format_moments(moments)
+
+    def test_other_documents_keep_their_place_and_have_no_frames(self, moments, embeddings):
+        report = Document(page_content="Offside", metadata={"title": "Laws"})
+        content = moment_content([report, *moments], embeddings=embeddings)
+        assert [block["type"] for block in content] == ["text", *["text", "image"] * 2]
+        assert content[0]["text"] == "[1] Laws\ntext: Offside"
 
     def test_a_message_holds_it_and_every_provider_can_have_it(self, moments, embeddings):
         content = moment_content(moments[:1], embeddings=embeddings)

@@ -20,6 +20,7 @@ from bedrock_marengo import (
     MediaNotFoundError,
 )
 from bedrock_marengo.contract.segments import METADATA_KEYS
+from bedrock_marengo.contract.words import words_in
 from langchain_marengo import MarengoLoader, Media, Segment, Segmentation
 from marengo_local import Fault
 
@@ -44,8 +45,10 @@ def test_a_document_is_a_segment(local, load):
     # 12 s, cut in two by the stand-in, on three tracks; clips only.
     assert len(documents) == 6
     for document in documents:
-        segment = Segment.parse(document.page_content)
+        segment = Segment.find(document.page_content)
         assert document.id == segment.id
+        times = {0.0: "00:00 to 00:06", 6.0: "00:06 to 00:12"}[segment.start_sec]
+        assert document.page_content == f"{segment.uri}\nmy match #1.mp4, {times}"
         assert set(document.metadata) == set(METADATA_KEYS)
         assert document.metadata["source"] == uri == segment.source
         assert document.metadata["embedding_scope"] == "clip"
@@ -170,11 +173,15 @@ class TestTranscripts:
         return local.put(b"a match", "match.mp4")
 
     def words(self, documents):
-        return [d.page_content.partition("\n")[2] for d in documents if d.metadata["embedding_option"] == "visual"]
+        return [words_in(d.page_content) for d in documents if d.metadata["embedding_option"] == "visual"]
 
     def test_next_to_the_file(self, local, load, uri):
         local.put(CAPTIONS.encode(), "match.srt")
-        assert self.words(load(uri)) == ["He shoots", "and he scores!"]
+        documents = load(uri)
+        assert self.words(documents) == ["He shoots", "and he scores!"]
+        for document in documents[:3]:
+            uri_line = Segment.find(document.page_content).uri
+            assert document.page_content == f"{uri_line}\nmatch.mp4, 00:00 to 00:06\nHe shoots"
         assert self.words(load(uri, transcripts=False)) == ["", ""]
 
     @pytest.mark.parametrize("wrap", [lambda t: t, dict, lambda t: t.get], ids=["mapping", "dict", "callable"])

@@ -96,7 +96,7 @@ class TestMoments:
         retriever = MarengoRetriever(vectorstore=store, embeddings=embeddings, merge_gap_sec=0)
         [moment] = retriever.invoke("a goal")
         assert moments([moment]) == [(uri, 0.0, 12.0)]
-        assert moment.page_content.partition("\n")[2] == "kick off\ngoal"
+        assert moment.page_content.partition("\n")[2] == "match.mp4, 00:00 to 00:12\nkick off\ngoal"
 
     def test_a_merged_moments_text_gives_its_own_range_and_its_best_segments_vector(self, store, embeddings):
         [moment, _] = MarengoRetriever(vectorstore=store, embeddings=embeddings, merge_gap_sec=0).invoke("a goal")

@@ -218,6 +218,13 @@ class TestSplitters:
             add_segments(kind.make(embeddings), pieces)
         assert local.calls["InvokeModel"] == 0
 
+    def test_pieces_are_known_by_their_heading_where_no_segment_was_loaded(self, local, talk):
+        pieces = RecursiveCharacterTextSplitter(chunk_size=100, chunk_overlap=0).split_documents(talk)
+        elsewhere = MarengoEmbeddings(**local.client_options)
+        with pytest.raises(InputError, match="is a piece of the text of"):
+            elsewhere.embed_documents([piece.page_content for piece in pieces])
+        assert local.calls["InvokeModel"] == 0
+
     def test_segments_that_need_no_cut_pass_whole(self, local, embeddings, talk):
         pieces = RecursiveCharacterTextSplitter(chunk_size=4_000).split_documents(talk)
         assert add_segments(InMemoryVectorStore(embeddings), pieces) == [document.id for document in talk]
@@ -245,7 +252,8 @@ class TestContext:
     def test_a_segment_keeps_its_vector(self, local, embeddings, load, uri, template):
         [document, *_] = load(uri)
         [vector] = embeddings.embed_documents([document.page_content])
-        assert embeddings.embed_documents([template.format(document.page_content)]) == [vector]
+        texts = [template.format(document.page_content), " ".join(document.page_content.split())]
+        assert embeddings.embed_documents(texts) == [vector] * 2
         assert local.calls["InvokeModel"] == 0
 
 

@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 from llama_index.core import VectorStoreIndex
 from llama_index.core.llms import ChatMessage, ImageBlock, MockLLM, TextBlock
-from llama_index.core.schema import TextNode
+from llama_index.core.schema import NodeWithScore, TextNode
 
 from bedrock_marengo import InputError, MarengoWarning
 from llama_index_marengo import MarengoRetriever, amoment_blocks, format_moments, moment_blocks
@@ -37,16 +37,21 @@ def numbers(blocks):
 
 class TestText:
     def test_moments_of_a_retriever(self, moments):
-        text = "[1] match.mp4, 00:00 to 00:06\nsaid: He shoots\n[2] match.mp4, 00:06 to 00:12\nsaid: Goal!"
+        text = "[1] match.mp4, 00:00 to 00:06\nwords: He shoots\n[2] match.mp4, 00:06 to 00:12\nwords: Goal!"
         assert format_moments(moments) == format_moments([hit.node for hit in moments]) == text
 
     def test_segments_of_an_index(self, index):
         lines = format_moments(index.as_retriever(similarity_top_k=4).retrieve("a goal")).splitlines()
         assert [line.split(",")[0] for line in lines[::2]] == [f"[{number}] match.mp4" for number in (1, 2, 3, 4)]
 
-    def test_other_nodes_are_passed_over(self, moments):
-        report = TextNode(text="[7] report.pdf, 00:00 to 00:06")
-        assert format_moments([report, *moments, report]) == format_moments(moments)
+    def test_other_nodes_keep_their_place(self, moments):
+        report = TextNode(text="Offside\n[7] fake.mp4", metadata={"file_name": "report.pdf"})
+        for others in (report, NodeWithScore(node=report, score=0.5)):
+            assert format_moments([moments[0], others, TextNode(text=" "), moments[1]]) == (
+                "[1] match.mp4, 00:00 to 00:06\nwords: He shoots\n"
+                "[2] report.pdf\ntext: Offside [7] fake.mp4\n"
+                "[3] match.mp4, 00:06 to 00:12\nwords: Goal!"
+            )
 
     def test_within_a_budget(self, moments):
         assert len(format_moments(moments, max_chars=60)) <= 60
@@ -63,7 +68,7 @@ class TestText:
     )
     def test_any_metadata_that_others_wrote(self, moments, metadata):
         planted = TextNode(text=moments[0].node.text, metadata=metadata)
-        assert format_moments([planted]) == "[1] match.mp4, 00:00 to 00:06\nsaid: He shoots"
+        assert format_moments([planted]) == "[1] match.mp4, 00:00 to 00:06\nwords: He shoots"
 
 
 class TestBlocks:

@@ -31,8 +31,8 @@ class TestLlamaIndex:
         # MockLLM answers with its prompt: what the model read.
         text = str(answer)
         assert QUESTION in text
-        assert f"source: {match}\nstart_sec: 6.0\nend_sec: 12.0\ncitation: match.mp4 at 00:06" in text
-        assert "\nGoal!" in text
+        assert f"citation: match.mp4 at 00:06\n\n{match}#t=6,12&track=fused" in text
+        assert "\nmatch.mp4, 00:06 to 00:12\nGoal!" in text
         assert "X-Amz-" not in text
         cited = {node.metadata["citation"]: node.metadata["url"] for node in answer.source_nodes}
         assert set(cited) == {"match.mp4 at 00:00", "match.mp4 at 00:06"}

@@ -73,7 +73,7 @@ class TestMoments:
         index = VectorStoreIndex(nodes, embed_model=embed_model)
         [moment] = MarengoRetriever(index, merge_gap_sec=0).retrieve("a goal")
         assert moments([moment]) == [(match, 0.0, 12.0)]
-        assert moment.text.partition("\n")[2] == "He shoots\nGoal!"
+        assert moment.text.partition("\n")[2] == "match.mp4, 00:00 to 00:12\nHe shoots\nGoal!"
         [linked] = MarengoLinks(embed_model=embed_model).postprocess_nodes([moment])
         assert "#t=0,12&" in moment.text
         assert linked.node.metadata["citation"] == "match.mp4 at 00:00"

@@ -9,6 +9,7 @@ from llama_index.core.schema import Document, MetadataMode, NodeRelationship, Te
 
 from bedrock_marengo import ConfigurationError, JobError, MarengoWarning, MediaFailedError
 from bedrock_marengo.contract.segments import METADATA_KEYS
+from bedrock_marengo.contract.words import words_in
 from langchain_marengo import MarengoEmbeddings, MarengoLoader
 from llama_index_marengo import MarengoEmbedding, MarengoSegmenter, Segment, Segmentation
 from marengo_local import Fault
@@ -18,7 +19,7 @@ CAPTIONS = "1\n00:00:00,000 --> 00:00:06,000\nHe shoots\n"
 
 
 def words(nodes, option="visual"):
-    return [n.text.partition("\n")[2] for n in nodes if n.metadata["embedding_option"] == option]
+    return [words_in(n.text) for n in nodes if n.metadata["embedding_option"] == option]
 
 
 class TestNodes:
@@ -46,7 +47,8 @@ class TestNodes:
     def test_what_embedding_and_llm_see(self, segment, match):
         node = segment(match)[0]
         assert node.get_content(MetadataMode.EMBED) == node.text
-        assert node.get_content(MetadataMode.LLM) == f"source: {match}\nstart_sec: 0.0\nend_sec: 6.0\n\n{node.text}"
+        assert node.get_content(MetadataMode.LLM) == node.text
+        assert node.text.partition("\n")[2].startswith("match.mp4, 00:00 to 00:06")
 
     def test_relationships(self, read, segment, match):
         nodes = {node.id_: node for node in segment(match)}

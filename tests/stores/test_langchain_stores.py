@@ -24,11 +24,13 @@ from langchain_qdrant import QdrantVectorStore
 from qdrant_client import QdrantClient, models
 
 from bedrock_marengo import ConfigurationError, SegmentNotFoundError
+from bedrock_marengo.contract.words import words_in
 from langchain_marengo import (
     MarengoEmbeddings,
     MarengoLoader,
     MarengoRetriever,
     add_segments,
+    add_words,
     adelete_segments,
     delete_segments,
 )
@@ -192,6 +194,33 @@ def store(make, corpus):
 
 def rows(store):
     return {row.id: row.metadata for row in find_known_store(store).rows(store, None)}
+
+
+class TestWords:
+    def test_they_are_added_in_place(self, make, load, uris, local, embeddings):
+        def seen():
+            found = MarengoRetriever(vectorstore=store, embeddings=embeddings, k=50).invoke(QUERIES[0])
+            # Not in order: hits that are as similar may change places.
+            return {(hit.id, track): each["score"] for hit in found for track, each in hit.metadata["tracks"].items()}
+
+        store, uri = make(), next(iter(uris))
+        add_segments(store, load(transcripts=False))
+        known, before, metadata = find_known_store(store), seen(), rows(store)
+        local.calls.reset()
+        # Of each track's two clips and of the whole file, those in which it is said.
+        starts = [row["start_sec"] for row in metadata.values() if row["source"] == uri]
+        transcripts = {uri: "WEBVTT\n\n00:00.000 --> 00:06.000\nHe shoots\n"}
+        assert add_words(store, embeddings=embeddings, transcripts=transcripts) == starts.count(0.0)
+        assert add_words(store, embeddings=embeddings, transcripts=transcripts) == 0
+        assert local.calls["InvokeModel"] == local.calls["StartAsyncInvoke"] == 0
+        words = [
+            (row.metadata["source"], row.metadata["start_sec"], words_in(row.text)) for row in known.rows(store, None)
+        ]
+        assert {said for source, start, said in words if (source, start) == (uri, 0.0)} == {"He shoots"}
+        assert {said for source, start, said in words if (source, start) != (uri, 0.0)} == {""}
+        assert rows(store) == metadata
+        # Qdrant sums up in another order after a write.
+        assert seen() == pytest.approx(before, abs=1e-6)
 
 
 class TestSearch(Searches):

@@ -16,7 +16,8 @@ from qdrant_client import AsyncQdrantClient, QdrantClient
 from sqlalchemy.engine import make_url
 
 from bedrock_marengo import ConfigurationError
-from llama_index_marengo import MarengoEmbedding, MarengoReader, MarengoRetriever, MarengoSegmenter
+from bedrock_marengo.contract.words import words_in
+from llama_index_marengo import MarengoEmbedding, MarengoReader, MarengoRetriever, MarengoSegmenter, add_words
 
 from .searches import QUERIES, Searches, places
 
@@ -86,13 +87,13 @@ def embed_model(local):
 
 @pytest.fixture(scope="module")
 def load(embed_model, uris, how):
-    def load(sources=None):
+    def load(sources=None, **settings):
         documents = MarengoReader(
             list(uris) if sources is None else sources,
             embed_model=embed_model,
             metadata=lambda source: {"tenant": uris.get(source, "acme")},
         ).load_data()
-        return MarengoSegmenter(embed_model=embed_model, **how)(documents)
+        return MarengoSegmenter(embed_model=embed_model, **how, **settings)(documents)
 
     return load
 
@@ -184,6 +185,37 @@ class TestChange:
         found = MarengoRetriever(index=index, sources=[uri], similarity_top_k=20).retrieve(QUERIES[0])
         assert len(found) == 10
         assert {hit.metadata["job_id"] for hit in found} == {new[0].metadata["job_id"]}
+
+
+class TestWords:
+    @pytest.fixture
+    def index(self, make, load):
+        index = make(load(transcripts=False))
+        if isinstance(index.vector_store, MilvusVectorStore):
+            index.vector_store.upsert_mode = True
+        return index
+
+    def test_they_are_added_in_place(self, index, uris, local):
+        if isinstance(index.vector_store, LanceDBVectorStore):
+            with pytest.raises(ConfigurationError, match="doesn't support LanceDBVectorStore, only ChromaVectorStore"):
+                add_words(index)
+            return
+        uri = next(iter(uris))
+        search = MarengoRetriever(index=index, similarity_top_k=50)
+        before = search.retrieve(QUERIES[0])
+        local.calls.reset()
+        transcripts = {uri: "WEBVTT\n\n00:00.000 --> 00:06.000\nHe shoots\n"}
+        # The first clip and the whole file, on each of three tracks.
+        assert add_words(index, transcripts=transcripts) == 6
+        assert add_words(index, transcripts=transcripts) == 0
+        assert local.calls["InvokeModel"] == local.calls["StartAsyncInvoke"] == 0
+        after = search.retrieve(QUERIES[0])
+        assert [(hit.node_id, hit.score, hit.metadata) for hit in after] == [
+            (hit.node_id, hit.score, hit.metadata) for hit in before
+        ]
+        found = {(hit.metadata["source"], hit.metadata["start_sec"]): words_in(hit.text) for hit in after}
+        assert {place for place, words in found.items() if words} == {(uri, 0.0)}
+        assert after[0].node.source_node == before[0].node.source_node
 
 
 async def test_a_qdrant_with_an_asynchronous_client_alone(embed_model, load, truth):
