@@ -26,6 +26,7 @@ from bedrock_marengo.jobs.cleanup import DeletionReport
 from bedrock_marengo.jobs.job import Job
 from bedrock_marengo.search.citations import citation
 from bedrock_marengo.words.captions import Transcript
+from bedrock_marengo.words.transcribe import Transcribe
 
 __all__ = [
     "BudgetError",
@@ -54,6 +55,7 @@ __all__ = [
     "SegmentNotFoundError",
     "Segmentation",
     "ServiceError",
+    "Transcribe",
     "Transcript",
     "Usage",
     "citation",

@@ -23,7 +23,7 @@ from bedrock_marengo.jobs.job import InvocationStatus, Job
 from bedrock_marengo.jobs.resume import resume_job
 from bedrock_marengo.runtime import JOBS_AT_ONCE, PREPARED
 from bedrock_marengo.s3.listing import MediaListing
-from bedrock_marengo.settings import ClientSettings, check_run
+from bedrock_marengo.settings import WORDS, ClientSettings, check_run
 from bedrock_marengo.validation import reject_unknown, short_repr
 from bedrock_marengo.vector_calls import Vector, VectorCalls
 
@@ -41,6 +41,7 @@ _RUN_SETTINGS = (
     "durations",
     "max_cost_usd",
     "assume_duration_sec",
+    *WORDS,
 )
 
 
@@ -213,6 +214,8 @@ class MarengoClient(VectorCalls, FileCalls):
                 ``NotEmbeddedError``.
                 ``validate``: called with each file's S3 URI before anything is started for it. If it raises a
                 ``MarengoError``, the file gets that error.
+                ``transcripts=Transcribe(...)``: have Amazon Transcribe hear files without captions, while they are
+                embedded. The result's ``.words.said`` has the words. If they can't be had, a warning says why.
 
         Raises:
             InputError: A setting is valid for neither video nor audio.
@@ -314,10 +317,14 @@ class MarengoClient(VectorCalls, FileCalls):
         token: CancelToken,
     ) -> Generator[MediaResult, None, None]:
         reject_unknown(settings, (*REQUEST_SETTINGS, *_RUN_SETTINGS), "embed_many")
-        run = self._run_options(
-            jobs_at_once=jobs_at_once, **{name: settings.pop(name) for name in _RUN_SETTINGS if name in settings}
-        )
+        given = {name: settings.pop(name) for name in _RUN_SETTINGS if name in settings}
+        run = self._run_options(token, jobs_at_once=jobs_at_once, **given)
         runtime, at_once = self._runtime, jobs_at_once + min(PREPARED, jobs_at_once - 1)
+        if run.words is not None:
+            # Files that wait for their words only must not keep others from being embedded.
+            at_once += sum(source.at_once for source in run.words.sources)
+            is_whole = settings.get("start_sec") is None and settings.get("end_sec") is None
+            run = replace(run, words=replace(run.words, is_whole=is_whole))
         return embed_all(
             lambda: self._runtime.embedder,
             sources if isinstance(sources, MediaListing) else self.list_media(sources),
@@ -329,12 +336,16 @@ class MarengoClient(VectorCalls, FileCalls):
             token=token,
         )
 
-    def _run_options(self, **settings: Any) -> RunOptions:
-        """The options of one run, checked, with its budget."""
+    def _run_options(self, token: CancelToken | None = None, **settings: Any) -> RunOptions:
+        """The options of one run, checked, with its budget, and its sources of words, which ``token`` ends."""
         check_run(**settings)
         most, assumed = settings.pop("max_cost_usd", None), settings.pop("assume_duration_sec", None)
         budget = None if most is None else Budget(most, self._usage.prices, assume_duration_sec=assumed)
         costs = self._runtime.costs(budget, settings.pop("durations", None))
         if settings.get("on_progress", ...) is None:
             del settings["on_progress"]
+        sources = [each for name in WORDS if (each := settings.pop(name, None)) is not None]
+        if sources and token is not None:
+            how = {name: settings[name] for name in ("only_done", "force", "timeout_sec") if name in settings}
+            settings["words"] = self._runtime.run_words(sources, token, costs=costs, **how)
         return RunOptions(costs=costs, **settings)

@@ -22,7 +22,7 @@ from bedrock_marengo.runtime import ClientBase
 from bedrock_marengo.s3.listing import MediaListing, object_tags
 from bedrock_marengo.s3.object_version import SourceIdentity
 from bedrock_marengo.s3.presign import playable_url
-from bedrock_marengo.settings import check_run
+from bedrock_marengo.settings import WORDS, check_run
 from bedrock_marengo.words.captions import Transcript, captions_of
 
 __all__ = ["FileCalls"]
@@ -108,7 +108,7 @@ class FileCalls(ClientBase):
             jobs_at_once: how many jobs the account can run at once.
             mean_job_sec: how long a job takes on average, in seconds.
             force: plan as if no file had been embedded before.
-            settings: as for ``embed_many``: options, scopes, segmentation, start_sec, end_sec, fused.
+            settings: as for ``embed_many``: options, scopes, segmentation, start_sec, end_sec, fused, transcripts.
 
         Returns:
             Counts, seconds, bytes and US dollars of what would be started.
@@ -117,7 +117,9 @@ class FileCalls(ClientBase):
             InputError: A setting is not valid for any kind of media.
             ServiceError: AWS refused to list the objects.
         """
+        sources_of_words = {name: settings.pop(name) for name in WORDS if name in settings}
         check_run(
+            **sources_of_words,
             durations=durations,
             assume_duration_sec=assume_duration_sec,
             jobs_at_once=jobs_at_once,
@@ -137,6 +139,7 @@ class FileCalls(ClientBase):
             probe=probe,
             assume_duration_sec=assume_duration_sec,
             force=force,
+            words=[runtime.word_source(each) for each in sources_of_words.values() if each is not None],
         )
         return planner.plan(
             sources if isinstance(sources, MediaListing) else self.list_media(sources),

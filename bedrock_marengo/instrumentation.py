@@ -80,6 +80,10 @@ EVENTS: Mapping[str, Event] = {
     ),
     "file left": Event("embedding", WARNING, "Not embedded in this run: %(source)s: %(error)s", _JOBS),
     "file failed": Event("embedding", ERROR, "Failed: %(source)s: %(error)s", _JOBS),
+    "words started": Event("words", INFO, "%(service)s started on %(source)s"),
+    "words joined": Event("words", INFO, "Joined the work of %(service)s on %(source)s"),
+    "words done": Event("words", INFO, "The words of %(source)s by %(service)s are there"),
+    "words failed": Event("words", WARNING, "No words of %(source)s by %(service)s: %(error)s"),
     "file skipped": Event("s3", DEBUG, "Skipped %(source)s: %(reason)s"),
     "files skipped": Event("s3", WARNING, "Skipped %(count)d files: %(reasons)s"),
     # What it costs, by the client's prices.
@@ -89,6 +93,7 @@ EVENTS: Mapping[str, Event] = {
         "%(source)s costs %(usd).4f USD: %(media_sec).1f s of %(kind)s",
         {**_USD, "marengo.media": "media_sec"},
     ),
+    "words priced": Event("embedding", INFO, "%(service)s: %(seconds).1f s for %(usd).4f USD", _USD),
     "job unpriced": Event("embedding", INFO, "The price of %(source)s is unknown, because its length is"),
     "text embedded": Event("embedding", DEBUG, "A text: %(usd).5f USD", _USD),
     "image embedded": Event("embedding", DEBUG, "An image: %(usd).5f USD", _USD),

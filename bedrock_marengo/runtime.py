@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, ParamSpec, Self, TypeVar
 from weakref import WeakSet
@@ -19,6 +19,7 @@ from bedrock_marengo.aws.retries import RetryLimiter
 from bedrock_marengo.aws.session import Aws
 from bedrock_marengo.aws.start_rate import StartLimiter
 from bedrock_marengo.contract.models import Model
+from bedrock_marengo.embedding.file_words import RunWords
 from bedrock_marengo.embedding.invoke import Invoker
 from bedrock_marengo.embedding.job_costs import JobCosts
 from bedrock_marengo.embedding.pipeline import MediaEmbedder
@@ -33,6 +34,7 @@ from bedrock_marengo.media.durations import Durations
 from bedrock_marengo.s3.cross_region import CrossRegionCopies
 from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.settings import ClientSettings
+from bedrock_marengo.words.sources import Parts, WordSettings, WordSource
 
 __all__ = ["JOBS_AT_ONCE", "PREPARED", "ClientBase", "Runtime"]
 
@@ -78,6 +80,7 @@ class Runtime:
             token_counter=settings.token_counter,
         )
         self._starts = StartLimiter(max_per_sec=settings.max_starts_per_sec)
+        self._word_sources: dict[WordSettings, WordSource] = {}
         self._lock = threading.RLock()
         self._made: tuple[JobRunner, MediaEmbedder] | None = None
         self._pools: dict[Pool, CancellableExecutor] = {}
@@ -115,6 +118,34 @@ class Runtime:
     def costs(self, budget: Budget | None = None, durations: Durations | None = None) -> JobCosts:
         """What pays for the starts of one run."""
         return JobCosts(objects=self.objects, usage=self._usage, copies=self.copies, budget=budget, durations=durations)
+
+    def word_source(self, settings: WordSettings) -> WordSource:
+        """A source of words; the same for equal settings, as it learns how fast it may go.
+
+        Raises:
+            ConfigurationError: No output prefix.
+        """
+        with self._lock:
+            if settings not in self._word_sources:
+                own = self._settings
+                parts = Parts(
+                    aws=self.aws,
+                    objects=self.objects,
+                    limiter=self.limiter,
+                    output_s3_uri=self.output_s3_uri,
+                    identity=own.identity,
+                    prices=self._usage.prices,
+                    tags=own.tags,
+                    output_kms_key_id=own.output_kms_key_id,
+                )
+                self._word_sources[settings] = settings.open(parts)
+            return self._word_sources[settings]
+
+    def run_words(self, settings: Sequence[WordSettings], token: CancelToken, **run: Any) -> RunWords | None:
+        """The sources of words of one run, with threads that ``token`` ends; None if there are none."""
+        sources = [self.word_source(each) for each in settings]
+        executors = {each.part: self.open_executor(f"words-{each.service}", each.at_once, token) for each in sources}
+        return RunWords(sources=sources, executors=executors, **run) if sources else None
 
     def pool(self, name: Pool) -> CancellableExecutor:
         """The threads for calls, for awaitables, or for awaitables that wait for jobs.

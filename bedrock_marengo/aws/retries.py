@@ -129,6 +129,7 @@ CODES: Mapping[str, Meaning] = {
     "UnrecognizedClientException": BAD_CREDENTIALS,
     "RequestExpired": CLOCK,
     "RequestTimeTooSkewed": CLOCK,
+    "LimitExceededException": QUOTA,
     "ServiceQuotaExceededException": QUOTA,
     "SlowDown": QUOTA,
     "Throttling": QUOTA,
@@ -206,6 +207,12 @@ _BY_MESSAGE: tuple[tuple[Meaning | None, str, str, Mapping[str, Any]], ...] = (
         "bucketOwner",
         "Set the account that owns the bucket: {bucket_owner}, or a mapping of bucket to account.",
         {"bucket_owner": "123456789012"},
+    ),
+    (
+        DENIED,
+        "transcribe:",
+        "Check IAM: transcribe:StartTranscriptionJob, GetTranscriptionJob and ListTranscriptionJobs.",
+        {},
     ),
     (
         DENIED,

@@ -173,6 +173,11 @@ class Aws:
         return client
 
     @property
+    def transcribe(self) -> Any:
+        """The Transcribe client. Its endpoint is boto3's: AWS_ENDPOINT_URL_TRANSCRIBE sets another."""
+        return self._client("transcribe", endpoint_url=None, retries={"total_max_attempts": 1})
+
+    @property
     def session(self) -> boto3.Session:
         """The session that the clients are made from.
 
@@ -358,7 +363,11 @@ _IS_GENUINE: dict[str, Callable[[dict[str, Any]], bool]] = {
     "ListObjectsV2": lambda reply: b"ListBucketResult" in reply["body"],
     "PutObject": lambda reply: "etag" in reply["headers"],
     **dict.fromkeys(
-        ("StartAsyncInvoke", "GetAsyncInvoke", "ListAsyncInvokes"), lambda reply: reply["body"].lstrip()[:1] == b"{"
+        (
+            *("StartAsyncInvoke", "GetAsyncInvoke", "ListAsyncInvokes"),
+            *("StartTranscriptionJob", "GetTranscriptionJob", "ListTranscriptionJobs"),
+        ),
+        lambda reply: reply["body"].lstrip()[:1] == b"{",
     ),
 }
 

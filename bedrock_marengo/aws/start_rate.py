@@ -25,6 +25,10 @@ PROBE_ROUNDS = 8
 """How often as many jobs as are allowed must end before one more than the service last allowed is tried."""
 
 
+_FULL = frozenset({"ServiceQuotaExceededException", "LimitExceededException"})
+"""How Bedrock and Transcribe refuse a start because too many jobs run."""
+
+
 PATIENCE_SEC = 60.0
 """How long all starts may be refused before a warning."""
 
@@ -37,14 +41,16 @@ class StartLimiter:
     """Limits how fast jobs are started and how many run at once; both limits are learned from refusals.
 
     Starts per second: additive increase, multiplicative decrease on ThrottlingException, after a first steep rise.
-    Jobs in flight: ServiceQuotaExceededException sets the ceiling to what is running, then one more is tried now and
-    then. Neither makes a start fail.
+    Jobs in flight: a refusal because of their number sets the ceiling to what is running, then one more is tried now
+    and then. Neither makes a start fail.
 
     Args:
         max_per_sec: maximum starts per second.
+        operation: what starts a job, for errors.
     """
 
-    def __init__(self, *, max_per_sec: float | None = None) -> None:
+    def __init__(self, *, max_per_sec: float | None = None, operation: str = "StartAsyncInvoke") -> None:
+        self._operation = operation
         self._ceiling = NO_CEILING
         self._max_per_sec = max_per_sec or float("inf")
         self._per_sec = min(10.0, self._max_per_sec)
@@ -89,9 +95,9 @@ class StartLimiter:
                     raise
                 code = error_code(error)
                 if code in THROTTLED:
-                    instrumentation.emit("call throttled", operation="StartAsyncInvoke", source=what, code=code)
+                    instrumentation.emit("call throttled", operation=self._operation, source=what, code=code)
                     self._refused(code)
-                if code == "ServiceQuotaExceededException":
+                if code in _FULL:
                     refused += 1
                     self._full()
                     # Others may use up the account's quota: then no job of ours ends, and only waiting helps.
@@ -99,9 +105,9 @@ class StartLimiter:
                 elif code in THROTTLED:
                     self._throttled()
                 elif is_transient(error) and (failed := failed + 1) < attempts:
-                    back_off(token, "StartAsyncInvoke", what, error, failed)
+                    back_off(token, self._operation, what, error, failed)
                 else:
-                    raise ServiceError.of(error, "StartAsyncInvoke", what) from error
+                    raise ServiceError.of(error, self._operation, what) from error
                 continue
             self._started(waited=waited)
             self._give_back(running=hold)
