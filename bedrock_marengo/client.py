@@ -8,6 +8,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
 
+from bedrock_marengo.ask_calls import AskCalls
 from bedrock_marengo.async_calls import async_twin, one_by_one
 from bedrock_marengo.aws.cancellation import CancelToken
 from bedrock_marengo.contract.inputs import Media, MediaLike, Query, Segmentation, Sources
@@ -55,7 +56,7 @@ def _takes(settings: Callable[P, Any]) -> Callable[[Callable[..., None]], Callab
     return signed
 
 
-class MarengoClient(VectorCalls, FileCalls):
+class MarengoClient(VectorCalls, FileCalls, AskCalls):
     """Marengo on Amazon Bedrock: embeds text, images, video and audio in one vector space.
 
     Creating a client makes no call. One client works for many threads and asyncio tasks.
@@ -216,6 +217,8 @@ class MarengoClient(VectorCalls, FileCalls):
                 ``MarengoError``, the file gets that error.
                 ``transcripts=Transcribe(...)``: have Amazon Transcribe hear files without captions, while they are
                 embedded. The result's ``.words.said`` has the words. If they can't be had, a warning says why.
+                ``descriptions=Pegasus(...)``: have TwelveLabs Pegasus describe what is seen in videos, as
+                ``.words.seen``. A call that is in flight when the process dies may be paid for twice.
 
         Raises:
             InputError: A setting is valid for neither video nor audio.

@@ -108,7 +108,8 @@ class FileCalls(ClientBase):
             jobs_at_once: how many jobs the account can run at once.
             mean_job_sec: how long a job takes on average, in seconds.
             force: plan as if no file had been embedded before.
-            settings: as for ``embed_many``: options, scopes, segmentation, start_sec, end_sec, fused, transcripts.
+            settings: as for ``embed_many``: options, scopes, segmentation, start_sec, end_sec, fused, transcripts,
+                descriptions.
 
         Returns:
             Counts, seconds, bytes and US dollars of what would be started.

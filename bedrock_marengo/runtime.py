@@ -34,6 +34,7 @@ from bedrock_marengo.media.durations import Durations
 from bedrock_marengo.s3.cross_region import CrossRegionCopies
 from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.settings import ClientSettings
+from bedrock_marengo.words.asking import Asker
 from bedrock_marengo.words.sources import Parts, WordSettings, WordSource
 
 __all__ = ["JOBS_AT_ONCE", "PREPARED", "ClientBase", "Runtime"]
@@ -79,6 +80,7 @@ class Runtime:
             truncate=settings.truncate,
             token_counter=settings.token_counter,
         )
+        self.asker = Asker.of(self.aws, self.objects, self.limiter, settings.output_s3_uri, usage.prices)
         self._starts = StartLimiter(max_per_sec=settings.max_starts_per_sec)
         self._word_sources: dict[WordSettings, WordSource] = {}
         self._lock = threading.RLock()

@@ -15,6 +15,7 @@ from bedrock_marengo.embedding.pricing import Prices
 from bedrock_marengo.errors import ConfigurationError, InputError
 from bedrock_marengo.s3.object_version import Identity
 from bedrock_marengo.validation import is_int, is_number
+from bedrock_marengo.words.pegasus import Pegasus
 from bedrock_marengo.words.transcribe import Transcribe
 
 __all__ = ["KMS_KEY", "WORDS", "ClientSettings", "check_run"]
@@ -145,7 +146,7 @@ _CLIENT: Mapping[str, Rule] = {
     ),
 }
 
-WORDS: Mapping[str, type[Any]] = {"transcripts": Transcribe}
+WORDS: Mapping[str, type[Any]] = {"transcripts": Transcribe, "descriptions": Pegasus}
 """Settings of a run that are a source of words, and what each takes."""
 
 

@@ -3,6 +3,7 @@
 import logging
 
 from bedrock_marengo import Media, Query, Segment, Segmentation
+from langchain_marengo.asking import MarengoAsk
 from langchain_marengo.context import amoment_content, format_moments, moment_content
 from langchain_marengo.embeddings import MarengoEmbeddings
 from langchain_marengo.loaders import MarengoLoader
@@ -12,6 +13,7 @@ from langchain_marengo.stores import aadd_segments, add_segments, adelete_segmen
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
+    "MarengoAsk",
     "MarengoEmbeddings",
     "MarengoLoader",
     "MarengoRetriever",

@@ -3,6 +3,7 @@
 import logging
 
 from bedrock_marengo import Media, Query, Segment, Segmentation
+from llama_index_marengo.asking import MarengoAsk
 from llama_index_marengo.context import amoment_blocks, format_moments, moment_blocks
 from llama_index_marengo.docstores import SegmentDocumentStore
 from llama_index_marengo.embeddings import MarengoEmbedding
@@ -14,6 +15,7 @@ from llama_index_marengo.segmenter import MarengoSegmenter
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
+    "MarengoAsk",
     "MarengoEmbedding",
     "MarengoLinks",
     "MarengoReader",

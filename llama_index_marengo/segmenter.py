@@ -21,7 +21,7 @@ from llama_index.core.schema import (
 from pydantic import ModelWrapValidatorHandler
 from tqdm import TqdmWarning
 
-from bedrock_marengo import ConfigurationError, MarengoError, Media, MediaResult, Segmentation
+from bedrock_marengo import ConfigurationError, MarengoError, Media, MediaResult, Pegasus, Segmentation
 from bedrock_marengo.contract.segments import checked_metadata
 from bedrock_marengo.errors import visible
 from bedrock_marengo.search.records import (
@@ -90,6 +90,8 @@ class MarengoSegmenter(ValidatedCopies, TransformComponent):
     Transcribe hear files without captions. Or a mapping or callable from source URI to captions: a ``pathlib.Path``, or
     the text of the captions.
     """
+    descriptions: Pegasus | None = None
+    """``Pegasus(...)`` has TwelveLabs Pegasus describe what is seen in videos. None for no descriptions."""
     on_error: OnError = Field(default="raise", exclude=True)
     """"raise" (after all other files are done), "skip", or a callable that gets the source and the error."""
     show_progress: bool = False
@@ -122,6 +124,7 @@ class MarengoSegmenter(ValidatedCopies, TransformComponent):
         return {
             **self.embed_model.to_dict(),
             **chosen,
+            **({} if self.descriptions is None else {"descriptions": self.descriptions.canonical()}),
             "identity": identity if isinstance(identity, str) else callable_key(identity),
             "transcripts": transcripts if isinstance(transcripts, bool) else callable_key(transcripts),
             "class_name": self.class_name(),
@@ -199,7 +202,11 @@ class _Call:
         self.bar = tqdm(desc="media", unit="file", total=len(self.media), disable=not shown)
         names = ("options", "scopes", "segmentation", "start_sec", "end_sec", "fused", "force", "jobs_at_once")
         self.settings: dict[str, Any] = {name: getattr(segmenter, name) for name in names}
-        self.settings |= {"read_ahead": True, "validate": self._user_fields, **word_sources(segmenter.transcripts)}
+        self.settings |= {
+            "read_ahead": True,
+            "validate": self._user_fields,
+            **word_sources(segmenter.transcripts, segmenter.descriptions),
+        }
         usage = segmenter.embed_model.core.usage
         self.settings["on_progress"] = lambda progress: self.bar.set_postfix_str(f"{progress}; {usage}")
 

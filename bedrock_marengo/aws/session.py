@@ -41,6 +41,9 @@ _URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#@]*)?")
 """From the service models of IAM and STS; an endpoint is a scheme and a host, with an optional port and path."""
 
 
+SLOW_SEC = 900
+"""How long Pegasus may take to answer about a long video. Public code waits 240 to 900 s; botocore 60."""
+
 _NAMES = ("region_name", "profile_name", "endpoint_url", "s3_endpoint_url", "role_arn", "role_session_name")
 _PATTERNS = (
     ("endpoint_url", _URL, "a URL such as 'https://bedrock-runtime.us-east-1.amazonaws.com', or leave it out"),
@@ -159,9 +162,28 @@ class Aws:
         return client
 
     @property
+    def slow_bedrock(self) -> BedrockRuntimeClient:
+        """The bedrock-runtime client for calls that take minutes and may be billed twice if they are repeated.
+
+        Raises:
+            ConfigurationError: The client that was given gives up too soon, or retries.
+        """
+        given = self.settings.bedrock_client
+        if given is not None:
+            _check_slow(given.meta.config)
+            return given
+        base: Any = self._config()
+        own: dict[str, Any] = {"read_timeout": max(SLOW_SEC, base.read_timeout or 0)}
+        own["retries"] = {"total_max_attempts": 1}
+        client: BedrockRuntimeClient = self._client(
+            "bedrock-runtime", endpoint_url=self.settings.endpoint_url, fixed=_new_config(**own)
+        )
+        return client
+
+    @property
     def s3(self) -> S3Client:
         """The S3 client, with botocore's standard retries."""
-        own = {"s3": {"addressing_style": "path"}} if self.settings.s3_endpoint_url else {}
+        own: dict[str, Any] = {"s3": {"addressing_style": "path"}} if self.settings.s3_endpoint_url else {}
         client: S3Client = self._client(
             "s3",
             endpoint_url=self.settings.s3_endpoint_url,
@@ -245,13 +267,17 @@ class Aws:
         instrumentation.watch_requests(client)
         return client
 
-    def _client(self, service: str, endpoint_url: str | None, **config: Any) -> Any:
+    def _client(self, service: str, endpoint_url: str | None, *, fixed: Config | None = None, **config: Any) -> Any:
+        """A client, made once. What is in ``fixed`` is not for the user's ``config`` to change."""
+        name = service if fixed is None else f"slow {service}"
         with self._lock:
-            if service not in self._clients:
-                self._clients[service] = client = self.open_client(service, self._config(**config), endpoint_url)
+            if name not in self._clients:
+                whole = self._config(**config)
+                client = self.open_client(service, whole.merge(fixed) if fixed else whole, endpoint_url)
                 client.meta.events.register(f"before-parse.{service}", _reject_foreign_response)
                 client.meta.events.register_first(f"needs-retry.{service}", _stop_retries_if_cancelled)
-            return self._clients[service]
+                self._clients[name] = client
+            return self._clients[name]
 
     def _session(self) -> boto3.Session:
         with self._lock:
@@ -357,6 +383,15 @@ def _stop_retries_if_cancelled(response: Any, caught_exception: Exception | None
     token = current_token()
     if token is not None and (caught_exception is not None or response[0].status_code >= 500):
         token.check("A call that failed")
+
+
+def _check_slow(config: Any) -> None:
+    if (config.read_timeout or SLOW_SEC) < SLOW_SEC or (config.retries or {}).get("total_max_attempts") != 1:
+        raise ConfigurationError(
+            f"Pegasus takes minutes, and a call that is repeated may be billed twice: make this client with "
+            f"Config(read_timeout={SLOW_SEC}, retries={{'total_max_attempts': 1}}), or leave it out.",
+            setting="bedrock_client",
+        )
 
 
 _IS_GENUINE: dict[str, Callable[[dict[str, Any]], bool]] = {

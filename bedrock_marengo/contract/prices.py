@@ -27,6 +27,8 @@ class Prices:
         copied_gb: a GB copied from another region, with ``staging_s3_uri=``.
         transcribe_sec: a second that Amazon Transcribe hears, in its first tier: 0.024 dollars a minute in us-east-1,
             from public code, unchecked.
+        pegasus_sec: a second of video that Pegasus sees, for 1.5 and 1.2; from litellm 1.110.2, as the next one.
+        pegasus_output_token: a token of Pegasus' answers. Questions are free.
     """
 
     text: float = 0.00007
@@ -35,6 +37,8 @@ class Prices:
     audio_sec: float = 0.00014
     copied_gb: float = 0.02
     transcribe_sec: float = 0.0004
+    pegasus_sec: float = 0.00049
+    pegasus_output_token: float = 7.5e-6
 
     def __post_init__(self) -> None:
         for price in fields(self):

@@ -127,9 +127,10 @@ def check_transcripts(transcripts: Any) -> None:
         )
 
 
-def word_sources(transcripts: Any) -> dict[str, Any]:
-    """The settings of ``embed_many`` that a loader's ``transcripts`` gives."""
-    return {"transcripts": transcripts} if isinstance(transcripts, Transcribe) else {}
+def word_sources(transcripts: Any, descriptions: Any = None) -> dict[str, Any]:
+    """The settings of ``embed_many`` that a loader's ``transcripts`` and ``descriptions`` give."""
+    heard = {"transcripts": transcripts} if isinstance(transcripts, Transcribe) else {}
+    return heard if descriptions is None else {**heard, "descriptions": descriptions}
 
 
 class Failures:

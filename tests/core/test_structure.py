@@ -23,9 +23,10 @@ BEDROCK_OPERATIONS = {
 TRANSCRIBE_OPERATIONS = {
     *("start_transcription_job", "get_transcription_job", "list_transcription_jobs", "delete_transcription_job"),
 }
+PEGASUS = "bedrock_marengo/words/pegasus_calls.py"
 CALLERS = {
     "s3": {"bedrock_marengo/s3/objects.py", "bedrock_marengo/s3/buckets.py"},
-    "bedrock": {"bedrock_marengo/jobs/invocations.py", "bedrock_marengo/embedding/invoke.py"},
+    "bedrock": {"bedrock_marengo/jobs/invocations.py", "bedrock_marengo/embedding/invoke.py", PEGASUS},
     "transcribe": {"bedrock_marengo/words/transcription_jobs.py"},
 }
 MAKES_CLIENTS = "bedrock_marengo/aws/session.py"
