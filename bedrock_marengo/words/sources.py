@@ -31,13 +31,11 @@ class TimedWords(Protocol):
 
 
 class Charges(Protocol):
-    """What pays for the calls of one run, and counts them.
+    """What pays for the calls of one run, and counts them."""
 
-    Attributes:
-        assume_duration_sec: the length to charge for a file of unknown length.
-    """
-
-    assume_duration_sec: float | None
+    @property
+    def assume_duration_sec(self) -> float | None:
+        """The length to charge for a file of unknown length."""
 
     def length_of(self, media: Media, source: SourceIdentity) -> float | None:
         """A file's length in seconds, as given or as its container says; None if it is unknown."""
