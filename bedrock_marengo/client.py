@@ -16,17 +16,16 @@ from bedrock_marengo.contract.payloads import REQUEST_SETTINGS, MediaRequest, re
 from bedrock_marengo.contract.segments import SegmentEmbeddings
 from bedrock_marengo.embedding.batch import MediaResult, embed_all
 from bedrock_marengo.embedding.invoke import warn_of_end
-from bedrock_marengo.embedding.pricing import Budget
-from bedrock_marengo.embedding.run_options import Progress, RunOptions
+from bedrock_marengo.embedding.run_options import Progress
 from bedrock_marengo.errors import InputError
-from bedrock_marengo.file_calls import FileCalls
 from bedrock_marengo.jobs.job import InvocationStatus, Job
 from bedrock_marengo.jobs.resume import resume_job
 from bedrock_marengo.runtime import JOBS_AT_ONCE, PREPARED
 from bedrock_marengo.s3.listing import MediaListing
-from bedrock_marengo.settings import WORDS, ClientSettings, check_run
+from bedrock_marengo.settings import WORDS, ClientSettings
 from bedrock_marengo.validation import reject_unknown, short_repr
 from bedrock_marengo.vector_calls import Vector, VectorCalls
+from bedrock_marengo.word_calls import WordCalls
 
 __all__ = ["MarengoClient"]
 
@@ -56,7 +55,7 @@ def _takes(settings: Callable[P, Any]) -> Callable[[Callable[..., None]], Callab
     return signed
 
 
-class MarengoClient(VectorCalls, FileCalls, AskCalls):
+class MarengoClient(VectorCalls, WordCalls, AskCalls):
     """Marengo on Amazon Bedrock: embeds text, images, video and audio in one vector space.
 
     Creating a client makes no call. One client works for many threads and asyncio tasks.
@@ -338,17 +337,3 @@ class MarengoClient(VectorCalls, FileCalls, AskCalls):
             read_ahead=read_ahead,
             token=token,
         )
-
-    def _run_options(self, token: CancelToken | None = None, **settings: Any) -> RunOptions:
-        """The options of one run, checked, with its budget, and its sources of words, which ``token`` ends."""
-        check_run(**settings)
-        most, assumed = settings.pop("max_cost_usd", None), settings.pop("assume_duration_sec", None)
-        budget = None if most is None else Budget(most, self._usage.prices, assume_duration_sec=assumed)
-        costs = self._runtime.costs(budget, settings.pop("durations", None))
-        if settings.get("on_progress", ...) is None:
-            del settings["on_progress"]
-        sources = [each for name in WORDS if (each := settings.pop(name, None)) is not None]
-        if sources and token is not None:
-            how = {name: settings[name] for name in ("only_done", "force", "timeout_sec") if name in settings}
-            settings["words"] = self._runtime.run_words(sources, token, costs=costs, **how)
-        return RunOptions(costs=costs, **settings)

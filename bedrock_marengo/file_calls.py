@@ -93,6 +93,7 @@ class FileCalls(ClientBase):
         jobs_at_once: int = JOBS_ALLOWED,
         mean_job_sec: float = JOB_SEC,
         force: bool = False,
+        embed: bool = True,
         **settings: Any,
     ) -> Plan:
         """A dry run of ``embed_many``: what would be started, joined, reused, uploaded and copied, and what it costs.
@@ -108,6 +109,7 @@ class FileCalls(ClientBase):
             jobs_at_once: how many jobs the account can run at once.
             mean_job_sec: how long a job takes on average, in seconds.
             force: plan as if no file had been embedded before.
+            embed: False plans only the words that ``transcripts`` gives, as for ``transcribe_many``.
             settings: as for ``embed_many``: options, scopes, segmentation, start_sec, end_sec, fused, transcripts,
                 descriptions.
 
@@ -140,6 +142,7 @@ class FileCalls(ClientBase):
             probe=probe,
             assume_duration_sec=assume_duration_sec,
             force=force,
+            embed=embed,
             words=[runtime.word_source(each) for each in sources_of_words.values() if each is not None],
         )
         return planner.plan(

@@ -24,6 +24,7 @@ from bedrock_marengo.embedding.invoke import Invoker
 from bedrock_marengo.embedding.job_costs import JobCosts
 from bedrock_marengo.embedding.pipeline import MediaEmbedder
 from bedrock_marengo.embedding.pricing import Budget, Prices, Usage
+from bedrock_marengo.embedding.run_options import RunOptions
 from bedrock_marengo.embedding.segment_words import SegmentWords
 from bedrock_marengo.embedding.vector_cache import VectorCache
 from bedrock_marengo.errors import ConfigurationError
@@ -33,7 +34,7 @@ from bedrock_marengo.jobs.runner import JobRunner
 from bedrock_marengo.media.durations import Durations
 from bedrock_marengo.s3.cross_region import CrossRegionCopies
 from bedrock_marengo.s3.objects import S3Objects
-from bedrock_marengo.settings import ClientSettings
+from bedrock_marengo.settings import WORDS, ClientSettings, check_run
 from bedrock_marengo.words.asking import Asker
 from bedrock_marengo.words.sources import Parts, WordSettings, WordSource
 
@@ -307,6 +308,20 @@ class ClientBase:
     def _ahead(self) -> int:
         # Enough that a slow call at the head leaves no thread idle.
         return 8 * self._settings.max_concurrency
+
+    def _run_options(self, token: CancelToken | None = None, **settings: Any) -> RunOptions:
+        """The options of one run, checked, with its budget, and its sources of words, which ``token`` ends."""
+        check_run(**settings)
+        most, assumed = settings.pop("max_cost_usd", None), settings.pop("assume_duration_sec", None)
+        budget = None if most is None else Budget(most, self._usage.prices, assume_duration_sec=assumed)
+        costs = self._runtime.costs(budget, settings.pop("durations", None))
+        if settings.get("on_progress", ...) is None:
+            del settings["on_progress"]
+        sources = [each for name in WORDS if (each := settings.pop(name, None)) is not None]
+        if sources and token is not None:
+            how = {name: settings[name] for name in ("only_done", "force", "timeout_sec") if name in settings}
+            settings["words"] = self._runtime.run_words(sources, token, costs=costs, **how)
+        return RunOptions(costs=costs, **settings)
 
     async def _run(self, pool: Pool, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         runtime = self._runtime

@@ -15,7 +15,7 @@ from bedrock_marengo.contract.models import GB, KINDS, Kind
 from bedrock_marengo.contract.payloads import MediaRequest
 from bedrock_marengo.contract.prices import Prices
 from bedrock_marengo.embedding.invoke import check_size
-from bedrock_marengo.errors import MarengoError, visible
+from bedrock_marengo.errors import InputError, MarengoError, visible
 from bedrock_marengo.jobs.fingerprint import JobKey
 from bedrock_marengo.jobs.index import JobIndex, State
 from bedrock_marengo.media.durations import Durations, duration_of, requested_sec
@@ -56,6 +56,7 @@ class Plan:
         uploaded: local files that would be uploaded, and ``uploaded_bytes``.
         staged: files that would be copied from another region, and ``staged_bytes``.
         refused: files that would be refused; ``refusals`` has the reasons of the first 10.
+        wordless: files whose words a service would refuse; ``refusals`` has the reasons of the first 10 of these, too.
         skipped: reason -> how many files of prefixes were skipped.
         media_sec: seconds of media to embed.
         unknown: files to start of unknown length; ``unknown_names`` has the first 10.
@@ -77,6 +78,7 @@ class Plan:
     staged: int = 0
     staged_bytes: int = 0
     refused: int = 0
+    wordless: int = 0
     refusals: tuple[str, ...] = ()
     skipped: Mapping[str, int] = field(default_factory=dict)
     media_sec: float = 0.0
@@ -122,6 +124,7 @@ class Plan:
             f"time       {self.days:,.2f} days, {self.jobs_at_once} jobs at once, {self.mean_job_sec:g} s each",
             f"skipped    {', '.join(f'{n:,} {why}' for why, n in self.skipped.items())}" if self.skipped else "",
             f"refused    {self.refused:,}" if self.refused else "",
+            f"no words   {self.wordless:,}" if self.wordless else "",
             *(f"  {visible(refusal)}" for refusal in self.refusals),
         ]
         return "\n".join(line for line in lines if line)
@@ -147,6 +150,7 @@ class Planner:
         assume_duration_sec: the length to assume for a file of unknown length.
         force: whether finished jobs are paid for again.
         words: sources of words.
+        embed: whether files are embedded, too.
     """
 
     objects: S3Objects
@@ -161,6 +165,7 @@ class Planner:
     assume_duration_sec: float | None = None
     force: bool = False
     words: Sequence[WordSource] = ()
+    embed: bool = True
 
     def plan(
         self, listing: MediaListing, executor: Executor, *, ahead: int, jobs_at_once: int, mean_job_sec: float
@@ -206,8 +211,13 @@ class Planner:
             key = JobKey.of(request, source, self.output_s3_uri)
             size, job = source.size, int(key.fingerprint[:16], 16)
             state = "absent" if self.force else self.index.state(key.fingerprint)
+        state = state if self.embed else "done"
         file = _PlannedFile(name=media.name, state=state, kind=media.kind, job=job, size=size, uploaded=found is None)
-        asked = [each for each in self.words if self._is_asked(each, media, source)]
+        try:
+            asked = [each for each in self.words if self._is_asked(each, media, source)]
+        except InputError as error:
+            # Its vectors will be there.
+            asked, file.why = [], str(error)
         if state != "absent" and not asked:
             return file
         length = duration_of(self.objects, media, self.durations, probe=self.probe)
@@ -268,8 +278,6 @@ class _Totals:
         """Count one file."""
         if repeated or file.state != "absent":
             self._counts["repeated" if repeated else _COUNTS[file.state]] += 1
-            if file.state == "refused" and len(self._refusals) < MOST_NAMED:
-                self._refusals.append(f"{file.name}: {file.why}")
             if not repeated:
                 self._add_words(file)
             return
@@ -286,7 +294,10 @@ class _Totals:
             self._usd["copies"] += self._prices.copied(file.size)  # type: ignore[assignment]
 
     def _add_words(self, file: _PlannedFile) -> None:
-        """Count what a file's words cost, and whether its length is unknown."""
+        """Count what a file's words cost, whether its length is unknown, and why something of it is refused."""
+        if file.why and len(self._refusals) < MOST_NAMED:
+            self._refusals.append(f"{file.name}: {file.why}")
+        self._counts["wordless"] += bool(file.why) and file.state != "refused"
         for service, usd in file.words.items():
             self._words[service] += 1
             self._usd[service] += usd or 0.0  # type: ignore[assignment]
@@ -296,9 +307,9 @@ class _Totals:
 
     def plan_fields(self) -> dict[str, Any]:
         """The plan's fields."""
-        names = ("joined", "reused", "repeated", "uploaded", "uploaded_bytes", "staged", "staged_bytes", "refused")
+        names = ("joined", "reused", "repeated", "uploaded", "uploaded_bytes", "staged", "staged_bytes")
         return {
-            **{name: self._counts[name] for name in (*names, "unknown", "vectors")},
+            **{name: self._counts[name] for name in (*names, "refused", "wordless", "unknown", "vectors")},
             "started": dict(self._started),
             "refusals": tuple(self._refusals),
             "unknown_names": tuple(self._unknown),

@@ -157,12 +157,18 @@ class TranscriptSource:
         """Whether a file has sound that Transcribe should hear: not an image, nor a file with captions."""
         if not KINDS[media.kind].captions or find_captions(self._parts.objects, media) is not None:
             return False
+        self._check(media)
+        return True
+
+    def _check(self, media: Media) -> None:
+        """Refuse a file that Transcribe can't hear, before it costs anything."""
+        if not KINDS[media.kind].captions:
+            raise InputError(f"{media.name} is an image: there is nothing to hear.")
         if (why := self._why_extracted(media.name, media.size or 0)) and not has_av():
             raise InputError(
                 f"Amazon Transcribe does not read {media.name}: {why}. Install the extra 'media' to have its sound "
                 "extracted, or put captions next to it. Nothing was started for its words."
             )
-        return True
 
     def fingerprint(self, source: SourceIdentity) -> str:
         """64 hex digits over the file's version, language and vocabulary."""
@@ -192,6 +198,7 @@ class TranscriptSource:
 
     def make(self, file: WordsFile) -> Transcript:
         """The words of a file: found, joined, or heard now."""
+        self._check(file.media)
         folder = self._folder(file.source)
         with cancel_scope(self._parts.limiter.token()):
             new = WordsRecord(
