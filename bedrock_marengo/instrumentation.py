@@ -83,6 +83,7 @@ EVENTS: Mapping[str, Event] = {
     "words started": Event("words", INFO, "%(service)s started on %(source)s"),
     "words joined": Event("words", INFO, "Joined the work of %(service)s on %(source)s"),
     "words done": Event("words", INFO, "The words of %(source)s by %(service)s are there"),
+    "clip undescribed": Event("words", WARNING, "%(source)s has no description at %(start_sec).1f s: %(error)s"),
     "words failed": Event("words", WARNING, "No words of %(source)s by %(service)s: %(error)s"),
     "file skipped": Event("s3", DEBUG, "Skipped %(source)s: %(reason)s"),
     "files skipped": Event("s3", WARNING, "Skipped %(count)d files: %(reasons)s"),

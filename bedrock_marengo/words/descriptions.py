@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from bedrock_marengo.contract.segments import SegmentEmbeddings
-from bedrock_marengo.words.parts import HAIR_SEC, LEAST_SEC
+from bedrock_marengo.words.parts import HAIR_SEC
+from bedrock_marengo.words.pegasus_contract import MIN_SEC
 
 __all__ = ["Description", "Descriptions", "clips_of"]
 
@@ -79,8 +80,14 @@ def clips_of(segments: SegmentEmbeddings) -> list[tuple[float, float]]:
         last_start, last_end = found[-1] if found else (0.0, 0.0)
         if found and start < last_end - HAIR_SEC:
             continue
-        if found and start <= last_end + HAIR_SEC and min(last_end - last_start, end - start) < LEAST_SEC:
+        if found and start <= last_end + HAIR_SEC and _is_short(last_start, last_end):
             found[-1] = (last_start, end)
         else:
             found.append((start, end))
+    if len(found) > 1 and _is_short(*found[-1]) and found[-1][0] <= found[-2][1] + HAIR_SEC:
+        found[-2:] = [(found[-2][0], found[-1][1])]
     return found
+
+
+def _is_short(start_sec: float, end_sec: float) -> bool:
+    return end_sec - start_sec < MIN_SEC - HAIR_SEC

@@ -23,10 +23,11 @@ from bedrock_marengo.s3.object_version import SourceIdentity
 from bedrock_marengo.validation import is_int, short_repr
 from bedrock_marengo.words.asking import MORE, TRIES, Asker, check_call
 from bedrock_marengo.words.descriptions import Description, Descriptions, clips_of
-from bedrock_marengo.words.parts import LEAST_SEC, MARGIN_SEC
+from bedrock_marengo.words.parts import HAIR_SEC, LEAST_SEC, MARGIN_SEC
 from bedrock_marengo.words.parts import Part as SentPart
 from bedrock_marengo.words.pegasus_calls import AT_ONCE
 from bedrock_marengo.words.pegasus_contract import (
+    MIN_SEC,
     PegasusModel,
     Reply,
     find_pegasus,
@@ -42,7 +43,7 @@ __all__ = ["Pegasus", "PegasusSource"]
 
 PROMPT = (
     "Describe in one or two plain sentences what is seen: who or what is there, what happens, and where. Name text "
-    "that can be read in the picture. No introduction."
+    "that can be read in the picture. No introduction, no times."
 )
 TOKENS: Mapping[str, int] = {"video": 8192, "segment": 512}
 """The limits of an answer about a whole video, and about one clip. Ours: 0.06 and 0.004 USD at most."""
@@ -171,9 +172,9 @@ class PegasusSource:
         if length_sec is None:
             return None
         is_video = self._settings.way == "video"
-        # Clips have at least 4.25 s, but for the last one, and may be longer by a frame.
-        clips = 1 if is_video else math.floor(length_sec / LEAST_SEC) + 1
-        seconds = length_sec if is_video else length_sec + LEAST_SEC + clips * MARGIN_SEC
+        # Ranges have at least 4 s, but for a last one, and each clip may be longer than its range.
+        clips = 1 if is_video else math.floor(length_sec / (MIN_SEC - HAIR_SEC)) + 1
+        seconds = length_sec if is_video else length_sec + LEAST_SEC + clips * (LEAST_SEC - MIN_SEC + MARGIN_SEC)
         body = self._body(self._tokens)
         return self._asker.usd(seconds, body, clips * most_tokens(self._model, body))
 
