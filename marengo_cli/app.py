@@ -248,6 +248,48 @@ def search(
 
 @app.command()
 @bundled
+def ask(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="s3://bucket/key, a file, FILE#t=START,END, a segment.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask about the video.")],
+    connection: Connection,
+    local: Local = False,
+    start_sec: Annotated[float | None, typer.Option("--start-sec", "--start", help="Where to begin.")] = None,
+    end_sec: Annotated[float | None, typer.Option("--end-sec", "--end", help="Where to end.")] = None,
+    json_schema: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Answer in JSON that fits this schema.")
+    ] = None,
+    model: Annotated[str, typer.Option(metavar="MODEL", help='"1.5", "1.2", a profile ID or an ARN.')] = "1.5",
+    max_tokens: Annotated[int | None, typer.Option(metavar="COUNT", help="Maximum length of the answer.")] = None,
+    max_cost_usd: Annotated[
+        float | None,
+        typer.Option("--max-cost-usd", "--max-cost", metavar="USD", help="Refuse to spend more than this."),
+    ] = None,
+    duration_sec: Annotated[float | None, typer.Option(help="Length of the file, if it can't be read.")] = None,
+    price: Price = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Ask TwelveLabs Pegasus about a video, or a part of it. Shows the price, and asks if it is more than 0.25 USD.
+
+    Each question is billed. A part is cut and sent inside the request, which needs the extra "media".
+
+    Exit code: 0 done, 1 the question failed or is too expensive, 2 invalid input or you answered no, 130 Ctrl-C.
+    """
+    with _errors_shown(verbose, "If Pegasus was asked already, the question may be billed."):
+        module = _needed("marengo_cli.ask")
+        source, times = module.file_of(file)
+        given = {"start_sec": start_sec, "end_sec": end_sec, "duration_sec": duration_sec, "max_tokens": max_tokens}
+        settings = {**times, **{name: value for name, value in given.items() if value is not None}, "model": model}
+        if (schema := module.schema_of(json_schema)) is not None:
+            settings["json_schema"] = schema
+        with _client(connection, "3.0", [source] if local else None, prices_of(price)) as client:
+            spending = {"max_cost_usd": max_cost_usd, "yes": yes or local, "as_json": as_json}
+            raise typer.Exit(module.run(client, source, question, settings, **spending))
+
+
+@app.command()
+@bundled
 def cost(
     embedding: Embedding,
     connection: Connection,
