@@ -28,6 +28,7 @@ from marengo_cli.options import (
     Local,
     Model,
     Price,
+    TranscribeLanguage,
     Verbose,
     Yes,
     bundled,
@@ -35,6 +36,7 @@ from marengo_cli.options import (
     prices_of,
     rendered,
     sources_of,
+    transcribe_of,
 )
 from marengo_cli.terminal import logs_shown, say
 
@@ -161,6 +163,7 @@ def embed(
     ] = None,
     assume_duration_sec: AssumeDurationSec = None,
     price: Price = None,
+    transcribe: TranscribeLanguage = None,
     force: Annotated[bool, typer.Option("--force", help="Embed finished files again, and pay again.")] = False,
     as_json: AsJson = False,
     verbose: Verbose = 0,
@@ -181,6 +184,7 @@ def embed(
             yes=yes or local,
         )
         settings, media = {**embedding.settings, "force": force}, sources_of(sources)
+        settings["transcripts"] = transcribe_of(transcribe)
         prices = prices_of(price) if dry_run or not local else None
         with _client(connection, model, media if local else None, prices) as client:
             if local and not dry_run:
@@ -262,6 +266,7 @@ def cost(
     texts: Annotated[int, typer.Option(metavar="COUNT", min=0, help="Number of texts, such as queries.")] = 0,
     assume_duration_sec: AssumeDurationSec = None,
     price: Price = None,
+    transcribe: TranscribeLanguage = None,
     as_json: AsJson = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -274,10 +279,58 @@ def cost(
         prices, plan = prices_of(price), None
         asked = module.amounts(prices, video_hours=video_hours, audio_hours=audio_hours, images=images, texts=texts)
         if sources:
-            settings, media = embedding.settings, sources_of(sources)
+            settings, media = {**embedding.settings, "transcripts": transcribe_of(transcribe)}, sources_of(sources)
             with _client(connection, model, media if local else None, prices) as client:
                 plan = module.planned(client, media, assume_duration_sec=assume_duration_sec, **settings)
         raise typer.Exit(module.run(plan, asked, prices, assume_duration_sec=assume_duration_sec, as_json=as_json))
+
+
+@app.command()
+@bundled
+def captions(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCES", help="s3://bucket/prefix/, s3://bucket/key, files, folders, lists of media (.csv)."
+        ),
+    ],
+    connection: Connection,
+    language: Annotated[
+        str,
+        typer.Option(metavar="LANG", help="auto, multiple, a code (en-US), or codes to choose from (en-US,de-DE)."),
+    ] = "auto",
+    output: Annotated[
+        str | None, typer.Option(metavar="DIR|S3_URI", help="Where to write. Default: next to each file.")
+    ] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    ask_above_usd: Annotated[float, typer.Option(metavar="USD", help="Ask before spending more than this.")] = 100.0,
+    max_cost_usd: Annotated[
+        float | None, typer.Option(metavar="USD", help="Stop before the cost exceeds this.")
+    ] = None,
+    assume_duration_sec: AssumeDurationSec = None,
+    price: Price = None,
+    force: Annotated[bool, typer.Option("--force", help="Transcribe finished files again, and pay again.")] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Make captions (.vtt) with Amazon Transcribe for media that have none: show the plan, ask if it costs more
+    than 100 USD, and run it.
+
+    Never writes over a file. Loaders, marengo embed and marengo search find the captions next to the media. A file is
+    paid for once: if a run is interrupted, run the command again to continue.
+
+    Exit code: 0 done, 1 files failed or were not started, 2 invalid input or you answered no, 130 Ctrl-C.
+    """
+    with _errors_shown(verbose, CONTINUES):
+        module, limits = _needed("marengo_cli.captions"), _needed("marengo_cli.embed").Limits
+        media, transcribe = sources_of(sources), transcribe_of(language)
+        asked = limits(
+            ask_above_usd=ask_above_usd, max_cost_usd=max_cost_usd, assume_duration_sec=assume_duration_sec, yes=yes
+        )
+        with connect(connection, prices=prices_of(price)) as client:
+            job = module.Captions(client, media, transcribe, output=output, force=force)
+            raise typer.Exit(job.run(asked, dry_run=dry_run, as_json=as_json))
 
 
 @app.command()
