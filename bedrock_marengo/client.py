@@ -84,9 +84,9 @@ class MarengoClient(VectorCalls, WordCalls, AskCalls):
         max_starts_per_sec: the maximum number of jobs to start per second. Below it, the rate adapts to your quota.
 
     The other settings are those of boto3: ``profile_name``, ``session``, ``aws_access_key_id``,
-    ``aws_secret_access_key``, ``aws_session_token``, ``config``, ``endpoint_url`` (Bedrock), ``s3_endpoint_url`` and
-    ``bedrock_client``. With ``role_arn`` (and ``role_session_name``), the client assumes a role and refreshes its
-    credentials before they expire.
+    ``aws_secret_access_key``, ``aws_session_token``, ``config``, ``endpoint_url`` (Bedrock), ``s3_endpoint_url``,
+    ``transcribe_endpoint_url`` and ``bedrock_client``. With ``role_arn`` (and ``role_session_name``), the client
+    assumes a role and refreshes its credentials before they expire.
 
     Raises:
         InputError: ``output_s3_uri`` or ``staging_s3_uri`` is not a valid S3 prefix.

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from bedrock_marengo.async_calls import async_twin, one_by_one
 from bedrock_marengo.aws.cancellation import CancelToken, cancel_scope
 from bedrock_marengo.aws.parallel import as_finished
-from bedrock_marengo.contract.inputs import Media, MediaLike, Sources
+from bedrock_marengo.contract.inputs import Media, MediaLike, Sources, split_s3_uri
 from bedrock_marengo.embedding.batch import MediaResult
 from bedrock_marengo.embedding.file_words import FileWords
 from bedrock_marengo.embedding.run_options import RunOptions, log_failure
-from bedrock_marengo.errors import ConfigurationError, MarengoError
+from bedrock_marengo.errors import ConfigurationError, InputError, MarengoError
 from bedrock_marengo.file_calls import FileCalls
 from bedrock_marengo.media.durations import Durations
 from bedrock_marengo.s3.listing import MediaListing
 from bedrock_marengo.validation import reject_unknown
+from bedrock_marengo.words.caption_files import write_captions
 from bedrock_marengo.words.captions import Transcript
 from bedrock_marengo.words.sources import WordsFile
 from bedrock_marengo.words.transcribe import Transcribe, TranscriptSource
@@ -97,7 +99,33 @@ class WordCalls(FileCalls):
         heard, token = self._heard(transcribe), CancelToken(self._runtime.limiter.cancel_token)
         return self._hear_all(sources, heard, self._run_options(**settings), token)
 
+    def write_captions(
+        self, source: MediaLike, transcript: Transcript, *, output: Path | str | None = None
+    ) -> str | None:
+        """Write a transcript as WebVTT next to its file, where loaders find it. Never over a file that is there.
+
+        Args:
+            source: the file, as for ``embed_media``.
+            transcript: of ``transcribe``, whose ``.captions`` are written.
+            output: a ``pathlib.Path`` of a folder or an S3 prefix to write to instead.
+
+        Returns:
+            Path or S3 URI of ``match.vtt``; None if there is such a file already, or if nothing is said.
+
+        Raises:
+            InputError: The file can't be written, or ``output`` is neither.
+            ServiceError: AWS refused: it needs s3:PutObject there.
+        """
+        if isinstance(output, str):
+            split_s3_uri(output)
+        elif output is not None and not isinstance(output, Path):
+            raise InputError("expected a pathlib.Path or an S3 prefix.", setting="output", value=output)
+        if not transcript.words(0.0, float("inf")):
+            return None
+        return write_captions(self._runtime.objects, Media.of(source), transcript.captions, output)
+
     atranscribe = async_twin(transcribe, "jobs")
+    awrite_captions = async_twin(write_captions)
 
     def atranscribe_many(
         self,

@@ -44,10 +44,14 @@ _URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#@]*)?")
 SLOW_SEC = 900
 """How long Pegasus may take to answer about a long video. Public code waits 240 to 900 s; botocore 60."""
 
-_NAMES = ("region_name", "profile_name", "endpoint_url", "s3_endpoint_url", "role_arn", "role_session_name")
+_NAMES = (
+    *("region_name", "profile_name", "endpoint_url", "s3_endpoint_url", "transcribe_endpoint_url", "role_arn"),
+    "role_session_name",
+)
 _PATTERNS = (
     ("endpoint_url", _URL, "a URL such as 'https://bedrock-runtime.us-east-1.amazonaws.com', or leave it out"),
     ("s3_endpoint_url", _URL, "a URL such as 'https://s3.us-east-1.amazonaws.com', or leave it out"),
+    ("transcribe_endpoint_url", _URL, "a URL such as 'https://transcribe.us-east-1.amazonaws.com', or leave it out"),
     ("role_arn", _ROLE, "a role's ARN: arn:aws:iam::123456789012:role/name"),
     ("role_session_name", _ROLE_SESSION, "2 to 64 letters, digits and _ + = , . @ -"),
 )
@@ -69,6 +73,7 @@ class AwsSettings:
     aws_session_token: str | None = field(default=None, repr=False)
     endpoint_url: str | None = None
     s3_endpoint_url: str | None = None
+    transcribe_endpoint_url: str | None = None
     config: Config | None = field(default=None, repr=False)
     session: boto3.Session | None = field(default=None, repr=False)
     role_arn: str | None = None
@@ -196,8 +201,9 @@ class Aws:
 
     @property
     def transcribe(self) -> Any:
-        """The Transcribe client. Its endpoint is boto3's: AWS_ENDPOINT_URL_TRANSCRIBE sets another."""
-        return self._client("transcribe", endpoint_url=None, retries={"total_max_attempts": 1})
+        """The Transcribe client. It doesn't retry: ``RetryLimiter`` does."""
+        url = self.settings.transcribe_endpoint_url
+        return self._client("transcribe", endpoint_url=url, retries={"total_max_attempts": 1})
 
     @property
     def session(self) -> boto3.Session:

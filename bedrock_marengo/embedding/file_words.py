@@ -35,10 +35,10 @@ class FileWords:
     def warn(self, name: str, *, stacklevel: int = 2) -> None:
         """Warn of each part that is missing from a file whose vectors are there."""
         for title, error in self.errors.items():
-            warnings.warn(
-                MarengoWarning(f"{name} has no words by {title}: {error}", remedy=error.remedy),
-                stacklevel=stacklevel + 1,
-            )
+            # Unrendered, so that each front end names settings its own way.
+            why = str(error) if error.setting is not None else Exception.__str__(error)
+            warning = MarengoWarning(f"{name} has no words by {title}: {why}", remedy=error.remedy)
+            warnings.warn(warning, stacklevel=stacklevel + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.s3.uploads import find_upload
 from bedrock_marengo.words.sources import WordSource
 
-__all__ = ["Plan", "Planner"]
+__all__ = ["IN_FLIGHT", "Plan", "Planner"]
 
 JOBS_ALLOWED = 20
 """Jobs in flight that real accounts have been allowed."""
@@ -38,6 +38,9 @@ BYTES_A_VALUE = 22
 """In an output.json: 164 MB for 14,400 rows of 512."""
 MOST_NAMED = 10
 """How many unknown or refused files a plan names; it counts all of them."""
+
+
+IN_FLIGHT = "a Pegasus call that is in flight when the process dies may be paid for twice"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +128,7 @@ class Plan:
             f"skipped    {', '.join(f'{n:,} {why}' for why, n in self.skipped.items())}" if self.skipped else "",
             f"refused    {self.refused:,}" if self.refused else "",
             f"no words   {self.wordless:,}" if self.wordless else "",
+            f"note       {IN_FLIGHT}" if "pegasus" in self.words else "",
             *(f"  {visible(refusal)}" for refusal in self.refusals),
         ]
         return "\n".join(line for line in lines if line)

@@ -18,6 +18,7 @@ from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.contract.moments import FileRange
 from bedrock_marengo.contract.payloads import Body
 from bedrock_marengo.errors import ConfigurationError, InputError, MarengoError, OutputError, ServiceError
+from bedrock_marengo.media.containers import has_av
 from bedrock_marengo.s3.claims import claimed
 from bedrock_marengo.s3.object_version import SourceIdentity
 from bedrock_marengo.validation import is_int, short_repr
@@ -160,8 +161,19 @@ class PegasusSource:
     # What it takes, what it costs.
 
     def takes(self, media: Media) -> bool:
-        """Whether a file is a video."""
-        return media.kind == "video"
+        """Whether a file is a video.
+
+        Raises:
+            InputError: Clips can't be cut, because PyAV is not installed.
+        """
+        if media.kind != "video":
+            return False
+        if self._settings.way == "segment" and not has_av():
+            raise InputError(
+                f"Clips of {media.name} can't be cut: pip install 'bedrock-marengo[media]', or use per='video' of "
+                "Pegasus 1.5. Nothing was started for its words."
+            )
+        return True
 
     def fingerprint(self, source: SourceIdentity) -> str:
         """64 hex digits over the file's version and the settings."""

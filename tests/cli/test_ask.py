@@ -61,3 +61,15 @@ def test_what_is_not_asked(local, marengo, match, words, code, said):
 
 def test_yes_asks_without_a_question(local, marengo, match):
     assert marengo("ask", match, "?", "--duration-sec", "3600", "--yes").exit_code == 0
+
+
+@pytest.mark.parametrize("way", ["video", "segment", "1.2"])
+def test_embed_with_descriptions(local, marengo, match, way):
+    words = ("embed", match, "--describe", way, "--options", "visual")
+    said = marengo(*words, "--dry-run").stdout
+    assert "pegasus" in said and "may be paid for twice" in said
+    assert "pegasus" in marengo("cost", match, "--describe", way).stdout
+    assert marengo(*words).exit_code == 0
+    calls = local.usage.pegasus_calls
+    assert calls and marengo(*words).exit_code == 0 and local.usage.pegasus_calls == calls
+    assert "expected video" in marengo("embed", match, "--describe", "all").stderr

@@ -81,7 +81,7 @@ def segments(*ranges, option="visual", scope="clip"):
 @pytest.mark.parametrize(("descriptions", "calls"), [(Pegasus(), 1), (EACH, 4), (Pegasus("1.2"), 4)])
 def test_each_file_is_described_once(client, connect, local, run, match, descriptions, calls):
     plan = client.plan([match], descriptions=descriptions, **SIX)
-    assert plan.words == {"pegasus": 1}
+    assert plan.words == {"pegasus": 1} and "may be paid for twice" in str(plan)
     done = run(match, descriptions, max_cost_usd=plan.total_usd)
     assert all(seen(done)) and len(seen(done)) == 4 and not done.words.errors
     assert local.usage.pegasus_calls == calls
