@@ -26,9 +26,13 @@ from bedrock_marengo.errors import (
 from bedrock_marengo.jobs.cleanup import DeletionReport
 from bedrock_marengo.jobs.job import Job
 from bedrock_marengo.search.citations import citation
+from bedrock_marengo.words.asking import Answer
 from bedrock_marengo.words.captions import Transcript
+from bedrock_marengo.words.pegasus import Pegasus
+from bedrock_marengo.words.transcribe import Transcribe
 
 __all__ = [
+    "Answer",
     "BudgetError",
     "ClosedError",
     "ConfigurationError",
@@ -47,6 +51,7 @@ __all__ = [
     "MediaResult",
     "NotEmbeddedError",
     "OutputError",
+    "Pegasus",
     "Plan",
     "Prices",
     "Progress",
@@ -56,6 +61,7 @@ __all__ = [
     "SegmentNotFoundError",
     "Segmentation",
     "ServiceError",
+    "Transcribe",
     "Transcript",
     "Usage",
     "citation",

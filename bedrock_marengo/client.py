@@ -8,6 +8,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
 
+from bedrock_marengo.ask_calls import AskCalls
 from bedrock_marengo.async_calls import async_twin, one_by_one
 from bedrock_marengo.aws.cancellation import CancelToken
 from bedrock_marengo.contract.inputs import Media, MediaLike, Query, Segmentation, Sources
@@ -15,17 +16,16 @@ from bedrock_marengo.contract.payloads import REQUEST_SETTINGS, MediaRequest, re
 from bedrock_marengo.contract.segments import SegmentEmbeddings
 from bedrock_marengo.embedding.batch import MediaResult, embed_all
 from bedrock_marengo.embedding.invoke import warn_of_end
-from bedrock_marengo.embedding.pricing import Budget
-from bedrock_marengo.embedding.run_options import Progress, RunOptions
+from bedrock_marengo.embedding.run_options import Progress
 from bedrock_marengo.errors import InputError
-from bedrock_marengo.file_calls import FileCalls
 from bedrock_marengo.jobs.job import InvocationStatus, Job
 from bedrock_marengo.jobs.resume import resume_job
 from bedrock_marengo.runtime import JOBS_AT_ONCE, PREPARED
 from bedrock_marengo.s3.listing import MediaListing
-from bedrock_marengo.settings import ClientSettings, check_run
+from bedrock_marengo.settings import WORDS, ClientSettings
 from bedrock_marengo.validation import reject_unknown, short_repr
 from bedrock_marengo.vector_calls import Vector, VectorCalls
+from bedrock_marengo.word_calls import WordCalls
 
 __all__ = ["MarengoClient"]
 
@@ -41,6 +41,7 @@ _RUN_SETTINGS = (
     "durations",
     "max_cost_usd",
     "assume_duration_sec",
+    *WORDS,
 )
 
 
@@ -54,7 +55,7 @@ def _takes(settings: Callable[P, Any]) -> Callable[[Callable[..., None]], Callab
     return signed
 
 
-class MarengoClient(VectorCalls, FileCalls):
+class MarengoClient(VectorCalls, WordCalls, AskCalls):
     """Marengo on Amazon Bedrock: embeds text, images, video and audio in one vector space.
 
     Creating a client makes no call. One client works for many threads and asyncio tasks.
@@ -84,9 +85,9 @@ class MarengoClient(VectorCalls, FileCalls):
         job_slots: limits the running jobs of several processes together, such as ``marengo_ray.RayJobSlots``.
 
     The other settings are those of boto3: ``profile_name``, ``session``, ``aws_access_key_id``,
-    ``aws_secret_access_key``, ``aws_session_token``, ``config``, ``endpoint_url`` (Bedrock), ``s3_endpoint_url`` and
-    ``bedrock_client``. With ``role_arn`` (and ``role_session_name``), the client assumes a role and refreshes its
-    credentials before they expire.
+    ``aws_secret_access_key``, ``aws_session_token``, ``config``, ``endpoint_url`` (Bedrock), ``s3_endpoint_url``,
+    ``transcribe_endpoint_url`` and ``bedrock_client``. With ``role_arn`` (and ``role_session_name``), the client
+    assumes a role and refreshes its credentials before they expire.
 
     Raises:
         InputError: ``output_s3_uri`` or ``staging_s3_uri`` is not a valid S3 prefix.
@@ -214,6 +215,10 @@ class MarengoClient(VectorCalls, FileCalls):
                 ``NotEmbeddedError``.
                 ``validate``: called with each file's S3 URI before anything is started for it. If it raises a
                 ``MarengoError``, the file gets that error.
+                ``transcripts=Transcribe(...)``: have Amazon Transcribe hear files without captions, while they are
+                embedded. The result's ``.words.said`` has the words. If they can't be had, a warning says why.
+                ``descriptions=Pegasus(...)``: have TwelveLabs Pegasus describe what is seen in videos, as
+                ``.words.seen``. A call that is in flight when the process dies may be paid for twice.
 
         Raises:
             InputError: A setting is valid for neither video nor audio.
@@ -315,10 +320,14 @@ class MarengoClient(VectorCalls, FileCalls):
         token: CancelToken,
     ) -> Generator[MediaResult, None, None]:
         reject_unknown(settings, (*REQUEST_SETTINGS, *_RUN_SETTINGS), "embed_many")
-        run = self._run_options(
-            jobs_at_once=jobs_at_once, **{name: settings.pop(name) for name in _RUN_SETTINGS if name in settings}
-        )
+        given = {name: settings.pop(name) for name in _RUN_SETTINGS if name in settings}
+        run = self._run_options(token, jobs_at_once=jobs_at_once, **given)
         runtime, at_once = self._runtime, jobs_at_once + min(PREPARED, jobs_at_once - 1)
+        if run.words is not None:
+            # Files that wait for their words only must not keep others from being embedded.
+            at_once += sum(source.at_once for source in run.words.sources)
+            is_whole = settings.get("start_sec") is None and settings.get("end_sec") is None
+            run = replace(run, words=replace(run.words, is_whole=is_whole))
         return embed_all(
             lambda: self._runtime.embedder,
             sources if isinstance(sources, MediaListing) else self.list_media(sources),
@@ -329,13 +338,3 @@ class MarengoClient(VectorCalls, FileCalls):
             read_ahead=read_ahead,
             token=token,
         )
-
-    def _run_options(self, **settings: Any) -> RunOptions:
-        """The options of one run, checked, with its budget."""
-        check_run(**settings)
-        most, assumed = settings.pop("max_cost_usd", None), settings.pop("assume_duration_sec", None)
-        budget = None if most is None else Budget(most, self._usage.prices, assume_duration_sec=assumed)
-        costs = self._runtime.costs(budget, settings.pop("durations", None))
-        if settings.get("on_progress", ...) is None:
-            del settings["on_progress"]
-        return RunOptions(costs=costs, **settings)

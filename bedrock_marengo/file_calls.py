@@ -25,7 +25,7 @@ from bedrock_marengo.s3.listing import MediaListing, object_tags
 from bedrock_marengo.s3.missing import missing_sources
 from bedrock_marengo.s3.object_version import SourceIdentity
 from bedrock_marengo.s3.presign import playable_url
-from bedrock_marengo.settings import check_run
+from bedrock_marengo.settings import WORDS, check_run
 from bedrock_marengo.words.captions import Transcript, captions_of
 
 __all__ = ["FileCalls"]
@@ -96,6 +96,7 @@ class FileCalls(ClientBase):
         jobs_at_once: int = JOBS_ALLOWED,
         mean_job_sec: float = JOB_SEC,
         force: bool = False,
+        embed: bool = True,
         **settings: Any,
     ) -> Plan:
         """A dry run of ``embed_many``: what would be started, joined, reused, uploaded and copied, and what it costs.
@@ -111,7 +112,9 @@ class FileCalls(ClientBase):
             jobs_at_once: how many jobs the account can run at once.
             mean_job_sec: how long a job takes on average, in seconds.
             force: plan as if no file had been embedded before.
-            settings: as for ``embed_many``: options, scopes, segmentation, start_sec, end_sec, fused.
+            embed: False plans only the words that ``transcripts`` gives, as for ``transcribe_many``.
+            settings: as for ``embed_many``: options, scopes, segmentation, start_sec, end_sec, fused, transcripts,
+                descriptions.
 
         Returns:
             Counts, seconds, bytes and US dollars of what would be started.
@@ -120,7 +123,9 @@ class FileCalls(ClientBase):
             InputError: A setting is not valid for any kind of media.
             ServiceError: AWS refused to list the objects.
         """
+        sources_of_words = {name: settings.pop(name) for name in WORDS if name in settings}
         check_run(
+            **sources_of_words,
             durations=durations,
             assume_duration_sec=assume_duration_sec,
             jobs_at_once=jobs_at_once,
@@ -140,6 +145,8 @@ class FileCalls(ClientBase):
             probe=probe,
             assume_duration_sec=assume_duration_sec,
             force=force,
+            embed=embed,
+            words=[runtime.word_source(each) for each in sources_of_words.values() if each is not None],
         )
         return planner.plan(
             sources if isinstance(sources, MediaListing) else self.list_media(sources),

@@ -23,10 +23,12 @@ from bedrock_marengo.aws.retries import RetryLimiter
 from bedrock_marengo.aws.session import Aws
 from bedrock_marengo.aws.start_rate import StartLimiter
 from bedrock_marengo.contract.models import Model
+from bedrock_marengo.embedding.file_words import RunWords
 from bedrock_marengo.embedding.invoke import Invoker
 from bedrock_marengo.embedding.job_costs import JobCosts
 from bedrock_marengo.embedding.pipeline import MediaEmbedder
 from bedrock_marengo.embedding.pricing import Budget, Prices, Usage
+from bedrock_marengo.embedding.run_options import RunOptions
 from bedrock_marengo.embedding.segment_words import SegmentWords
 from bedrock_marengo.embedding.vector_cache import VectorCache
 from bedrock_marengo.errors import ClosedError, ConfigurationError
@@ -36,7 +38,9 @@ from bedrock_marengo.jobs.runner import JobRunner
 from bedrock_marengo.media.durations import Durations
 from bedrock_marengo.s3.cross_region import CrossRegionCopies
 from bedrock_marengo.s3.objects import S3Objects
-from bedrock_marengo.settings import ClientSettings
+from bedrock_marengo.settings import WORDS, ClientSettings, check_run
+from bedrock_marengo.words.asking import Asker
+from bedrock_marengo.words.sources import Parts, WordSettings, WordSource
 
 __all__ = ["JOBS_AT_ONCE", "PREPARED", "ClientBase", "Runtime"]
 
@@ -81,7 +85,9 @@ class Runtime:
             truncate=settings.truncate,
             token_counter=settings.token_counter,
         )
+        self.asker = Asker.of(self.aws, self.objects, self.limiter, settings.output_s3_uri, usage.prices)
         self._starts = StartLimiter(max_per_sec=settings.max_starts_per_sec, slots=settings.job_slots)
+        self._word_sources: dict[WordSettings, WordSource] = {}
         self._lock = threading.RLock()
         self._made: tuple[JobRunner, MediaEmbedder] | None = None
         self._pools: dict[Pool, CancellableExecutor] = {}
@@ -119,6 +125,34 @@ class Runtime:
     def costs(self, budget: Budget | None = None, durations: Durations | None = None) -> JobCosts:
         """What pays for the starts of one run."""
         return JobCosts(objects=self.objects, usage=self._usage, copies=self.copies, budget=budget, durations=durations)
+
+    def word_source(self, settings: WordSettings) -> WordSource:
+        """A source of words; the same for equal settings, as it learns how fast it may go.
+
+        Raises:
+            ConfigurationError: No output prefix.
+        """
+        with self._lock:
+            if settings not in self._word_sources:
+                own = self._settings
+                parts = Parts(
+                    aws=self.aws,
+                    objects=self.objects,
+                    limiter=self.limiter,
+                    output_s3_uri=self.output_s3_uri,
+                    identity=own.identity,
+                    prices=self._usage.prices,
+                    tags=own.tags,
+                    output_kms_key_id=own.output_kms_key_id,
+                )
+                self._word_sources[settings] = settings.open(parts)
+            return self._word_sources[settings]
+
+    def run_words(self, settings: Sequence[WordSettings], token: CancelToken, **run: Any) -> RunWords | None:
+        """The sources of words of one run, with threads that ``token`` ends; None if there are none."""
+        sources = [self.word_source(each) for each in settings]
+        executors = {each.part: self.open_executor(f"words-{each.service}", each.at_once, token) for each in sources}
+        return RunWords(sources=sources, executors=executors, **run) if sources else None
 
     def pool(self, name: Pool) -> CancellableExecutor:
         """The threads for calls, for awaitables, for awaitables that wait for jobs, or for searches of stores.
@@ -298,6 +332,20 @@ class ClientBase:
     def _ahead(self) -> int:
         # Enough that a slow call at the head leaves no thread idle.
         return 8 * self._settings.max_concurrency
+
+    def _run_options(self, token: CancelToken | None = None, **settings: Any) -> RunOptions:
+        """The options of one run, checked, with its budget, and its sources of words, which ``token`` ends."""
+        check_run(**settings)
+        most, assumed = settings.pop("max_cost_usd", None), settings.pop("assume_duration_sec", None)
+        budget = None if most is None else Budget(most, self._usage.prices, assume_duration_sec=assumed)
+        costs = self._runtime.costs(budget, settings.pop("durations", None))
+        if settings.get("on_progress", ...) is None:
+            del settings["on_progress"]
+        sources = [each for name in WORDS if (each := settings.pop(name, None)) is not None]
+        if sources and token is not None:
+            how = {name: settings[name] for name in ("only_done", "force", "timeout_sec") if name in settings}
+            settings["words"] = self._runtime.run_words(sources, token, costs=costs, **how)
+        return RunOptions(costs=costs, **settings)
 
     async def _run(self, pool: Pool, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         runtime = self._runtime

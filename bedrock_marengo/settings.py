@@ -16,8 +16,10 @@ from bedrock_marengo.embedding.pricing import Prices
 from bedrock_marengo.errors import ConfigurationError, InputError
 from bedrock_marengo.s3.object_version import Identity
 from bedrock_marengo.validation import is_int, is_number
+from bedrock_marengo.words.pegasus import Pegasus
+from bedrock_marengo.words.transcribe import Transcribe
 
-__all__ = ["KMS_KEY", "ClientSettings", "check_run"]
+__all__ = ["KMS_KEY", "WORDS", "ClientSettings", "check_run"]
 
 Rule = tuple[Callable[[Any], bool], str]
 
@@ -151,7 +153,17 @@ _CLIENT: Mapping[str, Rule] = {
     ),
 }
 
+WORDS: Mapping[str, type[Any]] = {"transcripts": Transcribe, "descriptions": Pegasus}
+"""Settings of a run that are a source of words, and what each takes."""
+
+
+def _is_source(kind: type[Any]) -> Rule:
+    advice = f"expected {kind.__name__}(...), or leave it out"
+    return lambda value: value is None or isinstance(value, kind), advice
+
+
 _RUN: Mapping[str, Rule] = {
+    **{name: _is_source(kind) for name, kind in WORDS.items()},
     **dict.fromkeys(("force", "repay_expired", "only_done"), (_is_bool, "expected True or False")),
     "timeout_sec": (
         _optional(lambda value: is_number(value) and value >= 0),

@@ -3,6 +3,7 @@
 import logging
 
 from bedrock_marengo import Media, Query, Segment, Segmentation
+from langchain_marengo.asking import MarengoAsk
 from langchain_marengo.context import amoment_content, format_moments, moment_content
 from langchain_marengo.embeddings import MarengoEmbeddings
 from langchain_marengo.layouts import create_indexes, create_track_stores
@@ -15,6 +16,7 @@ from langchain_marengo.words import aadd_words, add_words
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
+    "MarengoAsk",
     "MarengoEmbeddings",
     "MarengoLoader",
     "MarengoRetriever",

@@ -13,12 +13,21 @@ from typing import Any, Literal
 from langchain_core.document_loaders import BaseLoader
 from langchain_core.documents import Document
 
-from bedrock_marengo import ConfigurationError, MarengoError, MediaResult, Segmentation
+from bedrock_marengo import ConfigurationError, MarengoError, MediaResult, Pegasus, Segmentation
 from bedrock_marengo.contract.inputs import Sources
 from bedrock_marengo.embedding.pricing import Usage
 from bedrock_marengo.embedding.run_options import Progress
 from bedrock_marengo.errors import visible
-from bedrock_marengo.search.records import Failures, OnError, Transcripts, check_transcripts, records_of, user_fields
+from bedrock_marengo.search.records import (
+    Failures,
+    OnError,
+    Transcripts,
+    check_transcripts,
+    records_of,
+    user_fields,
+    word_sources,
+)
+from bedrock_marengo.settings import check_run
 from bedrock_marengo.validation import require_many, short_repr
 from langchain_marengo.embeddings import MarengoEmbeddings
 
@@ -49,8 +58,10 @@ class MarengoLoader(BaseLoader):
         exclude: glob patterns of keys to leave out.
         modified_after: load only files modified after this time (with a time zone) from a prefix, folder or manifest.
         limit: the maximum number of files.
-        transcripts: True reads captions next to a file, False reads none. Or a mapping or callable from
-            source URI to captions: a ``pathlib.Path``, or the text of the captions.
+        transcripts: True reads captions next to a file, False reads none. ``Transcribe(...)`` reads them too, and has
+            Amazon Transcribe hear files without captions. Or a mapping or callable from source URI to captions: a
+            ``pathlib.Path``, or the text of the captions.
+        descriptions: ``Pegasus(...)`` has TwelveLabs Pegasus describe what is seen in videos. None for no descriptions.
         metadata: source URI -> flat dict of your own fields, such as a tenant.
         object_tags: the S3 object tags to add as your own fields; "" if an object lacks one.
         on_error: "raise" (after all other files are done), "skip", or a callable that gets the source and the error.
@@ -81,6 +92,7 @@ class MarengoLoader(BaseLoader):
         modified_after: datetime | None = None,
         limit: int | None = None,
         transcripts: Transcripts = True,
+        descriptions: Pegasus | None = None,
         metadata: Callable[[str], Mapping[str, Any]] | None = None,
         object_tags: Sequence[str] = (),
         on_error: OnError = "raise",
@@ -96,6 +108,7 @@ class MarengoLoader(BaseLoader):
                 "lambda source: {'tenant': 'acme'}."
             )
         check_transcripts(transcripts)
+        check_run(descriptions=descriptions)
         Failures(on_error)
         self._client = embeddings.core
         self._listing = self._client.list_media(
@@ -111,6 +124,7 @@ class MarengoLoader(BaseLoader):
             "force": force,
             "jobs_at_once": jobs_at_once,
             "read_ahead": True,
+            **word_sources(transcripts, descriptions),
         }
         self._transcripts = transcripts
         self._metadata = metadata
@@ -157,6 +171,7 @@ class MarengoLoader(BaseLoader):
                 done.segments,
                 source=done.media or done.source,
                 transcripts=self._transcripts,
+                words=done.words,
                 metadata=fields.take(done.segments.source),
             )
         except MarengoError as error:

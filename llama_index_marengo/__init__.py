@@ -3,6 +3,7 @@
 import logging
 
 from bedrock_marengo import Media, Query, Segment, Segmentation
+from llama_index_marengo.asking import MarengoAsk
 from llama_index_marengo.context import amoment_blocks, format_moments, moment_blocks
 from llama_index_marengo.docstores import SegmentDocumentStore
 from llama_index_marengo.embeddings import MarengoEmbedding
@@ -16,6 +17,7 @@ from llama_index_marengo.words import aadd_words, add_words
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
+    "MarengoAsk",
     "MarengoEmbedding",
     "MarengoLinks",
     "MarengoReader",

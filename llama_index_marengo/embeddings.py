@@ -79,6 +79,8 @@ class MarengoEmbedding(ValidatedCopies, MultiModalEmbedding):
     """The Bedrock endpoint, such as that of a local stand-in."""
     s3_endpoint_url: str | None = None
     """The S3 endpoint."""
+    transcribe_endpoint_url: str | None = None
+    """The endpoint of Amazon Transcribe."""
     botocore_config: Any = Field(default=None, exclude=True, repr=False)
     """A ``botocore.config.Config``."""
     output_s3_uri: str | None = None

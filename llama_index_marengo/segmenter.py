@@ -21,10 +21,18 @@ from llama_index.core.schema import (
 from pydantic import ModelWrapValidatorHandler
 from tqdm import TqdmWarning
 
-from bedrock_marengo import ConfigurationError, MarengoError, Media, MediaResult, Segmentation
+from bedrock_marengo import ConfigurationError, MarengoError, Media, MediaResult, Pegasus, Segmentation
 from bedrock_marengo.contract.segments import METADATA_KEYS, checked_metadata
 from bedrock_marengo.errors import visible
-from bedrock_marengo.search.records import Failures, OnError, SegmentRecord, Transcripts, check_transcripts, records_of
+from bedrock_marengo.search.records import (
+    Failures,
+    OnError,
+    SegmentRecord,
+    Transcripts,
+    check_transcripts,
+    records_of,
+    word_sources,
+)
 from llama_index_marengo.cache_keys import callable_key
 from llama_index_marengo.copies import ValidatedCopies
 from llama_index_marengo.embeddings import MarengoEmbedding, check_nodes, validate_with_embed_model
@@ -78,9 +86,12 @@ class MarengoSegmenter(ValidatedCopies, TransformComponent):
     fused: bool | Literal["only"] = False
     """"only" stores one vector per time range. Use it with a plain ``as_retriever()``. Marengo 3.0."""
     transcripts: Transcripts = True
-    """True reads captions next to a file, False reads none. Or a mapping or callable from source URI to
-    captions: a ``pathlib.Path``, or the text of the captions.
+    """True reads captions next to a file, False reads none. ``Transcribe(...)`` reads them too, and has Amazon
+    Transcribe hear files without captions. Or a mapping or callable from source URI to captions: a ``pathlib.Path``, or
+    the text of the captions.
     """
+    descriptions: Pegasus | None = None
+    """``Pegasus(...)`` has TwelveLabs Pegasus describe what is seen in videos. None for no descriptions."""
     on_error: OnError = Field(default="raise", exclude=True)
     """"raise" (after all other files are done), "skip", or a callable that gets the source and the error."""
     show_progress: bool = False
@@ -113,6 +124,7 @@ class MarengoSegmenter(ValidatedCopies, TransformComponent):
         return {
             **self.embed_model.to_dict(),
             **chosen,
+            **({} if self.descriptions is None else {"descriptions": self.descriptions.canonical()}),
             "identity": identity if isinstance(identity, str) else callable_key(identity),
             "transcripts": transcripts if isinstance(transcripts, bool) else callable_key(transcripts),
             "class_name": self.class_name(),
@@ -180,12 +192,21 @@ class _Call:
         self._segments: dict[str, list[TextNode]] = {}
         self._failures = Failures(segmenter.on_error)
         # Without the ETag, which is read again: a Document may be old.
-        self.media = [Media.from_s3(uri, node.metadata["media_type"]) for uri, node in self._documents.items()]
+        self.media = [
+            replace(
+                Media.from_s3(uri, node.metadata["media_type"]), captions=uri if node.metadata.get("captions") else None
+            )
+            for uri, node in self._documents.items()
+        ]
         shown = segmenter.show_progress
         self.bar = tqdm(desc="media", unit="file", total=len(self.media), disable=not shown)
         names = ("options", "scopes", "segmentation", "start_sec", "end_sec", "fused", "force", "jobs_at_once")
         self.settings: dict[str, Any] = {name: getattr(segmenter, name) for name in names}
-        self.settings |= {"read_ahead": True, "validate": self._user_fields}
+        self.settings |= {
+            "read_ahead": True,
+            "validate": self._user_fields,
+            **word_sources(segmenter.transcripts, segmenter.descriptions),
+        }
         usage = segmenter.embed_model.core.usage
         self.settings["on_progress"] = lambda progress: self.bar.set_postfix_str(f"{progress}; {usage}")
 
@@ -197,11 +218,14 @@ class _Call:
                 raise done.error or AssertionError("a file has segments or an error")
             document = self._documents[done.segments.source]
             captions, transcripts = document.metadata.get("captions"), self._segmenter.transcripts
+            # Captions of a local file are next to it, not next to its upload.
+            is_read = transcripts is True or bool(word_sources(transcripts))
             records = records_of(
                 self._segmenter.embed_model.core,
                 done.segments,
                 source=done.segments.source,
-                transcripts=(lambda uri: captions) if captions and transcripts is True else transcripts,
+                transcripts=(lambda uri: captions) if captions and is_read else transcripts,
+                words=done.words,
                 metadata=self._user_fields(done.segments.source),
             )
         except MarengoError as error:

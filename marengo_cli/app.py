@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
-import logging
 import shlex
-import sys
-import traceback
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from bedrock_marengo import ConfigurationError, InputError, MarengoError, MarengoWarning, Prices
+from marengo_cli.describing import Describe, descriptions_of
 from marengo_cli.options import (
     AsJson,
     AssumeDurationSec,
@@ -28,18 +19,17 @@ from marengo_cli.options import (
     Local,
     Model,
     Price,
+    TranscribeLanguage,
     Verbose,
     Yes,
     bundled,
     connect,
     prices_of,
-    rendered,
     sources_of,
+    transcribe_of,
 )
-from marengo_cli.terminal import logs_shown, say
-
-if TYPE_CHECKING:
-    from bedrock_marengo import MarengoClient
+from marengo_cli.running import client_of, errors_shown, needed, stand_in
+from marengo_cli.terminal import say
 
 __all__ = ["app"]
 
@@ -50,8 +40,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-
-_logger = logging.getLogger(__name__)
 
 CONTINUES = "Jobs that were started continue. Run the same command again: it finds them, and you don't pay twice."
 
@@ -78,7 +66,7 @@ def demo(
     framework: Annotated[Framework, typer.Option(help="Framework to build the store with.")] = Framework.LANGCHAIN,
 ) -> None:
     """Index and search real photos and clips, without AWS."""
-    module = _needed("marengo_cli.demo", "pip install 'bedrock-marengo[demo]'")
+    module = needed("marengo_cli.demo", "pip install 'bedrock-marengo[demo]'")
     raise typer.Exit(module.main(["--store", store, "--framework", framework.value]))
 
 
@@ -102,8 +90,8 @@ def local(
 
     Prints lines to paste into another shell. All commands and AWS SDK programs that you start there use the stand-in.
     """
-    with _errors_shown(verbose):
-        module = _stand_in()
+    with errors_shown(verbose):
+        module = stand_in()
         knobs = {"latency_sec": latency_sec, "synthetic_sec": synthetic_sec}
         where = {"port": port, "s3_port": s3_port, "region": region, "bucket": bucket}
         raise typer.Exit(module.run(media or [], as_json=as_json, **where, **knobs))
@@ -133,8 +121,8 @@ def doctor(
 
     Exit code: 0 no check failed, 1 a check failed, 2 invalid input or you answered no, 130 Ctrl-C.
     """
-    with _errors_shown(verbose):
-        module = _needed("marengo_cli.doctor")
+    with errors_shown(verbose):
+        module = needed("marengo_cli.doctor")
         context = module.context_of(connection, model, sources or [], kms_key_id=kms_key_id, invoke=invoke)
         if policy:
             module.print_policy(context)
@@ -163,6 +151,8 @@ def embed(
     ] = None,
     assume_duration_sec: AssumeDurationSec = None,
     price: Price = None,
+    transcribe: TranscribeLanguage = None,
+    describe: Describe = None,
     force: Annotated[bool, typer.Option("--force", help="Embed finished files again, and pay again.")] = False,
     as_json: AsJson = False,
     verbose: Verbose = 0,
@@ -174,8 +164,8 @@ def embed(
 
     Exit code: 0 done, 1 files failed or were not started, 2 invalid input or you answered no, 130 Ctrl-C.
     """
-    with _errors_shown(verbose, CONTINUES):
-        module = _needed("marengo_cli.embed")
+    with errors_shown(verbose, CONTINUES):
+        module = needed("marengo_cli.embed")
         limits = module.Limits(
             ask_above_usd=ask_above_usd,
             max_cost_usd=max_cost_usd,
@@ -183,8 +173,9 @@ def embed(
             yes=yes or local,
         )
         settings, media = {**embedding.settings, "force": force}, sources_of(sources)
+        settings |= {"transcripts": transcribe_of(transcribe), "descriptions": descriptions_of(describe)}
         prices = prices_of(price) if dry_run or not local else None
-        with _client(connection, model, media if local else None, prices) as client:
+        with client_of(connection, model, media if local else None, prices) as client:
             if local and not dry_run:
                 say("Embedding with the stand-in: nothing leaves this machine, and nothing is kept.", err=True)
             raise typer.Exit(module.run(client, media, settings, limits, dry_run=dry_run, as_json=as_json))
@@ -230,10 +221,10 @@ def search(
 
     Exit code: 0 done, 1 not all files were searched, 2 invalid input, 130 Ctrl-C.
     """
-    with _errors_shown(verbose):
+    with errors_shown(verbose):
         if html:
-            _needed("marengo_view", "pip install 'bedrock-marengo[cli,view]'")
-        module = _needed("marengo_cli.search")
+            needed("marengo_view", "pip install 'bedrock-marengo[cli,view]'")
+        module = needed("marengo_cli.search")
         words = [query, *(sources or [])]
         asked, typed = module.query_of(words, text=text, image=image, audio=audio, video=video)
         media, page = sources_of(typed), module.Page(path=html, force=force) if html else None
@@ -241,11 +232,53 @@ def search(
         ranking = {"k": k, "fusion": fusion.value, "merge_gap_sec": merge_gap_sec, "max_per_source": max_per_source}
         ranking["scope"] = "clip" if "clip" in settings["scopes"] else "asset"
         own = [*media, asked.image, asked.audio, asked.video]
-        with _client(connection, model, own if local else None) as client:
+        with client_of(connection, model, own if local else None) as client:
             found = module.Search.of(client, asked, weights, keep=page is not None, **ranking)
             advice = shlex.join(["marengo", "embed", *embedding.typed, *typed])
             shown = {"page": page, "advice": advice, "as_json": as_json}
             raise typer.Exit(module.run(found, media, settings, local=local, **shown))
+
+
+@app.command()
+@bundled
+def ask(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="s3://bucket/key, a file, FILE#t=START,END, a segment.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask about the video.")],
+    connection: Connection,
+    local: Local = False,
+    start_sec: Annotated[float | None, typer.Option("--start-sec", "--start", help="Where to begin.")] = None,
+    end_sec: Annotated[float | None, typer.Option("--end-sec", "--end", help="Where to end.")] = None,
+    json_schema: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Answer in JSON that fits this schema.")
+    ] = None,
+    model: Annotated[str, typer.Option(metavar="MODEL", help='"1.5", "1.2", a profile ID or an ARN.')] = "1.5",
+    max_tokens: Annotated[int | None, typer.Option(metavar="COUNT", help="Maximum length of the answer.")] = None,
+    max_cost_usd: Annotated[
+        float | None,
+        typer.Option("--max-cost-usd", "--max-cost", metavar="USD", help="Refuse to spend more than this."),
+    ] = None,
+    duration_sec: Annotated[float | None, typer.Option(help="Length of the file, if it can't be read.")] = None,
+    price: Price = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Ask TwelveLabs Pegasus about a video, or a part of it. Shows the price, and asks if it is more than 0.25 USD.
+
+    Each question is billed. A part is cut and sent inside the request, which needs the extra "media".
+
+    Exit code: 0 done, 1 the question failed or is too expensive, 2 invalid input or you answered no, 130 Ctrl-C.
+    """
+    with errors_shown(verbose, "If Pegasus was asked already, the question may be billed."):
+        module = needed("marengo_cli.ask")
+        source, times = module.file_of(file)
+        given = {"start_sec": start_sec, "end_sec": end_sec, "duration_sec": duration_sec, "max_tokens": max_tokens}
+        settings = {**times, **{name: value for name, value in given.items() if value is not None}, "model": model}
+        if (schema := module.schema_of(json_schema)) is not None:
+            settings["json_schema"] = schema
+        with client_of(connection, "3.0", [source] if local else None, prices_of(price)) as client:
+            spending = {"max_cost_usd": max_cost_usd, "yes": yes or local, "as_json": as_json}
+            raise typer.Exit(module.run(client, source, question, settings, **spending))
 
 
 @app.command()
@@ -264,6 +297,8 @@ def cost(
     texts: Annotated[int, typer.Option(metavar="COUNT", min=0, help="Number of texts, such as queries.")] = 0,
     assume_duration_sec: AssumeDurationSec = None,
     price: Price = None,
+    transcribe: TranscribeLanguage = None,
+    describe: Describe = None,
     as_json: AsJson = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -271,15 +306,64 @@ def cost(
 
     Exit code: 0 done, 1 some files are not in the total (unknown length, or refused), 2 invalid input, 130 Ctrl-C.
     """
-    with _errors_shown(verbose):
-        module = _needed("marengo_cli.cost")
+    with errors_shown(verbose):
+        module = needed("marengo_cli.cost")
         prices, plan = prices_of(price), None
         asked = module.amounts(prices, video_hours=video_hours, audio_hours=audio_hours, images=images, texts=texts)
         if sources:
             settings, media = embedding.settings, sources_of(sources)
-            with _client(connection, model, media if local else None, prices) as client:
+            settings |= {"transcripts": transcribe_of(transcribe), "descriptions": descriptions_of(describe)}
+            with client_of(connection, model, media if local else None, prices) as client:
                 plan = module.planned(client, media, assume_duration_sec=assume_duration_sec, **settings)
         raise typer.Exit(module.run(plan, asked, prices, assume_duration_sec=assume_duration_sec, as_json=as_json))
+
+
+@app.command()
+@bundled
+def captions(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCES", help="s3://bucket/prefix/, s3://bucket/key, files, folders, lists of media (.csv)."
+        ),
+    ],
+    connection: Connection,
+    language: Annotated[
+        str,
+        typer.Option(metavar="LANG", help="auto, multiple, a code (en-US), or codes to choose from (en-US,de-DE)."),
+    ] = "auto",
+    output: Annotated[
+        str | None, typer.Option(metavar="DIR|S3_URI", help="Where to write. Default: next to each file.")
+    ] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    ask_above_usd: Annotated[float, typer.Option(metavar="USD", help="Ask before spending more than this.")] = 100.0,
+    max_cost_usd: Annotated[
+        float | None, typer.Option(metavar="USD", help="Stop before the cost exceeds this.")
+    ] = None,
+    assume_duration_sec: AssumeDurationSec = None,
+    price: Price = None,
+    force: Annotated[bool, typer.Option("--force", help="Transcribe finished files again, and pay again.")] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Make captions (.vtt) with Amazon Transcribe for media that have none: show the plan, ask if it costs more
+    than 100 USD, and run it.
+
+    Never writes over a file. Loaders, marengo embed and marengo search find the captions next to the media. A file is
+    paid for once: if a run is interrupted, run the command again to continue.
+
+    Exit code: 0 done, 1 files failed or were not started, 2 invalid input or you answered no, 130 Ctrl-C.
+    """
+    with errors_shown(verbose, CONTINUES):
+        module, limits = needed("marengo_cli.captions"), needed("marengo_cli.embed").Limits
+        media, transcribe = sources_of(sources), transcribe_of(language)
+        asked = limits(
+            ask_above_usd=ask_above_usd, max_cost_usd=max_cost_usd, assume_duration_sec=assume_duration_sec, yes=yes
+        )
+        with connect(connection, prices=prices_of(price)) as client:
+            job = module.Captions(client, media, transcribe, output=output, force=force)
+            raise typer.Exit(job.run(asked, dry_run=dry_run, as_json=as_json))
 
 
 @app.command()
@@ -300,8 +384,8 @@ def forget(
 
     Exit code: 0 done, 1 something could not be deleted, 2 invalid input or you answered no, 130 Ctrl-C.
     """
-    with _errors_shown(verbose, "The next run deletes the rest."):
-        module = _needed("marengo_cli.forget")
+    with errors_shown(verbose, "The next run deletes the rest."):
+        module = needed("marengo_cli.forget")
         media = sources_of(sources, any_key=True)
         with connect(connection) as client:
             raise typer.Exit(module.run(client, media, dry_run=dry_run, yes=yes, as_json=as_json))
@@ -328,8 +412,8 @@ def migrate(
 
     Exit code: 0 done, 1 files failed or counts differ, 2 invalid input or you answered no, 130 Ctrl-C.
     """
-    with _errors_shown(verbose, CONTINUES):
-        module = _needed("marengo_cli.migrate", "pip install 'bedrock-marengo[cli,langchain]' langchain-chroma")
+    with errors_shown(verbose, CONTINUES):
+        module = needed("marengo_cli.migrate", "pip install 'bedrock-marengo[cli,langchain]' langchain-chroma")
         move = module.Move.open(chroma, collection, into, module.embeddings_of(connection))
         raise typer.Exit(module.run(move, dry_run=dry_run, yes=yes, as_json=as_json))
 
@@ -356,8 +440,8 @@ def prune(
 
     Exit code: 0 done, 2 invalid input or you answered no, 130 Ctrl-C.
     """
-    with _errors_shown(verbose, "Nothing was deleted."):
-        module = _needed("marengo_cli.prune", "pip install 'bedrock-marengo[cli,langchain]' langchain-chroma")
+    with errors_shown(verbose, "Nothing was deleted."):
+        module = needed("marengo_cli.prune", "pip install 'bedrock-marengo[cli,langchain]' langchain-chroma")
         places = [place if place.startswith("s3://") else Path(place) for place in sources]
         raise typer.Exit(
             module.run(
@@ -371,58 +455,3 @@ def prune(
                 as_json=as_json,
             )
         )
-
-
-def _needed(module: str, install: str = "pip install 'bedrock-marengo[cli]'") -> ModuleType:
-    """A command's module; exit 2 with what to install if a package is missing."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        say(f"This needs {error.name}: {install}", err=True)
-        raise typer.Exit(2) from error
-
-
-def _stand_in() -> ModuleType:
-    return _needed("marengo_cli.local", "pip install 'bedrock-marengo[cli,local]'")
-
-
-@contextmanager
-def _client(
-    connection: Connection, model: str, local_media: Sequence[object] | None, prices: Prices | None = None
-) -> Iterator[MarengoClient]:
-    """A client of AWS, or of a stand-in if there are local media for it."""
-    if local_media is None:
-        with connect(connection, model=model, prices=prices) as client:
-            yield client
-    else:
-        with _stand_in().stand_in(model, connection.region, local_media, prices) as client:
-            yield client
-
-
-@contextmanager
-def _errors_shown(verbose: int, stopped: str = "Nothing was left unfinished.") -> Iterator[None]:
-    """Our own errors, warnings and Ctrl-C as a line on stderr; anything else is a bug and keeps its traceback."""
-    with warnings.catch_warnings(), logs_shown(verbose):
-        warnings.showwarning = _warned(warnings.showwarning)
-        _logger.debug("bedrock-marengo %s, Python %s", importlib.metadata.version("bedrock-marengo"), sys.version)
-        try:
-            yield
-        except MarengoError as error:
-            if verbose:
-                say(traceback.format_exc().rstrip(), err=True)
-            else:
-                say(f"{rendered(error)} (-v shows where)", err=True)
-            raise typer.Exit(2 if isinstance(error, ConfigurationError | InputError) else 1) from error
-        except KeyboardInterrupt as error:
-            say(f"Stopped. {stopped}", err=True)
-            raise typer.Exit(130) from error
-
-
-def _warned(otherwise: Callable[..., None]) -> Callable[..., None]:
-    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-        if issubclass(category, MarengoWarning):
-            say(rendered(message), err=True)
-        else:
-            otherwise(message, category, *where, **more)
-
-    return show

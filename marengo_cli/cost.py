@@ -10,6 +10,7 @@ from rich.table import Column
 
 from bedrock_marengo import InputError, MarengoClient, Plan, Prices
 from bedrock_marengo.contract.inputs import SourceLike
+from bedrock_marengo.embedding.plan import IN_FLIGHT
 from marengo_cli.terminal import dollars, gigabytes, length, print_json, print_table, say, waiting
 
 __all__ = [
@@ -26,8 +27,8 @@ __all__ = [
 ]
 
 SOURCE = (
-    "These prices come from litellm's test data, not from the AWS price page. Those of Marengo 2.7 may have risen "
-    "since 2026-08-29 (extended access). Check them, and set yours with --price."
+    "These prices come from litellm's test data and public code, not from the AWS price pages. Those of Marengo 2.7 "
+    "may have risen since 2026-08-29 (extended access). Check them, and set yours with --price."
 )
 
 _UNITS = {
@@ -36,6 +37,8 @@ _UNITS = {
     "image": ("image", "each"),
     "text": ("text", "each"),
     "copies": ("copied_gb", "per GB"),
+    "transcribe": ("transcribe_sec", "per second"),
+    "pegasus": ("pegasus_sec", "per second, and for tokens"),
 }
 """What is paid for -> its price in ``Prices``, and the unit."""
 
@@ -111,6 +114,10 @@ def plan_lines(plan: Plan) -> list[Line]:
     ]
     if plan.staged:
         lines.append(Line("copies", gigabytes(plan.staged_bytes), plan.usd.get("copies", 0.0)))
+    lines += [
+        Line(service, f"{count:,} file{'s' * (count != 1)}", plan.usd.get(service, 0.0))
+        for service, count in plan.words.items()
+    ]
     return lines
 
 
@@ -143,6 +150,8 @@ def show_plan(plan: Plan, assume_duration_sec: float | None, *, stderr: bool = F
         ("time", f"about {length(plan.days * 86400)}, {plan.jobs_at_once} jobs at once" * bool(plan.days)),
         ("left out", ", ".join(f"{count:,} {why}" for why, count in plan.skipped.items())),
         ("refused", f"{plan.refused:,}" * bool(plan.refused)),
+        ("no words", f"{plan.wordless:,}" * bool(plan.wordless)),
+        ("note", IN_FLIGHT * ("pegasus" in plan.words)),
         *(("", refusal) for refusal in plan.refusals),
     )
     print_table(["", ""], [row for row in rows if row[1]], stderr=stderr)

@@ -64,6 +64,7 @@ class Outcome:
 
     Attributes:
         keep: whether to keep ``media``.
+        wordless: files whose words are missing.
         counts: media by "started", "joined", "reused", "left" (the budget was used up) and "failed".
         segments: of the media that were started or joined.
         failed: the media that failed or were not started.
@@ -73,6 +74,7 @@ class Outcome:
     keep: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     segments: int = 0
+    wordless: int = 0
     failed: list[MediaResult] = field(default_factory=list)
     media: list[dict[str, Any]] = field(default_factory=list)
     _steps: dict[str, str] = field(default_factory=dict)
@@ -90,11 +92,13 @@ class Outcome:
             became = "left" if _is_left(done) else "failed"
             self.failed.append(done)
         self.counts[became] += 1
+        self.wordless += bool(done.words.errors)
         # Segments that are not read yet were embedded before.
         segments = len(done.segments) if done.read is None and done.segments else None
         self.segments += segments or 0
         if self.keep:
-            error = str(done.error) if done.error else None
+            why = done.error or next(iter(done.words.errors.values()), None)
+            error = str(why) if why else None
             self.media.append({"source": name, "uri": done.uri, "became": became, "segments": segments, "error": error})
 
 
@@ -136,7 +140,7 @@ def run(
     else:
         _show_outcome(client, outcome)
         show_failed(outcome.failed)
-    return 1 if outcome.failed else 0
+    return 1 if outcome.failed or outcome.wordless else 0
 
 
 def embedded(
@@ -251,7 +255,8 @@ def _total(plan: Plan) -> int:
 
 def _show_outcome(client: MarengoClient, outcome: Outcome) -> None:
     counts, usage = outcome.counts, client.usage
-    unknown = f", and {usage.unknown:,} jobs of unknown length" if usage.unknown else ""
+    jobs = usage.unknown + sum(service.unknown for service in usage.services.values())
+    unknown = f", and {jobs:,} jobs of unknown length" if jobs else ""
     shown = {
         "embedded": counts["started"],
         "joined": counts["joined"],
@@ -259,6 +264,7 @@ def _show_outcome(client: MarengoClient, outcome: Outcome) -> None:
         "not started": counts["left"],
         "failed": counts["failed"],
         "new segments": outcome.segments,
+        "without words": outcome.wordless,
     }
     rows = [(what, f"{count:,}") for what, count in shown.items() if count]
     cost = f"{dollars(usage.usd)} USD for {length(usage.media_sec)} of media, {usage.images:,} images{unknown}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from marengo_local.contract import REGIONS
 
 __all__ = ["run", "stand_in"]
 
-FREE = Prices(text=0.0, image=0.0, video_sec=0.0, audio_sec=0.0, copied_gb=0.0)
+FREE = Prices(**{price.name: 0.0 for price in fields(Prices)})
 OUTSIDE = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_BEARER_TOKEN_BEDROCK", "AWS_SESSION_TOKEN")
 """Environment variables that would direct a client away from the stand-in."""
 

@@ -129,6 +129,7 @@ CODES: Mapping[str, Meaning] = {
     "UnrecognizedClientException": BAD_CREDENTIALS,
     "RequestExpired": CLOCK,
     "RequestTimeTooSkewed": CLOCK,
+    "LimitExceededException": QUOTA,
     "ServiceQuotaExceededException": QUOTA,
     "SlowDown": QUOTA,
     "Throttling": QUOTA,
@@ -167,6 +168,20 @@ _ANOTHER: Mapping[str, Any] = {"model": "3.0", "region_name": "us-east-1"}
 # (meaning, None for any; a part of AWS's message, what to do, its settings): more precise than the code alone. The
 # first that matches wins.
 _BY_MESSAGE: tuple[tuple[Meaning | None, str, str, Mapping[str, Any]], ...] = (
+    (
+        INVALID,
+        "Unprocessable video",
+        "Pegasus can't work with this video: it is shorter than 4 s, of a codec that it does not know, or the request "
+        "has a JSON Schema with more than it accepts. Convert the video to H.264, or simplify the schema.",
+        {},
+    ),
+    (
+        INVALID,
+        "twelvelabs.pegasus",
+        "In this region, Pegasus needs an inference profile: pass a model such as "
+        "'global.twelvelabs.pegasus-1-5-v1:0'.",
+        {},
+    ),
     (None, "end of its life", f"AWS has ended this version in this region. {_ANOTHER_VERSION}", _ANOTHER),
     (
         None,
@@ -209,6 +224,12 @@ _BY_MESSAGE: tuple[tuple[Meaning | None, str, str, Mapping[str, Any]], ...] = (
     ),
     (
         DENIED,
+        "transcribe:",
+        "Check IAM: transcribe:StartTranscriptionJob, GetTranscriptionJob and ListTranscriptionJobs.",
+        {},
+    ),
+    (
+        DENIED,
         "Marketplace",
         "The first call to the model must be an InvokeModel call by a principal with aws-marketplace:Subscribe: "
         "embed one text with such a role.",
@@ -231,11 +252,20 @@ class RetryLimiter:
 
     botocore's own retries are off for these calls: they know neither 408 nor 424, and each thread backs off alone.
 
+    Args:
+        limit: calls at once.
+        attempts: how often a call is made that fails.
+        throttled_attempts: how often one that is throttled.
+        parent: closes this one, too.
+
     Attributes:
         cancel_token: cancels calls that have no token of their own.
     """
 
-    def __init__(self, limit: int, *, attempts: int = 8, throttled_attempts: int = 20) -> None:
+    def __init__(
+        self, limit: int, *, attempts: int = 8, throttled_attempts: int = 20, parent: RetryLimiter | None = None
+    ) -> None:
+        self._parent = parent
         self._attempts = attempts
         self._throttled_attempts = throttled_attempts
         self._open_at = 0.0
@@ -251,10 +281,16 @@ class RetryLimiter:
 
     def token(self) -> CancelToken:
         """The token of the call that this thread is in."""
-        return current_token() or self.cancel_token
+        return current_token() or (self._parent.token() if self._parent else self.cancel_token)
 
     def call(
-        self, call: Callable[[], T], operation: str, what: str, *, also_transient: frozenset[str] = frozenset()
+        self,
+        call: Callable[[], T],
+        operation: str,
+        what: str,
+        *,
+        also_transient: frozenset[str] = frozenset(),
+        only: frozenset[str] | None = None,
     ) -> T:
         """Run a call to AWS until it succeeds or fails for good.
 
@@ -263,6 +299,7 @@ class RetryLimiter:
             operation: what it is, for errors.
             what: which input it is for, for errors.
             also_transient: codes that are transient in this call only.
+            only: the codes that are tried again, for a call that may be billed even if it fails; None: all transient.
 
         Raises:
             ServiceError: AWS refused, or a transient error remained after all attempts.
@@ -280,14 +317,16 @@ class RetryLimiter:
                     token.check(f"{operation} for {what}")
                     result = call()
             except (ClientError, BotoCoreError) as error:
-                if not is_transient(error) and error_code(error) not in also_transient:
+                code = error_code(error)
+                is_retried = code in only if only is not None else is_transient(error) or code in also_transient
+                if not is_retried:
                     raise ServiceError.of(error, operation, what) from error
-                slow = error_code(error) in THROTTLED
+                slow = code in THROTTLED
                 throttled, failed = throttled + slow, failed + (not slow)
                 if failed >= self._attempts or throttled >= self._throttled_attempts:
                     raise ServiceError.of(error, operation, what) from error
                 if slow:
-                    instrumentation.emit("call throttled", operation=operation, source=what, code=error_code(error))
+                    instrumentation.emit("call throttled", operation=operation, source=what, code=code)
                     self._slow_down()
                 else:
                     back_off(token, operation, what, error, failed)

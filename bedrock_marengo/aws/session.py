@@ -41,10 +41,17 @@ _URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#@]*)?")
 """From the service models of IAM and STS; an endpoint is a scheme and a host, with an optional port and path."""
 
 
-_NAMES = ("region_name", "profile_name", "endpoint_url", "s3_endpoint_url", "role_arn", "role_session_name")
+SLOW_SEC = 900
+"""How long Pegasus may take to answer about a long video. Public code waits 240 to 900 s; botocore 60."""
+
+_NAMES = (
+    *("region_name", "profile_name", "endpoint_url", "s3_endpoint_url", "transcribe_endpoint_url", "role_arn"),
+    "role_session_name",
+)
 _PATTERNS = (
     ("endpoint_url", _URL, "a URL such as 'https://bedrock-runtime.us-east-1.amazonaws.com', or leave it out"),
     ("s3_endpoint_url", _URL, "a URL such as 'https://s3.us-east-1.amazonaws.com', or leave it out"),
+    ("transcribe_endpoint_url", _URL, "a URL such as 'https://transcribe.us-east-1.amazonaws.com', or leave it out"),
     ("role_arn", _ROLE, "a role's ARN: arn:aws:iam::123456789012:role/name"),
     ("role_session_name", _ROLE_SESSION, "2 to 64 letters, digits and _ + = , . @ -"),
 )
@@ -66,6 +73,7 @@ class AwsSettings:
     aws_session_token: str | None = field(default=None, repr=False)
     endpoint_url: str | None = None
     s3_endpoint_url: str | None = None
+    transcribe_endpoint_url: str | None = None
     config: Config | None = field(default=None, repr=False)
     session: boto3.Session | None = field(default=None, repr=False)
     role_arn: str | None = None
@@ -159,9 +167,28 @@ class Aws:
         return client
 
     @property
+    def slow_bedrock(self) -> BedrockRuntimeClient:
+        """The bedrock-runtime client for calls that take minutes and may be billed twice if they are repeated.
+
+        Raises:
+            ConfigurationError: The client that was given gives up too soon, or retries.
+        """
+        given = self.settings.bedrock_client
+        if given is not None:
+            _check_slow(given.meta.config)
+            return given
+        base: Any = self._config()
+        own: dict[str, Any] = {"read_timeout": max(SLOW_SEC, base.read_timeout or 0)}
+        own["retries"] = {"total_max_attempts": 1}
+        client: BedrockRuntimeClient = self._client(
+            "bedrock-runtime", endpoint_url=self.settings.endpoint_url, fixed=_new_config(**own)
+        )
+        return client
+
+    @property
     def s3(self) -> S3Client:
         """The S3 client, with botocore's standard retries."""
-        own = {"s3": {"addressing_style": "path"}} if self.settings.s3_endpoint_url else {}
+        own: dict[str, Any] = {"s3": {"addressing_style": "path"}} if self.settings.s3_endpoint_url else {}
         client: S3Client = self._client(
             "s3",
             endpoint_url=self.settings.s3_endpoint_url,
@@ -171,6 +198,12 @@ class Aws:
             **own,
         )
         return client
+
+    @property
+    def transcribe(self) -> Any:
+        """The Transcribe client. It doesn't retry: ``RetryLimiter`` does."""
+        url = self.settings.transcribe_endpoint_url
+        return self._client("transcribe", endpoint_url=url, retries={"total_max_attempts": 1})
 
     @property
     def session(self) -> boto3.Session:
@@ -240,13 +273,17 @@ class Aws:
         instrumentation.watch_requests(client)
         return client
 
-    def _client(self, service: str, endpoint_url: str | None, **config: Any) -> Any:
+    def _client(self, service: str, endpoint_url: str | None, *, fixed: Config | None = None, **config: Any) -> Any:
+        """A client, made once. What is in ``fixed`` is not for the user's ``config`` to change."""
+        name = service if fixed is None else f"slow {service}"
         with self._lock:
-            if service not in self._clients:
-                self._clients[service] = client = self.open_client(service, self._config(**config), endpoint_url)
+            if name not in self._clients:
+                whole = self._config(**config)
+                client = self.open_client(service, whole.merge(fixed) if fixed else whole, endpoint_url)
                 client.meta.events.register(f"before-parse.{service}", _reject_foreign_response)
                 client.meta.events.register_first(f"needs-retry.{service}", _stop_retries_if_cancelled)
-            return self._clients[service]
+                self._clients[name] = client
+            return self._clients[name]
 
     def _session(self) -> boto3.Session:
         with self._lock:
@@ -354,11 +391,24 @@ def _stop_retries_if_cancelled(response: Any, caught_exception: Exception | None
         token.check("A call that failed")
 
 
+def _check_slow(config: Any) -> None:
+    if (config.read_timeout or SLOW_SEC) < SLOW_SEC or (config.retries or {}).get("total_max_attempts") != 1:
+        raise ConfigurationError(
+            f"Pegasus takes minutes, and a call that is repeated may be billed twice: make this client with "
+            f"Config(read_timeout={SLOW_SEC}, retries={{'total_max_attempts': 1}}), or leave it out.",
+            setting="bedrock_client",
+        )
+
+
 _IS_GENUINE: dict[str, Callable[[dict[str, Any]], bool]] = {
     "ListObjectsV2": lambda reply: b"ListBucketResult" in reply["body"],
     "PutObject": lambda reply: "etag" in reply["headers"],
     **dict.fromkeys(
-        ("StartAsyncInvoke", "GetAsyncInvoke", "ListAsyncInvokes"), lambda reply: reply["body"].lstrip()[:1] == b"{"
+        (
+            *("StartAsyncInvoke", "GetAsyncInvoke", "ListAsyncInvokes"),
+            *("StartTranscriptionJob", "GetTranscriptionJob", "ListTranscriptionJobs"),
+        ),
+        lambda reply: reply["body"].lstrip()[:1] == b"{",
     ),
 }
 

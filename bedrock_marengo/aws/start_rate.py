@@ -26,6 +26,10 @@ PROBE_ROUNDS = 8
 """How often as many jobs as are allowed must end before one more than the service last allowed is tried."""
 
 
+_FULL = frozenset({"ServiceQuotaExceededException", "LimitExceededException"})
+"""How Bedrock and Transcribe refuse a start because too many jobs run."""
+
+
 PATIENCE_SEC = 60.0
 """How long all starts may be refused before a warning."""
 
@@ -83,15 +87,23 @@ class StartLimiter:
     """Limits how fast jobs are started and how many run at once; both limits are learned from refusals.
 
     Starts per second: additive increase, multiplicative decrease on ThrottlingException, after a first steep rise.
-    Jobs in flight: ServiceQuotaExceededException sets the ceiling to what is running, then one more is tried now and
-    then. Neither makes a start fail.
+    Jobs in flight: a refusal because of their number sets the ceiling to what is running, then one more is tried now
+    and then. Neither makes a start fail.
 
     Args:
         max_per_sec: maximum starts per second.
         slots: shared with other processes, which then learn together how many jobs may run.
+        operation: what starts a job, for errors.
     """
 
-    def __init__(self, *, max_per_sec: float | None = None, slots: JobSlots | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        max_per_sec: float | None = None,
+        slots: JobSlots | None = None,
+        operation: str = "StartAsyncInvoke",
+    ) -> None:
+        self._operation = operation
         self._ceiling = JobCeiling()
         self._slots = slots
         self._held: list[str] = []
@@ -136,11 +148,11 @@ class StartLimiter:
                     self._give_back(slot, running=False)
                     raise
                 code = error_code(error)
-                self._give_back(slot, running=False, refused=code == "ServiceQuotaExceededException")
+                self._give_back(slot, running=False, refused=code in _FULL)
                 if code in THROTTLED:
-                    instrumentation.emit("call throttled", operation="StartAsyncInvoke", source=what, code=code)
+                    instrumentation.emit("call throttled", operation=self._operation, source=what, code=code)
                     self._refused(code)
-                if code == "ServiceQuotaExceededException":
+                if code in _FULL:
                     refused += 1
                     self._full()
                     # Others may use up the account's quota: then no job of ours ends, and only waiting helps.
@@ -148,9 +160,9 @@ class StartLimiter:
                 elif code in THROTTLED:
                     self._throttled()
                 elif is_transient(error) and (failed := failed + 1) < attempts:
-                    back_off(token, "StartAsyncInvoke", what, error, failed)
+                    back_off(token, self._operation, what, error, failed)
                 else:
-                    raise ServiceError.of(error, "StartAsyncInvoke", what) from error
+                    raise ServiceError.of(error, self._operation, what) from error
                 continue
             self._started(waited=waited)
             self._give_back(slot, running=hold)

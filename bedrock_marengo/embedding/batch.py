@@ -6,7 +6,8 @@ import contextvars
 import functools
 import threading
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -17,6 +18,7 @@ from bedrock_marengo.contract.inputs import Media, MediaLike
 from bedrock_marengo.contract.models import Kind
 from bedrock_marengo.contract.payloads import MediaRequest
 from bedrock_marengo.contract.segments import SegmentEmbeddings
+from bedrock_marengo.embedding.file_words import AskedWords, FileWords, RunWords
 from bedrock_marengo.embedding.pipeline import MediaEmbedder
 from bedrock_marengo.embedding.run_options import RunOptions, log_failure
 from bedrock_marengo.errors import MarengoError
@@ -34,7 +36,7 @@ LOOKUPS = 8
 
 @dataclass(slots=True, eq=False)
 class MediaResult:
-    """One file of ``embed_many``: ``source`` as it was given, and either ``segments`` or ``error``.
+    """One file of ``embed_many``: ``source`` as it was given, and either ``segments`` (with ``words``) or ``error``.
 
     The segments of a file that was embedded before are read at the first access, which may raise.
     """
@@ -46,6 +48,8 @@ class MediaResult:
     """The file as listed, with what the listing said: size, ETag, captions."""
     read: Callable[[], SegmentEmbeddings] | None = field(default=None, repr=False)
     _found: SegmentEmbeddings | None = field(default=None, repr=False)
+    words: FileWords = field(default_factory=FileWords, repr=False)
+    """What ``transcripts=`` and ``descriptions=`` gave for the file."""
 
     @property
     def name(self) -> str:
@@ -65,7 +69,7 @@ class MediaResult:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # How to read them stays in this process, so they are read first.
-        return MediaResult, (self.source, self.uri, self.error, self.media, None, self.segments)
+        return MediaResult, (self.source, self.uri, self.error, self.media, None, self.segments, self.words)
 
 
 @dataclass(slots=True)
@@ -106,8 +110,8 @@ def embed_all(
     # Whoever reads one finished file's segments reads the next ones' too.
     is_read = threading.Event()
 
-    def embed(task: _Task) -> SegmentEmbeddings:
-        return embedder().embed(task.media, task.request, run, task.key, task.contents, lookup.index)
+    def embed(task: _Task, words: AskedWords | None = None) -> SegmentEmbeddings:
+        return embedder().embed(task.media, task.request, run, task.key, task.contents, lookup.index, words)
 
     def known(task: _Task | MediaResult) -> MediaResult | None:
         if isinstance(task, MediaResult):
@@ -115,11 +119,15 @@ def embed_all(
                 log_failure(task.name, task.error)
             return task
         task.contents = lookup.contents(task.media, task.key)
+        return done_before(task) if run.words is None else None
+
+    def done_before(task: _Task, words: FileWords | None = None) -> MediaResult | None:
         is_done = task.contents is not None and task.contents.outputs
         # With force=True a finished job is embedded again.
         if read_ahead or is_read.is_set() or run.force or not is_done:
             return None
-        return MediaResult(task.source, task.media.uri, media=task.media, read=functools.partial(read, task))
+        result = MediaResult(task.source, task.media.uri, media=task.media, read=functools.partial(read, task))
+        return result if words is None else replace(result, words=words)
 
     def read(task: _Task) -> SegmentEmbeddings:
         is_read.set()
@@ -127,19 +135,41 @@ def embed_all(
 
     def embed_one(task: _Task | MediaResult) -> MediaResult:
         assert isinstance(task, _Task)  # noqa: S101  the others are known
+        words = run.words.of(task.media) if run.words else None
         try:
             with cancel_scope(token):
-                found = embed(task)
-        except MarengoError as error:
+                # Words that are there need no segments, which are read at their first access.
+                there = words.find(task.key.source) if words and task.key and task.contents else None
+                if there is not None and (result := done_before(task, there)) is not None:
+                    return result
+                found = embed(task, words)
+                heard = words.embedded(found) if words else FileWords()
+        except BaseException as error:
+            if words is not None:
+                words.failed(error)
+            if not isinstance(error, MarengoError):
+                raise
             return MediaResult(task.source, task.media.uri, error=error, media=task.media)
-        return MediaResult(task.source, found.source, media=task.media, _found=found)
+        return MediaResult(task.source, found.source, media=task.media, _found=found, words=heard)
 
     def in_context(task: _Task | MediaResult) -> MediaResult:
         # The caller's: a file's span belongs to the caller's span.
         return context.copy().run(embed_one, task)
 
     tasks = _tasks(embedder, listing, request)
-    return as_finished(in_context, tasks, executor=executor, at_once=at_once, token=token, known=known)
+    results = as_finished(in_context, tasks, executor=executor, at_once=at_once, token=token, known=known)
+    return results if run.words is None else _with_words(results, run.words)
+
+
+def _with_words(results: Generator[MediaResult, None, None], words: RunWords) -> Generator[MediaResult, None, None]:
+    """The results, with a warning for each file whose words are missing. At the end, all work on words has ended."""
+    with ExitStack() as ended:
+        for executor in words.executors.values():
+            ended.enter_context(executor)
+        ended.enter_context(closing(results))
+        for done in results:
+            done.words.warn(done.name)
+            yield done
 
 
 def _tasks(

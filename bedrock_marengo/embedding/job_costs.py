@@ -12,7 +12,9 @@ from bedrock_marengo.errors import MarengoError
 from bedrock_marengo.jobs.fingerprint import JobKey
 from bedrock_marengo.media.durations import Durations, duration_of, requested_sec
 from bedrock_marengo.s3.cross_region import CrossRegionCopies
+from bedrock_marengo.s3.object_version import SourceIdentity
 from bedrock_marengo.s3.objects import S3Objects
+from bedrock_marengo.words.sources import Service
 
 __all__ = ["JobCosts"]
 
@@ -71,6 +73,36 @@ class JobCosts:
         """A start that was charged did not happen."""
         if self.budget is not None:
             self.budget.refund(usd)
+
+    # The calls for words: these and ``refund`` are ``Charges``.
+
+    @property
+    def assume_duration_sec(self) -> float | None:
+        """The length to charge for a file of unknown length."""
+        return self.budget.assume_duration_sec if self.budget else None
+
+    def length_of(self, media: Media, source: SourceIdentity) -> float | None:
+        """A file's length in seconds, as given for its name or its URI on S3, or as its container says."""
+        for known in (media, Media(media.kind, uri=source.uri)):
+            if (given := duration_of(self.objects, known, self.durations, probe=False)) is not None:
+                return given
+        return duration_of(self.objects, media)
+
+    def charge(self, name: str, usd: float | None) -> float:
+        """Charge the budget for a call: US dollars, for ``refund``.
+
+        Raises:
+            BudgetError: It would cost too much, or that is unknown (None).
+        """
+        return self.budget.charge_usd(name, usd) if self.budget else 0.0
+
+    def called(self, service: Service) -> None:
+        """A call that costs was made."""
+        self.usage.called(service)
+
+    def priced(self, service: Service, seconds: float, usd: float) -> None:
+        """It is known what a call cost."""
+        self.usage.priced(service, seconds, usd)
 
     def ended(self, source_uri: str, job_folder: str, attempt: int | str) -> None:
         """Bedrock will not read the file for this attempt again: delete its copy."""

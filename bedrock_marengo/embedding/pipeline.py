@@ -19,6 +19,7 @@ from bedrock_marengo.contract.models import KINDS, Model
 from bedrock_marengo.contract.payloads import MediaRequest
 from bedrock_marengo.contract.responses import read_output
 from bedrock_marengo.contract.segments import Segment, SegmentEmbeddings
+from bedrock_marengo.embedding.file_words import AskedWords
 from bedrock_marengo.embedding.invoke import Invoker, check_size
 from bedrock_marengo.embedding.run_options import RunOptions, Stage, log_failure, log_stage
 from bedrock_marengo.embedding.start import JOBS_A_CALL, JobStarter, SourceChangedError, never_settled, seen_at
@@ -126,6 +127,7 @@ class MediaEmbedder:
         key: JobKey | None = None,
         contents: Contents | None = None,
         index: JobIndex | None = None,
+        words: AskedWords | None = None,
     ) -> SegmentEmbeddings:
         """All segments of one file.
 
@@ -136,9 +138,10 @@ class MediaEmbedder:
             key: its job's, if a listing of the files gave it.
             contents: its job's folder, if that was listed already.
             index: all jobs, if they were listed already.
+            words: to ask for as soon as the file is on S3.
         """
         if run.only_done:
-            return self._read_done(media, request, key, run)
+            return self._read_done(media, request, key, run, words)
         began = time.monotonic()
         # One token from start to end: a client that is closed between two steps cancels the later one, too.
         with (
@@ -148,6 +151,8 @@ class MediaEmbedder:
             try:
                 source = self.locate(media, run)
                 run.validate(source.uri)
+                if words is not None:
+                    words.begin(source)
                 key = key or self._key(request, source)
                 contents = contents or (index.contents(key) if index else None)
                 listed = self._read_listed(media, key, run, contents)
@@ -194,7 +199,9 @@ class MediaEmbedder:
         """
         return self._cache.vectors(list(segments), self._read_job_of)
 
-    def _read_done(self, media: Media, request: MediaRequest, key: JobKey | None, run: RunOptions) -> SegmentEmbeddings:
+    def _read_done(
+        self, media: Media, request: MediaRequest, key: JobKey | None, run: RunOptions, words: AskedWords | None
+    ) -> SegmentEmbeddings:
         found = media if media.uri else find_upload(self._objects, media, self._output_s3_uri)
         if found is not None and key is None:
             key = self._key(request, locate(self._objects, found, self._identity))
@@ -206,6 +213,8 @@ class MediaEmbedder:
             now = key if self._runner.is_checked(job)[0] else self._starter.now(key)
             if now.fingerprint == key.fingerprint:
                 self._cache.remember(segments)
+                if words is not None:
+                    words.begin(key.source)
                 return segments
             key = now
         raise NotEmbeddedError(f"{media.name} is not embedded with these options under {self._output_s3_uri}.")

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bedrock_marengo.aws.parallel import in_order
 from bedrock_marengo.contract.inputs import Media, MediaLike, split_s3_uri
-from bedrock_marengo.contract.models import KINDS, Kind
+from bedrock_marengo.contract.models import GB, KINDS, Kind
 from bedrock_marengo.contract.payloads import MediaRequest
+from bedrock_marengo.contract.prices import Prices
 from bedrock_marengo.embedding.invoke import check_size
-from bedrock_marengo.embedding.pricing import GB, Prices
-from bedrock_marengo.errors import MarengoError, visible
+from bedrock_marengo.errors import InputError, MarengoError, visible
 from bedrock_marengo.jobs.fingerprint import JobKey
 from bedrock_marengo.jobs.index import JobIndex, State
 from bedrock_marengo.media.durations import Durations, duration_of, requested_sec
 from bedrock_marengo.s3.listing import MediaListing, locate
-from bedrock_marengo.s3.object_version import Identity
+from bedrock_marengo.s3.object_version import Identity, SourceIdentity
 from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.s3.uploads import find_upload
+from bedrock_marengo.words.sources import WordSource
 
-__all__ = ["Plan", "Planner"]
+__all__ = ["IN_FLIGHT", "Plan", "Planner"]
 
 JOBS_ALLOWED = 20
 """Jobs in flight that real accounts have been allowed."""
@@ -37,6 +38,9 @@ BYTES_A_VALUE = 22
 """In an output.json: 164 MB for 14,400 rows of 512."""
 MOST_NAMED = 10
 """How many unknown or refused files a plan names; it counts all of them."""
+
+
+IN_FLIGHT = "a Pegasus call that is in flight when the process dies may be paid for twice"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +59,12 @@ class Plan:
         uploaded: local files that would be uploaded, and ``uploaded_bytes``.
         staged: files that would be copied from another region, and ``staged_bytes``.
         refused: files that would be refused; ``refusals`` has the reasons of the first 10.
+        wordless: files whose words a service would refuse; ``refusals`` has the reasons of the first 10 of these, too.
         skipped: reason -> how many files of prefixes were skipped.
         media_sec: seconds of media to embed.
         unknown: files to start of unknown length; ``unknown_names`` has the first 10.
-        usd: "video", "audio", "image" or "copies" -> US dollars.
+        words: "transcribe" or "pegasus" -> files that it would be paid for: those without captions and words so far.
+        usd: "video", "audio", "image", "copies", "transcribe" or "pegasus" -> US dollars.
         vectors: expected vectors, by the mean length of segments.
         vector_bytes: their size as float32.
         output_bytes: the size of the jobs' output.json.
@@ -75,11 +81,13 @@ class Plan:
     staged: int = 0
     staged_bytes: int = 0
     refused: int = 0
+    wordless: int = 0
     refusals: tuple[str, ...] = ()
     skipped: Mapping[str, int] = field(default_factory=dict)
     media_sec: float = 0.0
     unknown: int = 0
     unknown_names: tuple[str, ...] = ()
+    words: Mapping[str, int] = field(default_factory=dict)
     usd: Mapping[str, float] = field(default_factory=dict)
     vectors: int = 0
     vector_bytes: int = 0
@@ -108,6 +116,9 @@ class Plan:
             + (f" (and {self.repeated:,} that are listed again)" if self.repeated else ""),
             f"to upload  {self.uploaded:,} ({self.uploaded_bytes / GB:,.2f} GB)" if self.uploaded else "",
             f"to copy    {self.staged:,} ({self.staged_bytes / GB:,.2f} GB)" if self.staged else "",
+            f"words      {', '.join(f'{count:,} {service}' for service, count in self.words.items())}"
+            if self.words
+            else "",
             f"length     {self.media_sec / 3600:,.2f} hours",
             f"unknown    {self.unknown:,} of unknown length: {self._names(self.unknown)}" if self.unknown else "",
             f"cost       {self.total_usd:,.2f} USD" + (f" ({dollars})" if dollars else ""),
@@ -116,6 +127,8 @@ class Plan:
             f"time       {self.days:,.2f} days, {self.jobs_at_once} jobs at once, {self.mean_job_sec:g} s each",
             f"skipped    {', '.join(f'{n:,} {why}' for why, n in self.skipped.items())}" if self.skipped else "",
             f"refused    {self.refused:,}" if self.refused else "",
+            f"no words   {self.wordless:,}" if self.wordless else "",
+            f"note       {IN_FLIGHT}" if "pegasus" in self.words else "",
             *(f"  {visible(refusal)}" for refusal in self.refusals),
         ]
         return "\n".join(line for line in lines if line)
@@ -140,6 +153,8 @@ class Planner:
         probe: whether to read lengths that are not given.
         assume_duration_sec: the length to assume for a file of unknown length.
         force: whether finished jobs are paid for again.
+        words: sources of words.
+        embed: whether files are embedded, too.
     """
 
     objects: S3Objects
@@ -153,6 +168,8 @@ class Planner:
     probe: bool = True
     assume_duration_sec: float | None = None
     force: bool = False
+    words: Sequence[WordSource] = ()
+    embed: bool = True
 
     def plan(
         self, listing: MediaListing, executor: Executor, *, ahead: int, jobs_at_once: int, mean_job_sec: float
@@ -189,6 +206,7 @@ class Planner:
             self.objects.check_bucket(split_s3_uri(media.uri)[0])
         job: int | None = None
         state: State = "absent"
+        source: SourceIdentity | None = None
         if found is None:
             size = media.size or 0
         else:
@@ -197,17 +215,36 @@ class Planner:
             key = JobKey.of(request, source, self.output_s3_uri)
             size, job = source.size, int(key.fingerprint[:16], 16)
             state = "absent" if self.force else self.index.state(key.fingerprint)
+        state = state if self.embed else "done"
         file = _PlannedFile(name=media.name, state=state, kind=media.kind, job=job, size=size, uploaded=found is None)
+        try:
+            asked = [each for each in self.words if self._is_asked(each, media, source)]
+        except InputError as error:
+            # Its vectors will be there.
+            asked, file.why = [], str(error)
+        if state != "absent" and not asked:
+            return file
+        length = duration_of(self.objects, media, self.durations, probe=self.probe)
+        assumed = self.assume_duration_sec if length is None else length
+        file.words = {each.service: each.price(assumed) for each in asked}
         if state != "absent":
+            file.unknown = bool(asked) and length is None
             return file
         file.copied = media.uri is not None and self.objects.is_elsewhere(split_s3_uri(media.uri)[0])
-        file.sec = requested_sec(request, duration_of(self.objects, media, self.durations, probe=self.probe))
-        file.unknown = KINDS[media.kind].timed and file.sec is None
-        if file.unknown:
+        file.sec = requested_sec(request, length)
+        is_unknown = KINDS[media.kind].timed and file.sec is None
+        file.unknown = is_unknown or (bool(asked) and length is None)
+        if is_unknown:
             file.sec = self.assume_duration_sec
         file.rows = _rows(request, file.sec)
         file.values = file.rows * request.model.dimension
         return file
+
+    def _is_asked(self, words: WordSource, media: Media, source: SourceIdentity | None) -> bool:
+        """Whether a source would be paid for a file."""
+        if not words.takes(media):
+            return False
+        return source is None or self.force or self.index.state(words.fingerprint(source)) == "absent"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -224,6 +261,7 @@ class _PlannedFile:
     unknown: bool = False
     rows: int = 0
     values: int = 0
+    words: Mapping[str, float | None] = field(default_factory=dict)
 
 
 class _Totals:
@@ -233,6 +271,7 @@ class _Totals:
         self._prices = prices
         self._counts: Counter[str] = Counter()
         self._started: Counter[str] = Counter()
+        self._words: Counter[str] = Counter()
         self._usd: Counter[str] = Counter()
         self._sec = 0.0
         self._values = 0
@@ -243,31 +282,43 @@ class _Totals:
         """Count one file."""
         if repeated or file.state != "absent":
             self._counts["repeated" if repeated else _COUNTS[file.state]] += 1
-            if file.state == "refused" and len(self._refusals) < MOST_NAMED:
-                self._refusals.append(f"{file.name}: {file.why}")
+            if not repeated:
+                self._add_words(file)
             return
+        self._add_words(file)
         self._started[file.kind] += 1
         self._sec += file.sec or 0.0
         self._values += file.values
         self._usd[file.kind] += self._prices.media(file.kind, file.sec) or 0.0  # type: ignore[assignment]
         self._counts["vectors"] += file.rows
-        for name, holds in (("uploaded", file.uploaded), ("staged", file.copied), ("unknown", file.unknown)):
+        for name, holds in (("uploaded", file.uploaded), ("staged", file.copied)):
             self._counts[name] += holds
             self._counts[f"{name}_bytes"] += file.size * holds
         if file.copied:
             self._usd["copies"] += self._prices.copied(file.size)  # type: ignore[assignment]
+
+    def _add_words(self, file: _PlannedFile) -> None:
+        """Count what a file's words cost, whether its length is unknown, and why something of it is refused."""
+        if file.why and len(self._refusals) < MOST_NAMED:
+            self._refusals.append(f"{file.name}: {file.why}")
+        self._counts["wordless"] += bool(file.why) and file.state != "refused"
+        for service, usd in file.words.items():
+            self._words[service] += 1
+            self._usd[service] += usd or 0.0  # type: ignore[assignment]
+        self._counts["unknown"] += file.unknown
         if file.unknown and len(self._unknown) < MOST_NAMED:
             self._unknown.append(file.name)
 
     def plan_fields(self) -> dict[str, Any]:
         """The plan's fields."""
-        names = ("joined", "reused", "repeated", "uploaded", "uploaded_bytes", "staged", "staged_bytes", "refused")
+        names = ("joined", "reused", "repeated", "uploaded", "uploaded_bytes", "staged", "staged_bytes")
         return {
-            **{name: self._counts[name] for name in (*names, "unknown", "vectors")},
+            **{name: self._counts[name] for name in (*names, "refused", "wordless", "unknown", "vectors")},
             "started": dict(self._started),
             "refusals": tuple(self._refusals),
             "unknown_names": tuple(self._unknown),
             "media_sec": self._sec,
+            "words": dict(self._words),
             "usd": dict(self._usd),
             "vector_bytes": 4 * self._values,
             "output_bytes": BYTES_A_VALUE * self._values,

@@ -3,63 +3,37 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 from bedrock_marengo import instrumentation
 from bedrock_marengo.contract.inputs import Media
-from bedrock_marengo.contract.models import KINDS, Kind
+from bedrock_marengo.contract.models import Kind
 from bedrock_marengo.contract.payloads import MediaRequest
+from bedrock_marengo.contract.prices import Prices
 from bedrock_marengo.errors import BudgetError, ConfigurationError
 from bedrock_marengo.fork_safety import ForkSafeLock
 from bedrock_marengo.media.durations import requested_sec
-from bedrock_marengo.validation import is_number, short_repr
+from bedrock_marengo.validation import is_number
+from bedrock_marengo.words.sources import SERVICES, Service
 
-__all__ = ["Budget", "Prices", "Usage"]
-
-GB = 1024**3
+__all__ = ["Budget", "Prices", "ServiceUsage", "Usage"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prices:
-    """US dollars for one of each. Set your own with ``MarengoClient(prices=Prices(...))``.
-
-    The defaults are from litellm's test data, the same for both versions of Marengo, not from the AWS price page. Those
-    of 2.7 may have risen: it has been in extended access since 2026-08-29, for which AWS announced higher prices. The
-    price of a copy between regions is the usual one. Check yours.
+@dataclass(slots=True)
+class ServiceUsage:
+    """What was asked of a service that gives words.
 
     Attributes:
-        text: a request with a text.
-        image: a request with images.
-        video_sec: a second of video.
-        audio_sec: a second of audio.
-        copied_gb: a GB copied from another region, with ``staging_s3_uri=``.
+        calls: jobs started, or calls made, whatever became of them.
+        seconds: seconds of media that were billed, or are expected to be.
+        usd: US dollars, at the client's prices.
+        unknown: the calls that are in neither: still running, or of a file whose length is unknown.
     """
 
-    text: float = 0.00007
-    image: float = 0.0001
-    video_sec: float = 0.0007
-    audio_sec: float = 0.00014
-    copied_gb: float = 0.02
-
-    def __post_init__(self) -> None:
-        for price in fields(self):
-            value = getattr(self, price.name)
-            if not (is_number(value) and 0 <= value < float("inf")):
-                raise ConfigurationError(
-                    f"Prices({price.name}={short_repr(value)}): expected US dollars, 0 or more.", setting="prices"
-                )
-
-    def media(self, kind: Kind, duration_sec: float | None) -> float | None:
-        """One file's price; None if it depends on a length that is unknown."""
-        rules = KINDS[kind]
-        price: float = getattr(self, rules.price)
-        if not rules.timed:
-            return price
-        return None if duration_sec is None else duration_sec * price
-
-    def copied(self, size: int) -> float:
-        """A copy of so many bytes from another region."""
-        return self.copied_gb * size / GB
+    calls: int = 0
+    seconds: float = 0.0
+    usd: float = 0.0
+    unknown: int = 0
 
 
 @dataclass(eq=False)
@@ -74,7 +48,8 @@ class Usage:
         unknown: the other jobs, which are neither in ``media_sec`` nor in ``usd``: still running, failed, without a
             usable output, or collected elsewhere.
         copied_bytes: bytes copied from other regions.
-        usd: US dollars, at the client's prices.
+        services: "transcribe" or "pegasus" -> what was asked of it.
+        usd: US dollars, at the client's prices, of all of these.
     """
 
     prices: Prices = field(default_factory=Prices, repr=False)
@@ -84,6 +59,9 @@ class Usage:
     media_sec: float = field(default=0.0, init=False)
     unknown: int = field(default=0, init=False)
     copied_bytes: int = field(default=0, init=False)
+    services: dict[Service, ServiceUsage] = field(
+        default_factory=lambda: {service: ServiceUsage() for service in SERVICES}, init=False
+    )
     usd: float = field(default=0.0, init=False)
     _unmeasured: dict[str, MediaRequest] = field(default_factory=dict, init=False, repr=False)
     _lock: ForkSafeLock = field(default_factory=ForkSafeLock, init=False, repr=False)
@@ -133,12 +111,27 @@ class Usage:
             self.usd += self.prices.copied(size)
         instrumentation.emit("file copied", size=size, usd=self.prices.copied(size))
 
+    def called(self, service: Service) -> None:
+        """A call for words was made that costs."""
+        with self._lock:
+            self.services[service].calls += 1
+            self.services[service].unknown += 1
+
+    def priced(self, service: Service, seconds: float, usd: float) -> None:
+        """It is known now what such a call cost."""
+        with self._lock:
+            row = self.services[service]
+            row.unknown, row.seconds, row.usd = max(0, row.unknown - 1), row.seconds + seconds, row.usd + usd
+            self.usd += usd
+        instrumentation.emit("words priced", service=SERVICES[service], seconds=seconds, usd=usd)
+
     def reset(self) -> None:
         """Count from 0."""
         with self._lock:
             self.texts = self.images = self.unknown = self.copied_bytes = 0
             self.media_sec = self.usd = 0.0
             self.jobs.clear()
+            self.services.update({service: ServiceUsage() for service in SERVICES})
             self._unmeasured.clear()
 
 
@@ -166,8 +159,8 @@ class Budget:
         self.max_cost_usd = max_cost_usd
         self.spent_usd = 0.0
         self.exhausted = False
+        self.assume_duration_sec = assume_duration_sec
         self._prices = prices or Prices()
-        self._assume_duration_sec = assume_duration_sec
         self._lock = ForkSafeLock()
 
     def charge(self, media: Media, kind: Kind, duration_sec: float | None, *, copied_bytes: int = 0) -> float:
@@ -185,30 +178,33 @@ class Budget:
         Raises:
             BudgetError: It would cost too much, or its length is unknown. Nothing was added.
         """
-        cost = self._prices.media(kind, self._assume_duration_sec if duration_sec is None else duration_sec)
-        if cost is None:
+        cost = self._prices.media(kind, self.assume_duration_sec if duration_sec is None else duration_sec)
+        return self.charge_usd(media.name, None if cost is None else cost + self._prices.copied(copied_bytes))
+
+    def charge_usd(self, name: str, usd: float | None) -> float:
+        """The same for what costs ``usd``; None if that depends on a length that is unknown."""
+        if usd is None:
             raise BudgetError(
-                f"{media.name} was not started: its duration, and therefore its cost, is unknown. Install the extra "
+                f"{name} was not started: its duration, and therefore its cost, is unknown. Install the extra "
                 "'media', or "
                 "set {durations} or {assume_duration_sec}.",
                 spent_usd=self.spent_usd,
                 exhausted=False,
                 remedy={"durations": ..., "assume_duration_sec": ...},
             )
-        cost += self._prices.copied(copied_bytes)
         with self._lock:
             # A tolerance for sums of floats.
-            if self.exhausted or self.spent_usd + cost > self.max_cost_usd + 1e-9:
+            if self.exhausted or self.spent_usd + usd > self.max_cost_usd + 1e-9:
                 self.exhausted = True
                 raise BudgetError(
-                    f"{media.name} was not started: {cost:.4f} USD on top of {self.spent_usd:.4f} would exceed "
+                    f"{name} was not started: {usd:.4f} USD on top of {self.spent_usd:.4f} would exceed "
                     "{max_cost_usd}. Run again with a higher budget: finished files are not paid for again.",
                     spent_usd=self.spent_usd,
                     exhausted=True,
                     remedy={"max_cost_usd": self.max_cost_usd},
                 )
-            self.spent_usd += cost
-        return cost
+            self.spent_usd += usd
+        return usd
 
     def refund(self, usd: float) -> None:
         """A start that was charged did not happen: AWS refused it, or a job that was already running was joined."""

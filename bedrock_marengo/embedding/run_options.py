@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from bedrock_marengo import instrumentation
 from bedrock_marengo.contract.inputs import Media
+from bedrock_marengo.embedding.file_words import RunWords
 from bedrock_marengo.embedding.job_costs import JobCosts
 from bedrock_marengo.errors import BudgetError, ClosedError, MarengoError, visible
 
@@ -41,6 +42,7 @@ class RunOptions:
         validate: called with each file's S3 URI before anything is started for it; what it raises is that file's error.
         only_done: read finished jobs only; upload, start and wait for nothing.
         jobs_at_once: how many jobs may run.
+        words: the sources of words; None if there are none.
     """
 
     costs: JobCosts
@@ -51,6 +53,7 @@ class RunOptions:
     validate: Callable[[str], None] = lambda uri: None
     only_done: bool = False
     jobs_at_once: int | None = None
+    words: RunWords | None = None
 
     def report(self, stage: Stage, media: Media, **facts: Any) -> None:
         """Log a file's stage, and tell the caller."""

@@ -18,7 +18,7 @@ __all__ = ["JobIndex", "State"]
 
 State = Literal["absent", "started", "done"]
 
-_WORK = re.compile(r"[0-9a-f]{16}/([0-9a-f]{16})/(?:(request\.json)|([^/]+)/(output|void)\.json)")
+_WORK = re.compile(r"[0-9a-f]{16}/([0-9a-f]{16})/(?:(request\.json|words\.json)|([^/]+)/(output|void)\.json)")
 _ID_BYTES = 12
 """Characters of an invocation's id. Longer ones are found by a listing of their folder."""
 
@@ -26,7 +26,8 @@ _Jobs = npt.NDArray[np.uint64]
 
 
 class JobIndex:
-    """The jobs that have a request.json or an output.json under an output prefix, by the job's id.
+    """The jobs that have a request.json or an output.json under an output prefix, by the job's id; and the words that
+    have a words.json, as started.
 
     12 MB for 500,000 jobs. A snapshot, which does not show what other processes do later: "absent" is checked again
     before a start, and an output may be gone when it is read.

@@ -13,7 +13,16 @@ from bedrock_marengo.contract.models import KINDS
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.s3.objects import S3Objects
 
-__all__ = ["LARGEST_BYTES", "SUFFIXES", "Named", "captions_next_to", "has_one_form", "read_captions", "with_captions"]
+__all__ = [
+    "LARGEST_BYTES",
+    "SUFFIXES",
+    "Named",
+    "captions_next_to",
+    "find_captions",
+    "has_one_form",
+    "read_captions",
+    "with_captions",
+]
 
 T = TypeVar("T")
 
@@ -43,13 +52,26 @@ def captions_next_to(objects: S3Objects, media: Media) -> tuple[str, bytes] | No
         InputError: The captions are too large, or local ones can't be read.
         ServiceError: AWS refused.
     """
+    place = find_captions(objects, media)
+    if place is None:
+        return None
     if media.path is not None:
-        path = _path_next_to(media.path)
-        return (path, read_captions(Path(path))) if path else None
+        return place, read_captions(Path(place))
+    return place, objects.stream(place, lambda chunks: _joined(place, chunks))
+
+
+def find_captions(objects: S3Objects, media: Media) -> str | None:
+    """The place of these captions, unread: a path or an S3 URI.
+
+    Raises:
+        InputError: The folder of a local file can't be listed.
+        ServiceError: AWS refused.
+    """
+    if media.path is not None:
+        return _path_next_to(media.path)
     if media.uri is None:
         return None
-    uri = _uri_next_to(objects, media.uri) if media.captions is None else media.captions
-    return (uri, objects.stream(uri, lambda chunks: _joined(uri, chunks))) if uri else None
+    return (_uri_next_to(objects, media.uri) if media.captions is None else media.captions) or None
 
 
 def read_captions(path: Path) -> bytes:

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 from weakref import WeakValueDictionary
 
@@ -23,7 +24,7 @@ from bedrock_marengo.errors import InputError, ServiceError, warn_once
 from bedrock_marengo.fork_safety import ForkSafeLock
 from bedrock_marengo.s3.objects import CHUNK_BYTES, UPLOAD_PART_BYTES, Checksums, ListedObject, S3Objects
 
-__all__ = ["FOLDER", "find_upload", "upload", "upload_prefix"]
+__all__ = ["FOLDER", "find_upload", "upload", "upload_prefix", "upload_to"]
 
 FOLDER = "uploads"
 _UNSAFE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
@@ -84,6 +85,24 @@ def find_upload(objects: S3Objects, media: Media, output_s3_uri: str) -> Media |
     check_content(media)
     content = _content(media)
     return _find(objects, content.prefix(output_s3_uri), media, content)
+
+
+def upload_to(objects: S3Objects, path: Path, uri: str) -> None:
+    """Put a file of ours at ``uri``, in parts if it is large.
+
+    Raises:
+        ServiceError: S3 refused.
+    """
+    media = Media("audio", path=path)
+    content = _content(media)
+    objects.upload(
+        uri,
+        str(path),
+        size=content.size,
+        checksums=content.checksums(),
+        content_type=mimetypes.guess_type(path.name)[0],
+        name=path.name,
+    )
 
 
 # Uploading.

@@ -15,8 +15,11 @@ from bedrock_marengo.contract.inputs import MediaLike
 from bedrock_marengo.contract.models import KINDS
 from bedrock_marengo.contract.segments import Segment, SegmentEmbeddings, checked_metadata
 from bedrock_marengo.contract.words import Words, segment_text
+from bedrock_marengo.embedding.file_words import FileWords
 from bedrock_marengo.errors import ConfigurationError, MarengoError, MarengoWarning, MediaFailedError
 from bedrock_marengo.words.captions import Transcript
+from bedrock_marengo.words.sources import TimedWords
+from bedrock_marengo.words.transcribe import Transcribe
 
 if TYPE_CHECKING:
     from bedrock_marengo.client import MarengoClient
@@ -31,10 +34,11 @@ __all__ = [
     "check_transcripts",
     "records_of",
     "user_fields",
+    "word_sources",
 ]
 
 Captions = Transcript | Path | str
-Transcripts = bool | Mapping[str, Captions] | Callable[[str], Captions | None]
+Transcripts = bool | Transcribe | Mapping[str, Captions] | Callable[[str], Captions | None]
 OnError = Literal["raise", "skip"] | Callable[[MediaLike, MarengoError], None]
 
 
@@ -54,6 +58,7 @@ def records_of(
     *,
     source: MediaLike,
     transcripts: Transcripts = True,
+    words: FileWords | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> list[SegmentRecord]:
     """One record for each segment of a file.
@@ -64,14 +69,17 @@ def records_of(
         source: the file as the user gave it: captions of a local file are next to it, not next to its upload.
         transcripts: True reads captions next to the file; False reads none; a mapping or a callable gives
             them by source URI: a ``pathlib.Path``, or the captions' text.
+        words: what ``embed_many`` gave for the file; files with captions are not transcribed.
         metadata: the user's own fields.
 
     Raises:
         InputError: A field of the user's is reserved or not flat.
     """
     fields = checked_metadata(metadata or {}, segments.source)
+    given = words or FileWords()
+    transcript: TimedWords | None = given.said
     try:
-        transcript = _transcript(client, segments, source, transcripts)
+        transcript = transcript or _transcript(client, segments, source, transcripts)
     except MarengoError as error:
         # The vectors are paid for and correct: unreadable captions must not lose them.
         warnings.warn(f"{segments.source} is loaded without its captions: {error}", MarengoWarning, stacklevel=2)
@@ -79,7 +87,8 @@ def records_of(
     records = []
     for i, segment in enumerate(segments):
         said = transcript.words(segment.start_sec, segment.end_sec) if transcript else ""
-        text = segment_text(segment, Words(said))
+        seen = given.seen.words(segment.start_sec, segment.end_sec) if given.seen else ""
+        text = segment_text(segment, Words(said, seen))
         client.remember_words(segment, text.partition("\n")[2])
         records.append(SegmentRecord(segment, text, {**segments.metadata(i), **fields}, segments.vectors[i]))
     return records
@@ -107,15 +116,21 @@ def check_transcripts(transcripts: Any) -> None:
     """Refuse a setting that can't give captions.
 
     Raises:
-        ConfigurationError: Not True, False, a mapping or a callable.
+        ConfigurationError: Not True, False, ``Transcribe``, a mapping or a callable.
     """
-    if not isinstance(transcripts, bool | Mapping) and not callable(transcripts):
+    if not isinstance(transcripts, bool | Transcribe | Mapping) and not callable(transcripts):
         raise ConfigurationError(
-            "expected True, False, or a mapping or a callable from a source's URI to a pathlib.Path or to "
-            "the captions' text.",
+            "expected True, False, Transcribe(...), or a mapping or a callable from a source's URI to a pathlib.Path "
+            "or to the captions' text.",
             setting="transcripts",
             value=transcripts,
         )
+
+
+def word_sources(transcripts: Any, descriptions: Any = None) -> dict[str, Any]:
+    """The settings of ``embed_many`` that a loader's ``transcripts`` and ``descriptions`` give."""
+    heard = {"transcripts": transcripts} if isinstance(transcripts, Transcribe) else {}
+    return heard if descriptions is None else {**heard, "descriptions": descriptions}
 
 
 class Failures:
@@ -152,7 +167,7 @@ def _transcript(
     uri = segments.source
     if not KINDS[segments.media_type].captions or given is False:
         return None
-    if given is True:
+    if given is True or isinstance(given, Transcribe):
         return client.captions_of(uri if isinstance(source, str) else source)
     captions = given.get(uri) if isinstance(given, Mapping) else given(uri)
     return Transcript.of(captions, uri) if captions is not None else None

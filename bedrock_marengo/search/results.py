@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, get_args
 
-from bedrock_marengo.contract.inputs import Media, kind_of_name, split_s3_uri
+from bedrock_marengo.contract.inputs import Media, kind_of_name
 from bedrock_marengo.contract.models import UNTIMED_TRACKS, Kind
+from bedrock_marengo.contract.moments import check_allowed_prefixes, is_allowed
 from bedrock_marengo.contract.segments import MAX_SEC, Segment, is_label, time_range
 from bedrock_marengo.contract.words import words_in
 from bedrock_marengo.errors import InputError
@@ -116,32 +117,6 @@ def names_of(sources: Iterable[str]) -> dict[str, str]:
 def kind_of(segment: Segment) -> Kind:
     """What kind of file a segment is of, as far as its URI shows."""
     return UNTIMED_TRACKS.get(segment.option) or kind_of_name(segment.source) or "video"
-
-
-def check_allowed_prefixes(allowed_prefixes: Sequence[str] | None) -> None:
-    """Refuse what is not a list of S3 prefixes: of a string, each letter would be one.
-
-    Raises:
-        InputError: Not a list, or not S3 URIs.
-    """
-    if allowed_prefixes is None:
-        return
-    for prefix in require_many(allowed_prefixes, "allowed_prefixes=", "S3 prefixes"):
-        split_s3_uri(prefix)
-
-
-def is_allowed(source: str, allowed_prefixes: Sequence[str] | None) -> bool:
-    """Whether a source is one of some S3 URIs or is stored under one of these prefixes; None allows all.
-
-    A key with ``..`` is under none of them: S3 takes it literally, but a proxy in front of S3 may not.
-    """
-    if allowed_prefixes is None:
-        return True
-    has_dots = not {".", ".."}.isdisjoint(source.split("/"))
-    return any(
-        source == prefix or (not has_dots and source.startswith(prefix if prefix.endswith("/") else f"{prefix}/"))
-        for prefix in allowed_prefixes
-    )
 
 
 def _result_of(hit: Any) -> SearchResult | None:

@@ -45,16 +45,17 @@ _NO_CHARACTER = re.compile(r"&#(?:0*[1-9]\d{7,}|[xX]0*[1-9a-fA-F][0-9a-fA-F]{6,}
 
 
 class Transcript:
-    """Captions as words with times: a cue's words are spread evenly over it, so that each segment gets a word once.
+    """Words with times, each of which one segment gets. The words of a cue of captions are spread evenly over it.
 
     Examples:
         >>> Transcript.parse("1\\n00:00:00,000 --> 00:00:04,000\\nHe shoots, he scores!").words(0, 2)
         'He shoots,'
     """
 
-    def __init__(self, words: list[tuple[float, str]], captions: str = "") -> None:
+    def __init__(self, words: list[tuple[float, str]], captions: str = "", *, between: str = " ") -> None:
         self.captions = captions
-        """The text that was parsed, unchanged."""
+        """The text that was parsed, unchanged; WebVTT if a service heard the words."""
+        self._between = between
         self._words = [word for _, word in words]
         self._order = sorted(range(len(words)), key=lambda i: words[i][0])
         self._times = [words[i][0] for i in self._order]
@@ -112,7 +113,7 @@ class Transcript:
         """The words whose middle is from ``start_sec`` up to, not including, ``end_sec``."""
         low, high = bisect_left(self._times, start_sec), bisect_left(self._times, end_sec)
         # Cues may overlap: each is said without the other's words in between.
-        return " ".join(self._words[i] for i in sorted(self._order[low:high]))
+        return self._between.join(self._words[i] for i in sorted(self._order[low:high])).strip()
 
 
 def captions_of(objects: S3Objects, media: Media) -> Transcript | None:

@@ -101,6 +101,7 @@ class Local(Knobs):
             "region_name": self.region_name,
             "endpoint_url": self.endpoint_url,
             "s3_endpoint_url": self.s3_endpoint_url,
+            "transcribe_endpoint_url": self.endpoint_url,
             "aws_access_key_id": self.access_key_id,
             "aws_secret_access_key": self.secret_access_key,
             **({"aws_session_token": self.session_token} if self.session_token else {}),

@@ -20,9 +20,14 @@ BEDROCK_OPERATIONS = {
     *("invoke_model", "invoke_model_with_response_stream", "start_async_invoke", "get_async_invoke"),
     *("list_async_invokes", "converse"),
 }
+TRANSCRIBE_OPERATIONS = {
+    *("start_transcription_job", "get_transcription_job", "list_transcription_jobs", "delete_transcription_job"),
+}
+PEGASUS = "bedrock_marengo/words/pegasus_calls.py"
 CALLERS = {
     "s3": {"bedrock_marengo/s3/objects.py", "bedrock_marengo/s3/buckets.py"},
-    "bedrock": {"bedrock_marengo/jobs/invocations.py", "bedrock_marengo/embedding/invoke.py"},
+    "bedrock": {"bedrock_marengo/jobs/invocations.py", "bedrock_marengo/embedding/invoke.py", PEGASUS},
+    "transcribe": {"bedrock_marengo/words/transcription_jobs.py"},
 }
 MAKES_CLIENTS = "bedrock_marengo/aws/session.py"
 PROBES = "marengo_cli/doctor/"
@@ -44,12 +49,14 @@ def named(code):
     return strings | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
 
 
-@pytest.mark.parametrize(("service", "operations"), [("s3", S3_OPERATIONS), ("bedrock", BEDROCK_OPERATIONS)])
+@pytest.mark.parametrize(
+    ("service", "operations"),
+    [("s3", S3_OPERATIONS), ("bedrock", BEDROCK_OPERATIONS), ("transcribe", TRANSCRIBE_OPERATIONS)],
+)
 def test_one_place_calls_each_service(service, operations):
     ours = [path for path in FILES if not name(path).startswith(("marengo_local/", PROBES, MAKES_CLIENTS))]
-    calls = {"s3": ".s3", "bedrock": ".bedrock"}[service]
     callers = {
-        name(path) for path in ours if named(code := path.read_text("utf-8")) & operations or f"aws{calls}" in code
+        name(path) for path in ours if named(code := path.read_text("utf-8")) & operations or f"aws.{service}" in code
     }
     assert callers == CALLERS[service]
 

@@ -1,0 +1,83 @@
+"""What each command runs in: its module, its client, and how errors are shown."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import logging
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from bedrock_marengo import ConfigurationError, InputError, MarengoError, MarengoWarning, Prices
+from marengo_cli.options import Connection, connect, rendered
+from marengo_cli.terminal import logs_shown, say
+
+if TYPE_CHECKING:
+    from bedrock_marengo import MarengoClient
+
+__all__ = ["client_of", "errors_shown", "needed", "stand_in"]
+
+_logger = logging.getLogger(__name__)
+
+
+def needed(module: str, install: str = "pip install 'bedrock-marengo[cli]'") -> ModuleType:
+    """A command's module; exit 2 with what to install if a package is missing."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        say(f"This needs {error.name}: {install}", err=True)
+        raise typer.Exit(2) from error
+
+
+def stand_in() -> ModuleType:
+    """The command's module that runs a stand-in."""
+    return needed("marengo_cli.local", "pip install 'bedrock-marengo[cli,local]'")
+
+
+@contextmanager
+def client_of(
+    connection: Connection, model: str, local_media: Sequence[object] | None, prices: Prices | None = None
+) -> Iterator[MarengoClient]:
+    """A client of AWS, or of a stand-in if there are local media for it."""
+    if local_media is None:
+        with connect(connection, model=model, prices=prices) as client:
+            yield client
+    else:
+        with stand_in().stand_in(model, connection.region, local_media, prices) as client:
+            yield client
+
+
+@contextmanager
+def errors_shown(verbose: int, stopped: str = "Nothing was left unfinished.") -> Iterator[None]:
+    """Our own errors, warnings and Ctrl-C as a line on stderr; anything else is a bug and keeps its traceback."""
+    with warnings.catch_warnings(), logs_shown(verbose):
+        warnings.showwarning = _warned(warnings.showwarning)
+        _logger.debug("bedrock-marengo %s, Python %s", importlib.metadata.version("bedrock-marengo"), sys.version)
+        try:
+            yield
+        except MarengoError as error:
+            if verbose:
+                say(traceback.format_exc().rstrip(), err=True)
+            else:
+                say(f"{rendered(error)} (-v shows where)", err=True)
+            raise typer.Exit(2 if isinstance(error, ConfigurationError | InputError) else 1) from error
+        except KeyboardInterrupt as error:
+            say(f"Stopped. {stopped}", err=True)
+            raise typer.Exit(130) from error
+
+
+def _warned(otherwise: Callable[..., None]) -> Callable[..., None]:
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, MarengoWarning):
+            say(rendered(message), err=True)
+        else:
+            otherwise(message, category, *where, **more)
+
+    return show
