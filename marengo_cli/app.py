@@ -421,10 +421,7 @@ def migrate(
 @app.command()
 @bundled
 def prune(
-    sources: Annotated[
-        list[str],
-        typer.Argument(metavar="PLACES", help="s3://bucket/prefix/, or all local folders that filled the store."),
-    ],
+    sources: Annotated[list[str], typer.Argument(metavar="PLACES", help="s3://bucket/prefix/, or all local folders.")],
     chroma: Annotated[Path, typer.Option(metavar="DIR", help="Folder of a Chroma store on disk.")],
     collection: Annotated[str, typer.Option(metavar="NAME", help="Its collection.")],
     connection: Connection,
@@ -442,16 +439,8 @@ def prune(
     """
     with errors_shown(verbose, "Nothing was deleted."):
         module = needed("marengo_cli.prune", "pip install 'bedrock-marengo[cli,langchain]' langchain-chroma")
+        store = module.opened(chroma, collection, connection)
         places = [place if place.startswith("s3://") else Path(place) for place in sources]
         raise typer.Exit(
-            module.run(
-                chroma,
-                collection,
-                places,
-                connection,
-                max_segments=max_segments,
-                dry_run=dry_run,
-                yes=yes,
-                as_json=as_json,
-            )
+            module.run(store, places, max_segments=max_segments, dry_run=dry_run, yes=yes, as_json=as_json)
         )

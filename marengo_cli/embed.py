@@ -17,7 +17,7 @@ from bedrock_marengo.contract.inputs import SourceLike
 from bedrock_marengo.errors import visible
 from bedrock_marengo.settings import check_run
 from marengo_cli.cost import SOURCE, is_whole, plan_lines, plan_report, planned, show_lines, show_plan
-from marengo_cli.options import rendered
+from marengo_cli.spelling import rendered
 from marengo_cli.terminal import agreed, console, dollars, length, print_json, print_table, say
 
 __all__ = ["Limits", "Outcome", "check_failed", "embedded", "run", "show_failed"]

@@ -13,7 +13,7 @@ from rich.table import Column
 from bedrock_marengo import DeletionReport, MarengoClient, MarengoError, Media
 from bedrock_marengo.contract.inputs import MediaLike, SourceLike
 from bedrock_marengo.errors import visible
-from marengo_cli.options import rendered
+from marengo_cli.spelling import rendered
 from marengo_cli.terminal import agreed, apart, gigabytes, print_json, print_table, say, waiting
 
 __all__ = ["run"]

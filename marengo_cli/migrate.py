@@ -21,7 +21,8 @@ from bedrock_marengo.search.migration import Plan as Todo
 from langchain_marengo import MarengoEmbeddings
 from langchain_marengo.migrate import Migration, inventory
 from langchain_marengo.migrate import migrate as move_store
-from marengo_cli.options import Connection, connect, rendered
+from marengo_cli.options import Connection, connect
+from marengo_cli.spelling import rendered
 from marengo_cli.terminal import console, print_json, say
 
 __all__ = ["Move", "embeddings_of", "open_chroma", "run"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import StrEnum
@@ -17,8 +16,6 @@ from bedrock_marengo import (
     ConfigurationError,
     InputError,
     Manifest,
-    MarengoError,
-    MarengoWarning,
     Prices,
     Segmentation,
     Transcribe,
@@ -26,7 +23,6 @@ from bedrock_marengo import (
 from bedrock_marengo.contract.formats import image_flaw_by_name, kind_of_name
 from bedrock_marengo.contract.inputs import SourceLike, split_s3_uri
 from bedrock_marengo.contract.paths import reject_other_stores
-from bedrock_marengo.errors import as_keyword, visible
 
 if TYPE_CHECKING:
     from bedrock_marengo import MarengoClient
@@ -63,7 +59,6 @@ __all__ = [
     "names_in",
     "numbers_in",
     "prices_of",
-    "rendered",
     "sources_of",
     "transcribe_of",
 ]
@@ -310,11 +305,6 @@ def connect(connection: Connection | None = None, *, model: str = "3.0", **setti
     )
 
 
-def rendered(error: Exception | str) -> str:
-    """An error's or warning's message with its settings as options: ``--region us-east-1``."""
-    return error.render(_as_option) if isinstance(error, MarengoError | MarengoWarning) else visible(str(error))
-
-
 def sources_of(words: Iterable[str], *, any_key: bool = False) -> list[SourceLike]:
     """Media, folders, prefixes and lists of media as typed: on a command line a string that isn't s3:// is a path.
 
@@ -380,16 +370,6 @@ def prices_of(words: Iterable[str] | None) -> Prices:
     return replace(Prices(), **own)
 
 
-def _as_option(setting: str, value: Any) -> str:
-    """A setting of the core as it is typed; one without an option as in Python."""
-    if setting not in _OPTIONS:
-        return as_keyword(setting, value)
-    option = f"--{_OPTIONS[setting]}"
-    if value is ... or (value is True and setting != "fused"):
-        return option
-    return f"{option} {Fused.ALSO if value is True else shlex.quote(str(value))}"
-
-
 def _expanded(bundle: type[Any]) -> list[inspect.Parameter]:
     hints = get_type_hints(bundle, include_extras=True)
     return [
@@ -435,31 +415,3 @@ def _segmentation_of(word: str) -> Segmentation:
         return Segmentation(method, number)  # type: ignore[arg-type]
     except InputError as error:
         raise InputError(f"--segmentation {word!r}: {error}") from None
-
-
-_NAMED_ALIKE = (
-    *(f.name for bundle in (Connection, Embedding) for f in fields(bundle)),
-    *(
-        "model",
-        "force",
-        "max_cost_usd",
-        "max_segments",
-        "assume_duration_sec",
-        "duration_sec",
-        "max_tokens",
-        "json_schema",
-        "k",
-        "fusion",
-        "merge_gap_sec",
-        "max_per_source",
-        "weights",
-    ),
-)
-_OPTIONS = {
-    **{name: name.replace("_", "-") for name in _NAMED_ALIKE},
-    "region_name": "region",
-    "profile_name": "profile",
-    "prices": "price",
-    "repay_expired": "force",
-}
-"""The core's settings -> the options that set them, without dashes."""

@@ -12,27 +12,25 @@ from marengo_cli.migrate import embeddings_of, open_chroma
 from marengo_cli.options import Connection
 from marengo_cli.terminal import agreed, print_json, say
 
-__all__ = ["run"]
+__all__ = ["opened", "run"]
 
 
-def run(
-    folder: Path,
-    collection: str,
-    places: list[str | Path],
-    connection: Connection,
-    *,
-    max_segments: int,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
-) -> int:
+def opened(folder: Path, collection: str, connection: Connection) -> Chroma:
+    """The collection.
+
+    Raises:
+        bedrock_marengo.MarengoError: There is no such store or collection, or a setting is invalid.
+    """
+    client = open_chroma(folder, collection)
+    return Chroma(collection, embeddings_of(connection), client=client, create_collection_if_not_exists=False)
+
+
+def run(store: Chroma, places: list[str | Path], *, max_segments: int, dry_run: bool, yes: bool, as_json: bool) -> int:
     """List, show, ask, delete: 2 if the answer was no.
 
     Raises:
         bedrock_marengo.MarengoError: Nothing was deleted.
     """
-    client = open_chroma(folder, collection)
-    store = Chroma(collection, embeddings_of(connection), client=client, create_collection_if_not_exists=False)
     pruned = prune(store, places, dry_run=True)
     if not as_json:
         _show(pruned)

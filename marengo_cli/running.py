@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from bedrock_marengo import ConfigurationError, InputError, MarengoError, MarengoWarning, Prices
-from marengo_cli.options import Connection, connect, rendered
+from marengo_cli.options import Connection, connect
+from marengo_cli.spelling import rendered
 from marengo_cli.terminal import logs_shown, say
 
 if TYPE_CHECKING:

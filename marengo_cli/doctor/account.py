@@ -13,7 +13,7 @@ from bedrock_marengo.aws.credentials import explained
 from bedrock_marengo.errors import error_code, error_message
 from marengo_cli.doctor.context import Context
 from marengo_cli.doctor.findings import SET_CLOCK, Answer, Finding, State, refused
-from marengo_cli.options import rendered
+from marengo_cli.spelling import rendered
 
 __all__ = ["clock", "credentials", "identity", "model", "region"]
 

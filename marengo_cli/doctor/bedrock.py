@@ -17,7 +17,7 @@ from bedrock_marengo.contract.responses import read_vector
 from bedrock_marengo.errors import OutputError, error_code, error_message
 from marengo_cli.doctor.context import Context, bucket_of
 from marengo_cli.doctor.findings import SUBSCRIBE, Answer, Finding, State, ask, refused
-from marengo_cli.options import rendered
+from marengo_cli.spelling import rendered
 
 __all__ = ["access", "invoke", "jobs", "start"]
 

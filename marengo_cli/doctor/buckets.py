@@ -12,7 +12,7 @@ from bedrock_marengo.errors import error_code, http_status
 from bedrock_marengo.s3.objects import ARCHIVED
 from marengo_cli.doctor.context import Context, bucket_of
 from marengo_cli.doctor.findings import Finding, State, ask, refused, worst
-from marengo_cli.options import rendered
+from marengo_cli.spelling import rendered
 
 __all__ = ["key", "listing", "output", "owner", "places", "reading"]
 

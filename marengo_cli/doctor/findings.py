@@ -25,7 +25,7 @@ from bedrock_marengo.aws.retries import (
     advice_for,
 )
 from bedrock_marengo.errors import MarengoError, error_code, error_message
-from marengo_cli.options import rendered
+from marengo_cli.spelling import rendered
 
 __all__ = ["SET_CLOCK", "SUBSCRIBE", "Answer", "Finding", "State", "ask", "refused", "worst"]
 

@@ -19,7 +19,7 @@ from bedrock_marengo.errors import (
     ServiceError,
     visible,
 )
-from marengo_cli.options import rendered
+from marengo_cli.spelling import rendered
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 
