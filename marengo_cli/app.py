@@ -107,6 +107,7 @@ def doctor(
     model: Model = "3.0",
     kms_key_id: Annotated[str | None, typer.Option(metavar="ARN", help="Key to encrypt outputs with.")] = None,
     invoke: Annotated[bool, typer.Option("--invoke", help="Also embed one text, which is billed.")] = False,
+    pegasus: Annotated[str | None, typer.Option(metavar="VERSION", help='Also check Pegasus "1.5" or "1.2".')] = None,
     policy: Annotated[
         bool, typer.Option("--policy", help="Only print the minimal IAM policy. Makes no calls.")
     ] = False,
@@ -123,7 +124,8 @@ def doctor(
     """
     with errors_shown(verbose):
         module = needed("marengo_cli.doctor")
-        context = module.context_of(connection, model, sources or [], kms_key_id=kms_key_id, invoke=invoke)
+        chosen = {"kms_key_id": kms_key_id, "invoke": invoke, "pegasus": pegasus}
+        context = module.context_of(connection, model, sources or [], **chosen)
         if policy:
             module.print_policy(context)
             return

@@ -315,6 +315,12 @@ def real_content(world):
     return {}
 
 
+def decoded(world):
+    """What is asked about is decoded."""
+    world.local.synthetic_sec = None
+    return both(world)
+
+
 def both(world):
     return {**world.langchain(), **world.llama_index(), "llm": FakeListChatModel(responses=["At 00:00."])}
 
@@ -414,6 +420,7 @@ def view_docstrings(world):
 
 # A page, or a package's docstrings -> what it finds there.
 PRELUDES = {
+    "docs/ask.md": decoded,
     "docs/cost.md": both,
     "docs/migrating.md": two_models,
     "docs/ray.md": without_ray,

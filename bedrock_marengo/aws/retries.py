@@ -200,8 +200,8 @@ _BY_MESSAGE: tuple[tuple[Meaning | None, str, str, Mapping[str, Any]], ...] = (
     (
         INVALID,
         "extraneous key",
-        "The model does not accept a field that this version of the package sends: update the package.",
-        {},
+        "The model does not accept a field that was sent: update the package, or correct {extra} of a call to Pegasus.",
+        {"extra": ...},
     ),
     (
         INVALID,

@@ -12,7 +12,7 @@ from bedrock_marengo.contract.payloads import Body
 from bedrock_marengo.contract.prices import Prices
 from bedrock_marengo.errors import ConfigurationError, InputError, OutputError
 from bedrock_marengo.s3.objects import S3Objects
-from bedrock_marengo.validation import is_int, is_number, short_repr
+from bedrock_marengo.validation import is_int, is_number, short_repr, valid_unicode
 from bedrock_marengo.words.answer_schema import check_schema, read_json, schema_to_send
 from bedrock_marengo.words.parts import Part, PartSender, Sent
 from bedrock_marengo.words.pegasus_calls import AT_ONCE, PegasusCalls, may_be_billed
@@ -92,6 +92,8 @@ class Question:
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not self.text.strip():
             raise InputError(f"{short_repr(self.text)} is not a question: pass a text that is not empty.")
+        # numpy's strings and numbers can't be sent.
+        object.__setattr__(self, "text", valid_unicode(str.__str__(self.text)))
         version, invoke_id = find_pegasus(self.model)
         object.__setattr__(self, "version", version)
         object.__setattr__(self, "invoke_model_id", self.invoke_model_id or invoke_id)
@@ -102,7 +104,7 @@ class Question:
     @property
     def tokens(self) -> int:
         """The limit of the first call."""
-        return self.max_tokens or MAX_TOKENS
+        return int(self.max_tokens or MAX_TOKENS)
 
     def body(self, tokens: int) -> Body:
         """The request, without its video."""

@@ -35,6 +35,8 @@ LEAST_SEC = MIN_SEC + 0.25
 MARGIN_SEC = 0.25
 """By how much a clip may be longer than its range, by a frame of its video or sound."""
 HAIR_SEC = 0.002
+REST_SEC = 0.5
+"""A range that lacks less of its file is the whole file: containers and Marengo differ by some frames about the end."""
 
 How = Literal["clip", "whole", "window"]
 
@@ -115,7 +117,7 @@ class PartSender:
         if length is not None and length < MIN_SEC:
             raise InputError(f"{media.name} lasts {length:g} s; Pegasus needs at least {MIN_SEC:g} s of video.")
         start, end = _range(file, length)
-        if start <= 0 and (end is None or (length is not None and end >= length - HAIR_SEC)):
+        if start <= 0 and (end is None or (length is not None and end >= length - REST_SEC)):
             return self._whole(media, model, length)
         if end is None:
             raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping
@@ -192,7 +193,7 @@ class PegasusSource:
 
     @property
     def _tokens(self) -> int:
-        return self._settings.max_tokens or TOKENS[self._settings.way]
+        return int(self._settings.max_tokens or 0) or TOKENS[self._settings.way]
 
     def _body(self, tokens: int) -> Body:
         own = self._settings
@@ -248,7 +249,9 @@ class PegasusSource:
         )
         if folder.write(record, before[1] if before else None) is not None:
             objects = self._parts.objects
-            objects.delete_many([item.uri for item in objects.list(folder.prefix + _CLIPS)])
+            # If they may not be deleted, they stay: what they say is in the record.
+            with contextlib.suppress(ServiceError):
+                objects.delete_many([item.uri for item in objects.list(folder.prefix + _CLIPS)])
 
     def _video(self, file: WordsFile) -> Descriptions:
         """One call for the whole video."""

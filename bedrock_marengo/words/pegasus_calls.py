@@ -14,7 +14,7 @@ from bedrock_marengo.aws.session import Aws
 from bedrock_marengo.contract import payloads
 from bedrock_marengo.contract.inputs import split_s3_uri
 from bedrock_marengo.contract.payloads import Body, Location
-from bedrock_marengo.errors import MarengoError, OutputError, ServiceError, error_code
+from bedrock_marengo.errors import ConfigurationError, MarengoError, OutputError, ServiceError, error_code
 from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.words.pegasus_contract import PegasusModel, Reply, read_reply, stop_reason
 
@@ -64,7 +64,13 @@ class PegasusCalls:
             MediaNotFoundError: There is no such bucket.
         """
         bucket, _ = split_s3_uri(uri)
-        self._objects.check_bucket(bucket)
+        if self._objects.is_elsewhere(bucket):
+            raise ConfigurationError(
+                f"{uri} is not in {self._aws.region}, and Pegasus reads only files of the region that it is called in. "
+                "Ask about a part of it ({start_sec}, {end_sec}), which is cut here; describe it with {per}; or use "
+                "{region_name}.",
+                remedy={"start_sec": ..., "end_sec": ..., "per": "segment", "region_name": ...},
+            )
         return payloads.s3_location(uri, self._aws.owner(bucket))
 
     def invoke(self, model: PegasusModel, invoke_id: str | None, body: Body, what: str) -> Reply:

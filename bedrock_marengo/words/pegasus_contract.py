@@ -127,7 +127,7 @@ def general_body(
 ) -> Body:
     """A question without its video: the answer is text, or JSON that fits ``schema``. The same for all versions."""
     body: Body = {"inputPrompt": prompt, "maxOutputTokens": max_tokens}
-    body["temperature"] = TEMPERATURE if temperature is None else temperature
+    body["temperature"] = TEMPERATURE if temperature is None else float(temperature)
     if schema is not None:
         # The bare schema, as in code that runs; the page says "json_schema only".
         body["responseFormat"] = {"jsonSchema": schema}
@@ -154,7 +154,7 @@ def segments_body(
         "analysis_mode": "time_based_metadata",
         "segment_definitions": [{"id": SEGMENTS_ID, "description": prompt, "fields": [field]}],
         "maxOutputTokens": max_tokens,
-        "temperature": TEMPERATURE if temperature is None else temperature,
+        "temperature": TEMPERATURE if temperature is None else float(temperature),
         **limits,
     }
 

@@ -19,7 +19,7 @@ from marengo_cli.doctor.context import Context, bucket_of
 from marengo_cli.doctor.findings import SUBSCRIBE, Answer, Finding, State, ask, refused
 from marengo_cli.spelling import rendered
 
-__all__ = ["access", "invoke", "jobs", "start"]
+__all__ = ["access", "invoke", "jobs", "pegasus", "start"]
 
 # (member of the response, its value, state, what it means, what to do). From AWS's page on model access.
 _TOLD = (
@@ -48,7 +48,17 @@ _JOB = "000000000000"
 
 def access(context: Context) -> Finding:
     """What Bedrock's control plane reports about the model, if the call is allowed."""
-    model_id = context.model.model_id
+    return _availability(context, context.model.model_id)
+
+
+def pegasus(context: Context) -> Finding:
+    """The same about Pegasus, whose terms are accepted on their own."""
+    assert context.pegasus is not None  # noqa: S101  otherwise the step is left out
+    return _availability(context, context.pegasus.model_id)
+
+
+def _availability(context: Context, model_id: str) -> Finding:
+    is_marengo = model_id == context.model.model_id
     answer = ask(lambda: context.control_plane.get_foundation_model_availability(modelId=model_id))
     if answer.error is not None:
         # The package itself does not need this call.
@@ -56,10 +66,11 @@ def access(context: Context) -> Finding:
         return Finding(State.UNKNOWN, finding.found, finding.fix, error=answer.error)
     agreement = answer.reply.get("agreementAvailability", {})
     status = {**answer.reply, "agreement": agreement.get("status")}
-    context.subscribed = {"AVAILABLE": True, "NOT_AVAILABLE": False}.get(status["agreement"])
+    if is_marengo:
+        context.subscribed = {"AVAILABLE": True, "NOT_AVAILABLE": False}.get(status["agreement"])
     for member, value, state, meaning, fix in _TOLD:
         if status.get(member) == value:
-            if member == "agreement" and context.invoke:
+            if member == "agreement" and context.invoke and is_marengo:
                 state, fix = State.WARNING, "The call made by --invoke also subscribes."
             why = f" ({agreement['errorMessage']})" if agreement.get("errorMessage") else ""
             return Finding(state, f"{model_id}: {meaning}{why}.", fix)

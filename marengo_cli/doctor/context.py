@@ -16,6 +16,7 @@ from bedrock_marengo.aws.session import Aws
 from bedrock_marengo.contract.inputs import split_s3_uri
 from bedrock_marengo.contract.models import Model
 from bedrock_marengo.s3.objects import S3Objects
+from bedrock_marengo.words.pegasus_contract import PegasusModel
 from marengo_cli.doctor.findings import Answer, ask
 from marengo_cli.doctor.policy import least_policy
 
@@ -40,6 +41,7 @@ class Context:
         staging_s3_uri: the prefix that media of other regions are copied to, ending in a slash.
         kms_key_id: ARN of the key that outputs are encrypted with.
         invoke: whether one text may be paid for.
+        pegasus: which Pegasus, if it is used.
         today: this machine's date.
         account: the caller's; None if STS has not reported it.
         subscribed: whether the account has accepted the model's terms; None if AWS has not reported it.
@@ -55,6 +57,7 @@ class Context:
     staging_s3_uri: str | None = None
     kms_key_id: str | None = None
     invoke: bool = False
+    pegasus: PegasusModel | None = None
     today: Callable[[], date] = lambda: datetime.now(UTC).date()
     account: str | None = None
     subscribed: bool | None = None
@@ -115,6 +118,7 @@ class Context:
             read=self.sources,
             written=self.written,
             kms_key_id=self.kms_key_id,
+            pegasus=self.pegasus,
         )
 
     def hide(self, secret: str | None, shown: str) -> None:

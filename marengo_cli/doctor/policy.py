@@ -9,6 +9,7 @@ from typing import Any
 
 from bedrock_marengo.contract.inputs import split_s3_uri
 from bedrock_marengo.contract.models import Model
+from bedrock_marengo.words.pegasus_contract import PegasusModel
 
 __all__ = ["least_policy"]
 
@@ -26,6 +27,7 @@ def least_policy(
     read: Sequence[str] = (),
     written: Sequence[str] = (),
     kms_key_id: str | None = None,
+    pegasus: PegasusModel | None = None,
 ) -> dict[str, Any]:
     """An identity-based policy, ready for ``json.dumps``.
 
@@ -37,10 +39,12 @@ def least_policy(
         read: S3 URIs of objects and prefixes with media.
         written: S3 URIs of the output prefix and the staging prefix.
         kms_key_id: ARN of the key or alias that outputs are encrypted with.
+        pegasus: which Pegasus, if it is used.
     """
     inputs, outputs = list(map(_place, read)), list(map(_place, written))
     statements = [
         *_bedrock(model, region, invoke_id, account or "*"),
+        *([_pegasus(pegasus, region, account or "*")] if pegasus else []),
         *_listing([*inputs, *outputs]),
         *_objects("ReadMedia", ["s3:GetObject"], inputs),
         *_objects("KeepOutputs", ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], outputs),
@@ -60,6 +64,18 @@ def _bedrock(model: Model, region: str, invoke_id: str, account: str) -> list[St
         _allow("FollowJobs", ["bedrock:GetAsyncInvoke"], [jobs]),
         _allow("AskBedrock", ["bedrock:ListAsyncInvokes", "bedrock:GetFoundationModelAvailability"], ["*"]),
     ]
+
+
+def _pegasus(model: PegasusModel, region: str, account: str) -> Statement:
+    invoke_id = model.invoke_id(region)
+    is_profile = invoke_id != model.model_id
+    # A profile forwards a call to other regions; a global one to a resource without a region, too.
+    models = [f"arn:aws:bedrock:{'*' if is_profile else region}::foundation-model/{model.model_id}"]
+    if invoke_id.startswith("global."):
+        models.append(f"arn:aws:bedrock:::foundation-model/{model.model_id}")
+    if is_profile:
+        models.append(f"arn:aws:bedrock:{region}:{account}:inference-profile/{invoke_id}")
+    return _allow("UsePegasus", ["bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"], models)
 
 
 def _profile(model: Model, region: str, invoke_id: str, account: str) -> str | None:

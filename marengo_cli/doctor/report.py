@@ -14,6 +14,7 @@ from bedrock_marengo.aws.session import Aws, AwsSettings
 from bedrock_marengo.contract.inputs import split_s3_uri
 from bedrock_marengo.contract.models import find_model
 from bedrock_marengo.settings import KMS_KEY
+from bedrock_marengo.words.pegasus_contract import find_pegasus
 from marengo_cli.doctor.context import CONFIG, Context
 from marengo_cli.doctor.findings import Finding, State
 from marengo_cli.doctor.steps import STEPS, examine
@@ -38,6 +39,7 @@ def context_of(
     *,
     kms_key_id: str | None = None,
     invoke: bool = False,
+    pegasus: str | None = None,
 ) -> Context:
     """What is to be examined. Nothing is called.
 
@@ -69,6 +71,7 @@ def context_of(
         staging_s3_uri=_prefix(connection.staging_s3_uri),
         kms_key_id=kms_key_id or None,
         invoke=invoke,
+        pegasus=None if pegasus is None else find_pegasus(pegasus)[0],
     )
 
 

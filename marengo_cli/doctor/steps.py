@@ -85,11 +85,14 @@ STEPS = (
     Step("key", buckets.key, ("output",), "Allow kms:GenerateDataKey and kms:Decrypt, in IAM and in the key's policy."),
 )
 
+PEGASUS = Step("pegasus", bedrock.pegasus, ("identity",), f"Look up the model in the Bedrock console. {SUBSCRIBE}")
+"""With ``--pegasus``."""
+
 
 def examine(context: Context) -> Iterator[Finding]:
     """Run all steps; each finding is yielded when it is known."""
     states: dict[str, State] = {}
-    for step in STEPS:
+    for step in STEPS if context.pegasus is None else (*STEPS, PEGASUS):
         finding = _look(step, states, context)
         states[step.name] = finding.state
         yield finding

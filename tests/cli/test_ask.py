@@ -73,3 +73,27 @@ def test_embed_with_descriptions(local, marengo, match, way):
     calls = local.usage.pegasus_calls
     assert calls and marengo(*words).exit_code == 0 and local.usage.pegasus_calls == calls
     assert "expected video" in marengo("embed", match, "--describe", "all").stderr
+
+
+@pytest.mark.parametrize(
+    ("region", "version", "resources"),
+    [
+        ("us-east-1", "1.5", ["*::foundation-model/{}", "us-east-1:*:inference-profile/us.{}"]),
+        (
+            "eu-west-1",
+            "1.5",
+            ["*::foundation-model/{}", "::foundation-model/{}", "eu-west-1:*:inference-profile/global.{}"],
+        ),
+        ("ap-northeast-2", "1.2", ["ap-northeast-2::foundation-model/{}"]),
+    ],
+)
+def test_the_policy_and_the_doctor_know_pegasus(local, marengo, region, version, resources):
+    policy = json.loads(marengo("doctor", "--pegasus", version, "--policy", "--region", region).stdout)
+    (statement,) = [one for one in policy["Statement"] if one["Sid"] == "UsePegasus"]
+    model_id = f"twelvelabs.pegasus-{version.replace('.', '-')}-v1:0"
+    assert statement["Resource"] == [f"arn:aws:bedrock:{one.format(model_id)}" for one in resources]
+    assert "UsePegasus" not in marengo("doctor", "--policy").stdout
+    if region == "us-east-1":
+        said = marengo("doctor", "--pegasus", version).stdout
+        assert f"{model_id} is available" in said
+        assert "pegasus" not in marengo("doctor").stdout

@@ -272,6 +272,22 @@ class TestTheRequest:
             client.ask(match, **{"question": QUESTION, **settings})
         assert local.usage.pegasus_calls == 0
 
+    def test_what_numpy_and_others_give(self, client, local, match):
+        client.ask(match, np.str_("Who?"), temperature=np.float32(0), max_tokens=np.int64(600), start_sec=np.float64(1))
+        client.ask(match, "Who \ud83d\ude00 or \ud800?")
+        asked = [body["inputPrompt"] for body in bodies(local)]
+        assert asked == ["Who?", "Who \U0001f600 or \ufffd?"]
+
+    def test_a_file_in_another_region(self, client, local):
+        local.synthetic_sec = None
+        bucket = f"{local.bucket}-far"
+        local.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+        local.s3.put_object(Bucket=bucket, Key="match.mp4", Body=film(seconds=12.0, fps=10))
+        far = f"s3://{bucket}/match.mp4"
+        with pytest.raises(ConfigurationError, match="a part of it"):
+            client.ask(far, QUESTION)
+        assert client.ask(far, QUESTION, start_sec=2, end_sec=8).text
+
 
 class TestJson:
     @pytest.mark.parametrize("model", ["1.5", "1.2"])
