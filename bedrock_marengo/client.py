@@ -213,8 +213,8 @@ class MarengoClient(VectorCalls, WordCalls):
                 ``NotEmbeddedError``.
                 ``validate``: called with each file's S3 URI before anything is started for it. If it raises a
                 ``MarengoError``, the file gets that error.
-                ``transcripts=Transcribe(...)``: have Amazon Transcribe hear files without captions, while they are
-                embedded. The result's ``.words.said`` has the words. If they can't be had, a warning says why.
+                ``transcripts=Transcribe(...)``: transcribe files without captions with Amazon Transcribe while they are
+                embedded. The result's ``.words.said`` has the words. If they are missing, a warning says why.
 
         Raises:
             InputError: A setting is valid for neither video nor audio.

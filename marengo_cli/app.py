@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bedrock_marengo import ConfigurationError, InputError, MarengoError, MarengoWarning, Prices
+from marengo_cli.languages import TranscribeLanguage, transcribe_of
 from marengo_cli.options import (
     AsJson,
     AssumeDurationSec,
@@ -28,7 +29,6 @@ from marengo_cli.options import (
     Local,
     Model,
     Price,
-    TranscribeLanguage,
     Verbose,
     Yes,
     bundled,
@@ -36,7 +36,6 @@ from marengo_cli.options import (
     prices_of,
     rendered,
     sources_of,
-    transcribe_of,
 )
 from marengo_cli.terminal import logs_shown, say
 
@@ -119,6 +118,7 @@ def doctor(
     model: Model = "3.0",
     kms_key_id: Annotated[str | None, typer.Option(metavar="ARN", help="Key to encrypt outputs with.")] = None,
     invoke: Annotated[bool, typer.Option("--invoke", help="Also embed one text, which is billed.")] = False,
+    transcribe: Annotated[bool, typer.Option("--transcribe", help="Also check Amazon Transcribe.")] = False,
     policy: Annotated[
         bool, typer.Option("--policy", help="Only print the minimal IAM policy. Makes no calls.")
     ] = False,
@@ -135,7 +135,8 @@ def doctor(
     """
     with _errors_shown(verbose):
         module = _needed("marengo_cli.doctor")
-        context = module.context_of(connection, model, sources or [], kms_key_id=kms_key_id, invoke=invoke)
+        asked = {"kms_key_id": kms_key_id, "invoke": invoke, "transcribe": transcribe}
+        context = module.context_of(connection, model, sources or [], **asked)
         if policy:
             module.print_policy(context)
             return
@@ -173,7 +174,7 @@ def embed(
     Each job is identified by its file and all options. This command and the loaders of LangChain and LlamaIndex, on
     any machine, reuse finished jobs and join running ones. If a run is interrupted, run the command again to continue.
 
-    Exit code: 0 done, 1 files failed or were not started, 2 invalid input or you answered no, 130 Ctrl-C.
+    Exit code: 0 done, 1 files failed, were not started or lack words, 2 invalid input or you answered no, 130 Ctrl-C.
     """
     with _errors_shown(verbose, CONTINUES):
         module = _needed("marengo_cli.embed")

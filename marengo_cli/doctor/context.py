@@ -40,6 +40,7 @@ class Context:
         staging_s3_uri: the prefix that media of other regions are copied to, ending in a slash.
         kms_key_id: ARN of the key that outputs are encrypted with.
         invoke: whether one text may be paid for.
+        transcribe: whether Amazon Transcribe is used, too.
         today: this machine's date.
         account: the caller's; None if STS has not reported it.
         subscribed: whether the account has accepted the model's terms; None if AWS has not reported it.
@@ -55,6 +56,7 @@ class Context:
     staging_s3_uri: str | None = None
     kms_key_id: str | None = None
     invoke: bool = False
+    transcribe: bool = False
     today: Callable[[], date] = lambda: datetime.now(UTC).date()
     account: str | None = None
     subscribed: bool | None = None
@@ -115,6 +117,7 @@ class Context:
             read=self.sources,
             written=self.written,
             kms_key_id=self.kms_key_id,
+            transcribe=self.transcribe,
         )
 
     def hide(self, secret: str | None, shown: str) -> None:

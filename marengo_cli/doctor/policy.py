@@ -9,6 +9,7 @@ from typing import Any
 
 from bedrock_marengo.contract.inputs import split_s3_uri
 from bedrock_marengo.contract.models import Model
+from bedrock_marengo.words.transcription_jobs import NAMES
 
 __all__ = ["least_policy"]
 
@@ -26,6 +27,7 @@ def least_policy(
     read: Sequence[str] = (),
     written: Sequence[str] = (),
     kms_key_id: str | None = None,
+    transcribe: bool = False,
 ) -> dict[str, Any]:
     """An identity-based policy, ready for ``json.dumps``.
 
@@ -37,10 +39,12 @@ def least_policy(
         read: S3 URIs of objects and prefixes with media.
         written: S3 URIs of the output prefix and the staging prefix.
         kms_key_id: ARN of the key or alias that outputs are encrypted with.
+        transcribe: whether Amazon Transcribe is used, which reads and writes S3 with the caller's rights.
     """
     inputs, outputs = list(map(_place, read)), list(map(_place, written))
     statements = [
         *_bedrock(model, region, invoke_id, account or "*"),
+        *(_transcribe(region, account or "*") if transcribe else []),
         *_listing([*inputs, *outputs]),
         *_objects("ReadMedia", ["s3:GetObject"], inputs),
         *_objects("KeepOutputs", ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], outputs),
@@ -60,6 +64,12 @@ def _bedrock(model: Model, region: str, invoke_id: str, account: str) -> list[St
         _allow("FollowJobs", ["bedrock:GetAsyncInvoke"], [jobs]),
         _allow("AskBedrock", ["bedrock:ListAsyncInvokes", "bedrock:GetFoundationModelAvailability"], ["*"]),
     ]
+
+
+def _transcribe(region: str, account: str) -> list[Statement]:
+    jobs = f"arn:aws:transcribe:{region}:{account}:transcription-job/{NAMES}*"
+    actions = ["transcribe:StartTranscriptionJob", "transcribe:GetTranscriptionJob"]
+    return [_allow("Transcribe", actions, [jobs]), _allow("AskTranscribe", ["transcribe:ListTranscriptionJobs"], ["*"])]
 
 
 def _profile(model: Model, region: str, invoke_id: str, account: str) -> str | None:

@@ -38,6 +38,7 @@ def context_of(
     *,
     kms_key_id: str | None = None,
     invoke: bool = False,
+    transcribe: bool = False,
 ) -> Context:
     """What is to be examined. Nothing is called.
 
@@ -69,6 +70,7 @@ def context_of(
         staging_s3_uri=_prefix(connection.staging_s3_uri),
         kms_key_id=kms_key_id or None,
         invoke=invoke,
+        transcribe=transcribe,
     )
 
 

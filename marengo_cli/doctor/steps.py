@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from bedrock_marengo.errors import visible
-from marengo_cli.doctor import account, bedrock, buckets
+from marengo_cli.doctor import account, bedrock, buckets, transcribe
 from marengo_cli.doctor.context import Context
 from marengo_cli.doctor.findings import SUBSCRIBE, Finding, State
 
-__all__ = ["STEPS", "Step", "examine"]
+__all__ = ["STEPS", "TRANSCRIBE", "Step", "examine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +85,18 @@ STEPS = (
     Step("key", buckets.key, ("output",), "Allow kms:GenerateDataKey and kms:Decrypt, in IAM and in the key's policy."),
 )
 
+TRANSCRIBE = Step(
+    "transcribe",
+    transcribe.jobs,
+    ("identity",),
+    "Allow transcribe:StartTranscriptionJob, GetTranscriptionJob and ListTranscriptionJobs.",
+)
+
 
 def examine(context: Context) -> Iterator[Finding]:
     """Run all steps; each finding is yielded when it is known."""
     states: dict[str, State] = {}
-    for step in STEPS:
+    for step in [*STEPS, TRANSCRIBE] if context.transcribe else STEPS:
         finding = _look(step, states, context)
         states[step.name] = finding.state
         yield finding
