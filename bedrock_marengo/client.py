@@ -215,8 +215,8 @@ class MarengoClient(VectorCalls, WordCalls, AskCalls):
                 ``NotEmbeddedError``.
                 ``validate``: called with each file's S3 URI before anything is started for it. If it raises a
                 ``MarengoError``, the file gets that error.
-                ``transcripts=Transcribe(...)``: have Amazon Transcribe hear files without captions, while they are
-                embedded. The result's ``.words.said`` has the words. If they can't be had, a warning says why.
+                ``transcripts=Transcribe(...)``: transcribe files without captions with Amazon Transcribe while they are
+                embedded. The result's ``.words.said`` has the words. If they are missing, a warning says why.
                 ``descriptions=Pegasus(...)``: have TwelveLabs Pegasus describe what is seen in videos, as
                 ``.words.seen``. A call that is in flight when the process dies may be paid for twice.
 

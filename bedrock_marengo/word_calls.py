@@ -1,4 +1,4 @@
-"""Calls that give words without embedding: what Amazon Transcribe hears in one file, or in many."""
+"""Calls that transcribe files with Amazon Transcribe, without embedding them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SETTINGS = ("force", "timeout_sec", "max_cost_usd", "durations", "assume_duratio
 
 
 class WordCalls(FileCalls):
-    """The part of ``MarengoClient`` that has services hear files."""
+    """The part of ``MarengoClient`` that transcribes files."""
 
     def transcribe(
         self,
@@ -43,7 +43,7 @@ class WordCalls(FileCalls):
         durations: Durations | None = None,
         assume_duration_sec: float | None = None,
     ) -> Transcript:
-        """What Amazon Transcribe hears in one file, found, joined or paid for. Captions next to the file are ignored.
+        """Transcribe one file with Amazon Transcribe; reuses a finished job. Captions next to the file are ignored.
 
         A local file is uploaded under ``output_s3_uri`` first.
 
@@ -57,7 +57,7 @@ class WordCalls(FileCalls):
             assume_duration_sec: the duration to assume if it is unknown.
 
         Returns:
-            Words with times. ``.captions`` has them as WebVTT; both are empty if nothing is said.
+            Words with times. ``.captions`` has them as WebVTT. Both are empty if nothing is said.
 
         Raises:
             InputError: Transcribe can't read the file. Nothing is billed.
@@ -82,7 +82,7 @@ class WordCalls(FileCalls):
         transcribe: Transcribe = Transcribe(),  # noqa: B008  immutable
         **settings: Any,
     ) -> Generator[MediaResult, None, None]:
-        """What Amazon Transcribe hears in many files without captions: each result as it is ready.
+        """Transcribe many files that have no captions, and yield each result as soon as it is ready.
 
         ``client.plan(sources, transcripts=..., embed=False)`` shows the cost.
 

@@ -58,9 +58,9 @@ class MarengoLoader(BaseLoader):
         exclude: glob patterns of keys to leave out.
         modified_after: load only files modified after this time (with a time zone) from a prefix, folder or manifest.
         limit: the maximum number of files.
-        transcripts: True reads captions next to a file, False reads none. ``Transcribe(...)`` reads them too, and has
-            Amazon Transcribe hear files without captions. Or a mapping or callable from source URI to captions: a
-            ``pathlib.Path``, or the text of the captions.
+        transcripts: True reads captions next to a file, False reads none. ``Transcribe(...)`` reads them too, and
+            transcribes files without captions with Amazon Transcribe. Or a mapping or callable from source URI to
+            captions: a ``pathlib.Path``, or the text of the captions.
         descriptions: ``Pegasus(...)`` has TwelveLabs Pegasus describe what is seen in videos. None for no descriptions.
         metadata: source URI -> flat dict of your own fields, such as a tenant.
         object_tags: the S3 object tags to add as your own fields; "" if an object lacks one.

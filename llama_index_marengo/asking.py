@@ -35,7 +35,7 @@ class MarengoAsk(ValidatedCopies, BaseNodePostprocessor):
     Examples:
         ```python
         ask = MarengoAsk(embed_model=embed_model, max_cost_usd=0.1)
-        index.as_query_engine(node_postprocessors=[ask]).query("Who scores?")
+        engine = index.as_query_engine(node_postprocessors=[ask])  # engine.query("Who scores?")
         ```
     """
 

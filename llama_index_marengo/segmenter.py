@@ -86,9 +86,9 @@ class MarengoSegmenter(ValidatedCopies, TransformComponent):
     fused: bool | Literal["only"] = False
     """"only" stores one vector per time range. Use it with a plain ``as_retriever()``. Marengo 3.0."""
     transcripts: Transcripts = True
-    """True reads captions next to a file, False reads none. ``Transcribe(...)`` reads them too, and has Amazon
-    Transcribe hear files without captions. Or a mapping or callable from source URI to captions: a ``pathlib.Path``, or
-    the text of the captions.
+    """True reads captions next to a file, False reads none. ``Transcribe(...)`` reads them too, and transcribes
+    files without captions with Amazon Transcribe. Or a mapping or callable from source URI to captions: a
+    ``pathlib.Path``, or the text of the captions.
     """
     descriptions: Pegasus | None = None
     """``Pegasus(...)`` has TwelveLabs Pegasus describe what is seen in videos. None for no descriptions."""

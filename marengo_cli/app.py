@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from marengo_cli.describing import Describe, descriptions_of
+from marengo_cli.languages import TranscribeLanguage, transcribe_of
 from marengo_cli.options import (
     AsJson,
     AssumeDurationSec,
@@ -19,14 +20,12 @@ from marengo_cli.options import (
     Local,
     Model,
     Price,
-    TranscribeLanguage,
     Verbose,
     Yes,
     bundled,
     connect,
     prices_of,
     sources_of,
-    transcribe_of,
 )
 from marengo_cli.running import client_of, errors_shown, needed, stand_in
 from marengo_cli.terminal import say
@@ -108,6 +107,7 @@ def doctor(
     kms_key_id: Annotated[str | None, typer.Option(metavar="ARN", help="Key to encrypt outputs with.")] = None,
     invoke: Annotated[bool, typer.Option("--invoke", help="Also embed one text, which is billed.")] = False,
     pegasus: Annotated[str | None, typer.Option(metavar="VERSION", help='Also check Pegasus "1.5" or "1.2".')] = None,
+    transcribe: Annotated[bool, typer.Option("--transcribe", help="Also check Amazon Transcribe.")] = False,
     policy: Annotated[
         bool, typer.Option("--policy", help="Only print the minimal IAM policy. Makes no calls.")
     ] = False,
@@ -124,7 +124,7 @@ def doctor(
     """
     with errors_shown(verbose):
         module = needed("marengo_cli.doctor")
-        chosen = {"kms_key_id": kms_key_id, "invoke": invoke, "pegasus": pegasus}
+        chosen = {"kms_key_id": kms_key_id, "invoke": invoke, "pegasus": pegasus, "transcribe": transcribe}
         context = module.context_of(connection, model, sources or [], **chosen)
         if policy:
             module.print_policy(context)
@@ -164,7 +164,7 @@ def embed(
     Each job is identified by its file and all options. This command and the loaders of LangChain and LlamaIndex, on
     any machine, reuse finished jobs and join running ones. If a run is interrupted, run the command again to continue.
 
-    Exit code: 0 done, 1 files failed or were not started, 2 invalid input or you answered no, 130 Ctrl-C.
+    Exit code: 0 done, 1 files failed, were not started or lack words, 2 invalid input or you answered no, 130 Ctrl-C.
     """
     with errors_shown(verbose, CONTINUES):
         module = needed("marengo_cli.embed")

@@ -1,4 +1,4 @@
-"""``marengo captions``: plan, ask, have Amazon Transcribe hear media without captions, and write .vtt files."""
+"""``marengo captions``: plan, ask, transcribe media without captions, and write .vtt files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Captions:
     """Captions for the media of one command.
 
     Args:
-        client: hears and writes.
+        client: transcribes and writes.
         sources: the media.
         transcribe: language.
         output: where to write: a folder, or an S3 prefix; None is next to each file.

@@ -27,8 +27,9 @@ __all__ = [
 ]
 
 SOURCE = (
-    "These prices come from litellm's test data and public code, not from the AWS price pages. Those of Marengo 2.7 "
-    "may have risen since 2026-08-29 (extended access). Check them, and set yours with --price."
+    "These prices come from litellm's test data, not from the AWS price page; that of Amazon Transcribe comes from "
+    "public code. Those of Marengo 2.7 may have risen since 2026-08-29 (extended access). Check them, and set yours "
+    "with --price."
 )
 
 _UNITS = {

@@ -12,14 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from bedrock_marengo import (
-    ConfigurationError,
-    InputError,
-    Manifest,
-    Prices,
-    Segmentation,
-    Transcribe,
-)
+from bedrock_marengo import InputError, Manifest, Prices, Segmentation
 from bedrock_marengo.contract.formats import image_flaw_by_name, kind_of_name
 from bedrock_marengo.contract.inputs import SourceLike, split_s3_uri
 from bedrock_marengo.contract.paths import reject_other_stores
@@ -51,7 +44,6 @@ __all__ = [
     "SegmentationOption",
     "Stage",
     "StartSec",
-    "TranscribeLanguage",
     "Verbose",
     "Yes",
     "bundled",
@@ -60,7 +52,6 @@ __all__ = [
     "numbers_in",
     "prices_of",
     "sources_of",
-    "transcribe_of",
 ]
 
 
@@ -175,16 +166,6 @@ StartSec = Annotated[
 EndSec = Annotated[
     float | None,
     typer.Option("--end-sec", metavar="SECONDS", help="Where to end in each file.", rich_help_panel=_EMBEDDING),
-]
-
-TranscribeLanguage = Annotated[
-    str | None,
-    typer.Option(
-        "--transcribe",
-        metavar="LANG",
-        help="Have Amazon Transcribe hear files without captions: auto, multiple, a code (en-US), or codes to choose "
-        "from (en-US,de-DE). Billed.",
-    ),
 ]
 
 # What it costs, and what is shown.
@@ -321,24 +302,6 @@ def sources_of(words: Iterable[str], *, any_key: bool = False) -> list[SourceLik
 def names_in(words: str) -> list[str]:
     """``visual, audio`` -> ["visual", "audio"]."""
     return [name for word in words.split(",") if (name := word.strip())]
-
-
-def transcribe_of(language: str | None) -> Transcribe | None:
-    """``auto``, ``multiple``, ``en-US`` or ``en-US,de-DE`` -> the settings of Amazon Transcribe.
-
-    Raises:
-        InputError: Another word.
-    """
-    if language is None:
-        return None
-    codes = names_in(language)
-    try:
-        return Transcribe(language_options=tuple(codes)) if len(codes) > 1 else Transcribe("".join(codes))
-    except ConfigurationError as error:
-        raise InputError(
-            f"{language!r} is not a language: expected auto, multiple, a language code of Amazon Transcribe such as "
-            "en-US, or two or more codes to choose from, such as en-US,de-DE."
-        ) from error
 
 
 def numbers_in(words: Iterable[str], option: str) -> dict[str, float]:

@@ -35,7 +35,7 @@ _IDENTIFIED = {"auto": "IdentifyLanguage", "multiple": "IdentifyMultipleLanguage
 
 @dataclass(frozen=True, slots=True)
 class Transcribe:
-    """Have Amazon Transcribe hear files that have no captions: pass it as ``transcripts=``.
+    """Transcribe files that have no captions with Amazon Transcribe: pass it as ``transcripts=``.
 
     The words are kept under ``output_s3_uri`` and found again, so each version of a file is paid for once.
 
@@ -163,11 +163,11 @@ class TranscriptSource:
     def _check(self, media: Media) -> None:
         """Refuse a file that Transcribe can't hear, before it costs anything."""
         if not KINDS[media.kind].captions:
-            raise InputError(f"{media.name} is an image: there is nothing to hear.")
+            raise InputError(f"{media.name} is an image and can't be transcribed.")
         if (why := self._why_extracted(media.name, media.size or 0)) and not has_av():
             raise InputError(
-                f"Amazon Transcribe does not read {media.name}: {why}. Install the extra 'media' to have its sound "
-                "extracted, or put captions next to it. Nothing was started for its words."
+                f"Amazon Transcribe can't read {media.name}: {why}. Install the extra 'media' so that its audio can be "
+                "extracted, or put captions next to it. Nothing was billed for its words."
             )
 
     def fingerprint(self, source: SourceIdentity) -> str:

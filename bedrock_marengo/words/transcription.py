@@ -208,7 +208,9 @@ class Transcription:
         charged = 0.0
         try:
             if length is not None and length > LONGEST_SEC:
-                raise InputError(f"{uri} lasts {length / 3600:.1f} h: {TITLE} hears {LONGEST_SEC / 3600:g} h at most.")
+                raise InputError(
+                    f"{uri} lasts {length / 3600:.1f} h: the limit of {TITLE} is {LONGEST_SEC / 3600:g} h."
+                )
             charged = self._file.costs.charge(
                 f"{TITLE} on {self._file.media.name}", self._price(length or self._file.costs.assume_duration_sec)
             )
@@ -289,7 +291,7 @@ class Transcription:
                     return status
                 if until is not None and time.monotonic() >= until:
                     raise JobError(
-                        f"{TITLE} is still at work on {uri} after {timeout_sec:g} s ({run.name}). The next run joins "
+                        f"{TITLE} is still transcribing {uri} after {timeout_sec:g} s ({run.name}). The next run joins "
                         "its job.",
                         source=uri,
                         arn=None,
@@ -319,7 +321,8 @@ class Transcription:
             # The next attempt is for the version that this record is about, should it come back.
             self._next(claim)
             raise OutputError(
-                f"{self._file.source.uri} was replaced while {TITLE} heard it: its words are unusable. Run again."
+                f"{self._file.source.uri} was replaced while it was transcribed, so the transcript is unusable. Run "
+                "again."
             )
         return self._done(claim, transcript_of(words), {"output": uri, "words": len(words)})
 

@@ -15,7 +15,7 @@ from bedrock_marengo.aws.start_rate import StartLimiter
 from bedrock_marengo.errors import MarengoError, ServiceError, error_code, error_message, http_status
 from bedrock_marengo.jobs.poller import JobPoller
 
-__all__ = ["NAMES", "TranscriptionJobs", "TranscriptionStatus", "UncertainStartError"]
+__all__ = ["NAMES", "UNKNOWN", "TranscriptionJobs", "TranscriptionStatus", "UncertainStartError"]
 
 NAMES = "marengo-"
 """How the names of our jobs begin."""
@@ -23,7 +23,7 @@ OPERATION = "StartTranscriptionJob"
 CALLS_AT_ONCE = 8
 STARTS_PER_SEC = 10.0
 """AWS allows 25 starts, 30 gets and 5 lists a second (its page on limits, about 2022)."""
-_UNKNOWN = frozenset({"NotFoundException", "BadRequestException"})
+UNKNOWN = frozenset({"NotFoundException", "BadRequestException"})
 """What Get answers for a job that it does not know; its one parameter is the name."""
 
 
@@ -124,7 +124,7 @@ class TranscriptionJobs:
                 what,
             )
         except ServiceError as error:
-            if error.code not in _UNKNOWN:
+            if error.code not in UNKNOWN:
                 raise
             return None
         return TranscriptionStatus(str(job.get("TranscriptionJobStatus", "")), str(job.get("FailureReason", "")))

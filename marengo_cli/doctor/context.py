@@ -42,6 +42,7 @@ class Context:
         kms_key_id: ARN of the key that outputs are encrypted with.
         invoke: whether one text may be paid for.
         pegasus: which Pegasus, if it is used.
+        transcribe: whether Amazon Transcribe is used, too.
         today: this machine's date.
         account: the caller's; None if STS has not reported it.
         subscribed: whether the account has accepted the model's terms; None if AWS has not reported it.
@@ -58,6 +59,7 @@ class Context:
     kms_key_id: str | None = None
     invoke: bool = False
     pegasus: PegasusModel | None = None
+    transcribe: bool = False
     today: Callable[[], date] = lambda: datetime.now(UTC).date()
     account: str | None = None
     subscribed: bool | None = None
@@ -119,6 +121,7 @@ class Context:
             written=self.written,
             kms_key_id=self.kms_key_id,
             pegasus=self.pegasus,
+            transcribe=self.transcribe,
         )
 
     def hide(self, secret: str | None, shown: str) -> None:

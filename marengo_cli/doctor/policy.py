@@ -10,6 +10,7 @@ from typing import Any
 from bedrock_marengo.contract.inputs import split_s3_uri
 from bedrock_marengo.contract.models import Model
 from bedrock_marengo.words.pegasus_contract import PegasusModel
+from bedrock_marengo.words.transcription_jobs import NAMES
 
 __all__ = ["least_policy"]
 
@@ -28,6 +29,7 @@ def least_policy(
     written: Sequence[str] = (),
     kms_key_id: str | None = None,
     pegasus: PegasusModel | None = None,
+    transcribe: bool = False,
 ) -> dict[str, Any]:
     """An identity-based policy, ready for ``json.dumps``.
 
@@ -40,11 +42,13 @@ def least_policy(
         written: S3 URIs of the output prefix and the staging prefix.
         kms_key_id: ARN of the key or alias that outputs are encrypted with.
         pegasus: which Pegasus, if it is used.
+        transcribe: whether Amazon Transcribe is used, which reads and writes S3 with the caller's rights.
     """
     inputs, outputs = list(map(_place, read)), list(map(_place, written))
     statements = [
         *_bedrock(model, region, invoke_id, account or "*"),
         *([_pegasus(pegasus, region, account or "*")] if pegasus else []),
+        *(_transcribe(region, account or "*") if transcribe else []),
         *_listing([*inputs, *outputs]),
         *_objects("ReadMedia", ["s3:GetObject"], inputs),
         *_objects("KeepOutputs", ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], outputs),
@@ -76,6 +80,12 @@ def _pegasus(model: PegasusModel, region: str, account: str) -> Statement:
     if is_profile:
         models.append(f"arn:aws:bedrock:{region}:{account}:inference-profile/{invoke_id}")
     return _allow("UsePegasus", ["bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"], models)
+
+
+def _transcribe(region: str, account: str) -> list[Statement]:
+    jobs = f"arn:aws:transcribe:{region}:{account}:transcription-job/{NAMES}*"
+    actions = ["transcribe:StartTranscriptionJob", "transcribe:GetTranscriptionJob"]
+    return [_allow("Transcribe", actions, [jobs]), _allow("AskTranscribe", ["transcribe:ListTranscriptionJobs"], ["*"])]
 
 
 def _profile(model: Model, region: str, invoke_id: str, account: str) -> str | None:

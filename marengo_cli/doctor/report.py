@@ -40,6 +40,7 @@ def context_of(
     kms_key_id: str | None = None,
     invoke: bool = False,
     pegasus: str | None = None,
+    transcribe: bool = False,
 ) -> Context:
     """What is to be examined. Nothing is called.
 
@@ -72,6 +73,7 @@ def context_of(
         kms_key_id=kms_key_id or None,
         invoke=invoke,
         pegasus=None if pegasus is None else find_pegasus(pegasus)[0],
+        transcribe=transcribe,
     )
 
 

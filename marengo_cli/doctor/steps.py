@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from bedrock_marengo.errors import visible
-from marengo_cli.doctor import account, bedrock, buckets
+from marengo_cli.doctor import account, bedrock, buckets, transcribe
 from marengo_cli.doctor.context import Context
 from marengo_cli.doctor.findings import SUBSCRIBE, Finding, State
 
-__all__ = ["STEPS", "Step", "examine"]
+__all__ = ["STEPS", "TRANSCRIBE", "Step", "examine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +87,19 @@ STEPS = (
 
 PEGASUS = Step("pegasus", bedrock.pegasus, ("identity",), f"Look up the model in the Bedrock console. {SUBSCRIBE}")
 """With ``--pegasus``."""
+TRANSCRIBE = Step(
+    "transcribe",
+    transcribe.jobs,
+    ("identity",),
+    "Allow transcribe:StartTranscriptionJob, GetTranscriptionJob and ListTranscriptionJobs.",
+)
 
 
 def examine(context: Context) -> Iterator[Finding]:
     """Run all steps; each finding is yielded when it is known."""
     states: dict[str, State] = {}
-    for step in STEPS if context.pegasus is None else (*STEPS, PEGASUS):
+    more = [(PEGASUS, context.pegasus is not None), (TRANSCRIBE, context.transcribe)]
+    for step in (*STEPS, *(step for step, is_asked in more if is_asked)):
         finding = _look(step, states, context)
         states[step.name] = finding.state
         yield finding

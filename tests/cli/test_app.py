@@ -44,7 +44,7 @@ COMMANDS = (
 )
 
 
-@pytest.mark.parametrize("command", ["embed", "search dog", "cost", "forget"])
+@pytest.mark.parametrize("command", ["embed", "search dog", "cost", "captions", "forget"])
 def test_who_is_signed_out_is_told_how_to_sign_in(command, marengo, local, tmp_path, monkeypatch):
     (tmp_path / "config").write_text(SSO)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))

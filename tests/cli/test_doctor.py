@@ -17,6 +17,7 @@ from marengo_cli.doctor.policy import least_policy
 from marengo_cli.doctor.steps import STEPS, examine
 from marengo_cli.options import Connection
 from marengo_local import Fault
+from marengo_local.faults import OPERATIONS
 
 M3, M27 = MODELS["3.0"].model_id, MODELS["2.7"].model_id
 JOBS = "arn:aws:bedrock:us-east-1:123456789012:async-invoke/*"
@@ -727,3 +728,24 @@ def test_the_policy_of_the_docs_is_what_the_command_prints(local):
     command = next(line for line in page.splitlines() if line.startswith("marengo doctor") and "--policy" in line)
     result = CliRunner().invoke(app, shlex.split(command)[1:])
     assert json.loads(result.stdout) == json.loads(page.partition("```json\n")[2].partition("```")[0])
+
+
+# How the stand-in calls Transcribe's operations.
+TRANSCRIBE = "" if "StartTranscriptionJob" in OPERATIONS else "transcribe:"
+
+
+def test_transcribe_is_checked_if_asked_for(local, run):
+    assert "Transcription jobs can be listed and read" in run("--transcribe").stdout
+    local.faults = [Fault(f"{TRANSCRIBE}ListTranscriptionJobs", error="AccessDeniedException", message="no")]
+    result = run("--transcribe")
+    assert result.exit_code == 1 and "transcribe:ListTranscriptionJobs" in result.stdout
+    assert not paid(local) and run().exit_code == 0
+    policy = json.loads(run("--transcribe", "--policy").stdout)
+    granted = {action: s["Resource"][0] for s in policy["Statement"] for action in s["Action"]}
+    with MarengoClient(**local.client_options) as client:
+        client.transcribe(f"s3://{local.bucket}/videos/match.mp4")
+    used = {call.op.rpartition(":")[2]: call.body for call in local.calls if "Transcription" in call.op}
+    for op, body in used.items():
+        name = f"arn:aws:transcribe:us-east-1:123456789012:transcription-job/{body.get('TranscriptionJobName', '')}"
+        assert fnmatchcase(name, granted.get(f"transcribe:{op}", "")), op
+    assert {"StartTranscriptionJob", "GetTranscriptionJob", "ListTranscriptionJobs"} <= set(used)

@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import warnings
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -15,11 +16,14 @@ from bedrock_marengo import (
     InputError,
     JobError,
     MarengoWarning,
+    Media,
     Prices,
     Transcribe,
     Transcript,
 )
+from bedrock_marengo.aws.cancellation import CancelToken
 from bedrock_marengo.media import containers, durations
+from bedrock_marengo.media.sound import upload_sound
 from bedrock_marengo.words import transcribe as module
 from bedrock_marengo.words.heard import heard_words, transcript_of
 from marengo_local import Fault
@@ -123,6 +127,12 @@ class TestAFileIsHeard:
         heard = {done.uri: done.words.said for done in client.embed_many([sound, photo], transcripts=Transcribe())}
         assert heard[sound].words(0, 3) == "And there is the" and heard[photo] is None
         assert local.usage.transcribe_jobs == 1
+
+    def test_for_both_models_once(self, connect, local, video):
+        for model in ("2.7", "3.0"):
+            [done] = connect(model).embed_many(video, transcripts=Transcribe())
+            assert done.words.said.words(0, 3) == "And there is the"
+        assert len(local.transcriptions) == 1 and len(local.jobs) == 2
 
     async def test_for_asyncio(self, client, local, video):
         [done] = [done async for done in client.aembed_many(video, transcripts=Transcribe())]
@@ -281,7 +291,7 @@ class TestFailures:
             return 0.0
 
         local.transcription_sec = replace
-        with pytest.raises(Exception, match="was replaced while Amazon Transcribe heard it"):
+        with pytest.raises(Exception, match="was replaced while it was transcribed"):
             client.transcribe(video)
         local.transcription_sec = 0.0
         assert client.transcribe(video).words(0, 3) == "And there is the"
@@ -334,7 +344,7 @@ class TestFailures:
         assert client.transcribe(video).words(0, 3) == "And there is the" and len(local.transcriptions) == 1
 
 
-def sound_film(container, seconds=6.0, *, track=True):
+def sound_film(container, seconds=6.0, *, track=True, late_sec=0.0):
     """A small film in any container."""
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
@@ -348,7 +358,7 @@ def sound_film(container, seconds=6.0, *, track=True):
         if sound:
             noise = np.random.default_rng(0).integers(-9000, 9000, (1, round(seconds * 48_000)), np.int16)
             frame = av.AudioFrame.from_ndarray(noise, format="s16", layout="mono")
-            frame.sample_rate = 48_000
+            frame.sample_rate, frame.pts, frame.time_base = 48_000, round(late_sec * 48_000), Fraction(1, 48_000)
             for packets in (sound.encode(frame), sound.encode(None)):
                 out.mux(packets)
     return file.getvalue()
@@ -373,6 +383,15 @@ class TestWhatTranscribeDoesNotRead:
         assert client.transcribe(uri).words(0, 3) == "And there is the"
         assert [job.media_uri.rpartition(".")[2] for job in local.transcriptions] == ["mp4", "flac"]
 
+    def test_words_keep_their_times_if_the_sound_begins_late(self, client, local):
+        local.put(sound_film("matroska", late_sec=2.0), "late.mkv")
+        media = Media.from_s3(f"s3://{local.bucket}/late.mkv")
+        target, objects = f"s3://{local.bucket}/late.flac", client._runtime.objects
+        assert upload_sound(objects, media, target, token=CancelToken()) == pytest.approx(8.0, abs=0.1)
+        with av.open(io.BytesIO(objects.get(target)[0])) as flac:
+            heard = np.concatenate([frame.to_ndarray()[0] for frame in flac.decode(audio=0)])
+        assert not heard[: 16_000 * 19 // 10].any() and np.abs(heard[16_000 * 21 // 10 :]).mean() > 100
+
     def test_a_video_without_a_track_is_silent_and_free(self, client, local):
         local.synthetic_sec = None
         uri = local.put(sound_film("matroska", track=False), "a.mkv")
@@ -387,16 +406,16 @@ class TestWhatTranscribeDoesNotRead:
         if too == "large":
             monkeypatch.setattr(module, "LARGEST_BYTES", 3)
         listing = client.list_media(f"s3://{local.bucket}/")
-        with pytest.warns(MarengoWarning, match="does not read .* Install the extra 'media'"):
+        with pytest.warns(MarengoWarning, match="can't read .* Install the extra 'media'"):
             [done] = client.embed_many(listing, transcripts=Transcribe())
         assert len(done.segments) == 12 and calls(local, START) == 0
         plan = client.plan(listing, transcripts=Transcribe(), force=True, assume_duration_sec=18)
         assert plan.wordless == 1 and not plan.refused and plan.started == {"video": 1} and uri in plan.refusals[0]
-        with pytest.raises(InputError, match="does not read"):
+        with pytest.raises(InputError, match="can't read"):
             client.transcribe(next(iter(listing)))
 
     def test_a_file_that_is_too_long(self, client, local, video):
-        with pytest.raises(InputError, match=r"lasts 5\.0 h: Amazon Transcribe hears 4 h at most"):
+        with pytest.raises(InputError, match=r"lasts 5\.0 h: the limit of Amazon Transcribe is 4 h"):
             client.transcribe(video, durations={video: 5 * 3600.0})
         assert not keys(local, "words.json")
 
