@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from bedrock_marengo import BudgetError, MarengoClient, MarengoError, MediaResult, Plan, Transcribe, Transcript
+from bedrock_marengo import BudgetError, MarengoClient, MarengoError, MediaResult, Plan, Transcribe
 from bedrock_marengo.contract.inputs import SourceLike, split_s3_uri
 from bedrock_marengo.errors import visible
 from marengo_cli.cost import SOURCE, is_whole, plan_lines, plan_report, show_lines
@@ -107,7 +107,7 @@ class Captions:
     def _place(self, done: MediaResult) -> tuple[str, str | None]:
         """What became of a file, and where its captions are."""
         said = done.words.said
-        if done.error is None and isinstance(said, Transcript):
+        if done.error is None and said is not None:
             try:
                 if not said.words(0.0, float("inf")):
                     return "nothing said", None

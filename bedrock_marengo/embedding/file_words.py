@@ -13,6 +13,7 @@ from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.contract.segments import SegmentEmbeddings
 from bedrock_marengo.errors import ClosedError, MarengoError, MarengoWarning
 from bedrock_marengo.s3.object_version import SourceIdentity
+from bedrock_marengo.words.captions import Transcript
 from bedrock_marengo.words.sources import SERVICES, Charges, Part, TimedWords, WordsFile, WordSource
 
 __all__ = ["AskedWords", "FileWords", "RunWords"]
@@ -28,7 +29,7 @@ class FileWords:
         errors: service -> why its words are missing.
     """
 
-    said: TimedWords | None = None
+    said: Transcript | None = None
     seen: TimedWords | None = None
     errors: Mapping[str, MarengoError] = field(default_factory=dict)
 
@@ -117,7 +118,7 @@ class AskedWords:
                 found[each.part] = words
             elif not self._run.only_done:
                 return None
-        return FileWords(found.get("said"), found.get("seen"))
+        return _words_of(found, {})
 
     def embedded(self, segments: SegmentEmbeddings) -> FileWords:
         """The file is embedded: wait for its words."""
@@ -134,12 +135,18 @@ class AskedWords:
                 errors[SERVICES[source.service]] = error
         for title, why in errors.items():
             instrumentation.emit("words failed", source=segments.source, service=title, error=why)
-        return FileWords(found.get("said"), found.get("seen"), errors)
+        return _words_of(found, errors)
 
     def failed(self, error: BaseException) -> None:
         """The file was not embedded: no one waits for its words, which the next run finds."""
         if not self._segments.done():
             self._segments.set_exception(error)
+
+
+def _words_of(found: Mapping[Part, TimedWords], errors: Mapping[str, MarengoError]) -> FileWords:
+    said = found.get("said")
+    assert said is None or isinstance(said, Transcript)  # noqa: S101  the part of a transcript
+    return FileWords(said, found.get("seen"), errors)
 
 
 def _make(source: WordSource, file: WordsFile, *, only_done: bool) -> TimedWords | None:

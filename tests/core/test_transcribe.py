@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import time
 import warnings
 from fractions import Fraction
 
@@ -334,6 +335,18 @@ class TestFailures:
         results = list(client.transcribe_many(f"s3://{local.bucket}/v/"))
         assert all(done.words.said.words(0, 3) == "And there is the" for done in results) and len(results) == 6
         assert client.usage.services["transcribe"].calls == local.usage.transcribe_jobs == 6
+
+    def test_a_run_that_is_abandoned_ends_at_once_and_the_next_one_joins(self, client, local, video, png):
+        local.transcription_sec = 3600.0
+        both = [video, local.put(png(), "a.png")]
+        for done in client.embed_many(both, transcripts=Transcribe()):
+            assert done.uri == both[1]
+            while not len(local.transcriptions):
+                time.sleep(0.02)
+            break
+        local.transcription_sec = 0.0
+        assert len([done for done in client.embed_many(both, transcripts=Transcribe()) if done.words.said]) == 1
+        assert len(local.transcriptions) == len(local.jobs) == 1
 
     def test_a_timeout_leaves_the_job_to_the_next_call(self, client, local, video):
         local.transcription_sec = 3600.0
