@@ -9,21 +9,32 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import marengo_local
 from bedrock_marengo import Media, Query
+from bedrock_marengo.contract.words import clock, words_in
 from marengo_cli import escape_what_cannot_be_encoded
 from marengo_local import reel
 
-Hits = list[tuple[Mapping[str, Any], float]]
-"""Segments' metadata with their cosine similarity, the most similar first."""
+
+class Found(NamedTuple):
+    """A segment that a question found."""
+
+    metadata: Mapping[str, Any]
+    text: str
+    score: float
+
+
+Hits = list[Found]
+"""The most similar first, with their cosine similarity."""
 Search = Callable[[Query, int], Hits]
 
 FRAMEWORKS = {"langchain": "marengo_cli.demo_langchain", "llama-index": "marengo_cli.demo_llama_index"}
 S3_VECTORS = "s3vectors"
 QUESTIONS = 4
 HITS = 3
+ANSWERED = "When does a rocket stand on its launch pad?"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         scenes = reel.scenes()
         print(f"\n{count} segments of {uri} ({len(scenes)} scenes, {scenes[-1].end_sec:.0f} s) are in the store.")
         passed = ask(search)
+        answer(search)
     place = f"The store is in {store_path}." if store_path else "The vectors were in the stand-in's S3 Vectors."
     print(f"\n{place} {time.monotonic() - began:.0f} s in total.")
     return 0 if passed else 1
@@ -64,24 +76,35 @@ def ask(search: Search) -> bool:
         )
         hits = search(query, HITS)
         show(question.text or f"an image: the {question.answer}, mirrored and cropped", hits)
-        right &= scene_of(hits[0][0]) == question.answer
-        lowest = min(lowest, hits[0][1])
+        right &= scene_of(hits[0].metadata) == question.answer
+        lowest = min(lowest, hits[0].score)
     absent = reel.absent().text or ""
     hits = search(Query(text=absent), HITS)
     show(f"{absent} (which is not there)", hits)
-    print(f"\nLowest score of a right answer: {lowest:.3f}. Highest score of the absent scene: {hits[0][1]:.3f}.")
-    return right and hits[0][1] < lowest
+    print(f"\nLowest score of a right answer: {lowest:.3f}. Highest score of the absent scene: {hits[0].score:.3f}.")
+    return right and hits[0].score < lowest
+
+
+def answer(search: Search) -> None:
+    """Answer a question with a time code, by the words of what it finds: what Amazon Transcribe heard there."""
+    best = search(Query(text=ANSWERED), 1)[0]
+    source, start_sec = str(best.metadata["source"]).rpartition("/")[2], best.metadata["start_sec"]
+    print(f"\n? {ANSWERED}\n  At {clock(start_sec)} in {source}: {words_in(best.text)}.")
+    print(
+        "  (The words are in the segment's text, where a language model reads them. Here they are the reel's captions,"
+    )
+    print("  which the stand-in's Amazon Transcribe returns. No language model was asked.)")
 
 
 def show(question: str, hits: Hits) -> None:
     """Print hits with time codes, tracks and scores."""
     print(f"\n? {question}")
-    for hit, score in hits:
-        times = f"{clock(hit['start_sec'])} to {clock(hit['end_sec'])}"
+    for hit, _, score in hits:
+        times = f"{tenths(hit['start_sec'])} to {tenths(hit['end_sec'])}"
         print(f"    {times}  {hit['embedding_option']:<14} {score:6.3f}  {scene_of(hit)}")
 
 
-def clock(seconds: float) -> str:
+def tenths(seconds: float) -> str:
     """Seconds as minutes, seconds and tenths."""
     return f"{int(seconds // 60):02d}:{seconds % 60:04.1f}"
 

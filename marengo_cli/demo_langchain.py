@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from langchain_chroma import Chroma
 from langchain_core.vectorstores import VectorStore
 
+from bedrock_marengo import Transcribe
 from langchain_marengo import MarengoEmbeddings, MarengoLoader, Query, add_segments
+from marengo_cli.demo import Found
 
 if TYPE_CHECKING:
     from marengo_cli.demo import Hits, Search
@@ -28,12 +30,14 @@ def index(uri: str, settings: Mapping[str, Any], path: Path | None) -> tuple[int
     """Embed a video by an asynchronous job and store its segments with Marengo's own vectors."""
     embeddings = MarengoEmbeddings(**settings)
     store = _s3_vectors(embeddings, settings) if path is None else _chroma(embeddings, path)
-    ids = add_segments(store, MarengoLoader(uri, embeddings=embeddings).lazy_load(), replace=True)
+    loader = MarengoLoader(uri, embeddings=embeddings, transcripts=Transcribe())
+    ids = add_segments(store, loader.lazy_load(), replace=True)
 
     def search(query: Query, k: int) -> Hits:
         text = query.text or embeddings.query_handle(query)
         # Both return the distance.
-        return [(hit.metadata, 1 - distance) for hit, distance in store.similarity_search_with_score(text, k=k)]
+        found = store.similarity_search_with_score(text, k=k)
+        return [Found(hit.metadata, hit.page_content, 1 - distance) for hit, distance in found]
 
     return len(ids), search
 

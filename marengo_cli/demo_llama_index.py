@@ -13,7 +13,9 @@ import boto3
 from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.schema import QueryBundle
 
+from bedrock_marengo import Transcribe
 from llama_index_marengo import MarengoEmbedding, MarengoReader, MarengoSegmenter, Media, Query
+from marengo_cli.demo import Found
 
 if TYPE_CHECKING:
     from marengo_cli.demo import Hits, Search
@@ -32,7 +34,7 @@ def index(uri: str, settings: Mapping[str, Any], path: Path | None) -> tuple[int
     """Embed a video by an asynchronous job and store its segments with Marengo's own vectors."""
     embed_model = MarengoEmbedding(**settings)
     media = MarengoReader(uri, embed_model=embed_model).load_data()
-    segmenter = MarengoSegmenter(embed_model=embed_model, show_progress=True)
+    segmenter = MarengoSegmenter(embed_model=embed_model, transcripts=Transcribe(), show_progress=True)
     segments = segmenter(media)
     context = _s3_vectors(settings) if path is None else None
     stored = VectorStoreIndex(segments, embed_model=embed_model, storage_context=context)
@@ -43,7 +45,7 @@ def index(uri: str, settings: Mapping[str, Any], path: Path | None) -> tuple[int
         image = BytesIO(Media.of(query.image).read()) if query.image is not None else None
         vector = embed_model.get_image_embedding(image) if image else None
         found = stored.as_retriever(similarity_top_k=k).retrieve(QueryBundle(query.text or "", embedding=vector))
-        return [(hit.node.metadata, hit.score or 0.0) for hit in found]
+        return [Found(hit.node.metadata, hit.node.get_content(), hit.score or 0.0) for hit in found]
 
     return len(segments), search
 

@@ -32,6 +32,7 @@ def printed(marengo_bedrock, monkeypatch, capsys, tmp_path):
         store = store or str(tmp_path / framework)
         assert demo.main(["--store", store, "--framework", framework]) == 0
         questions, _, place = capsys.readouterr().out.partition("Lowest score")
+        assert "At 00:24 in reel.mp4: a rocket on its launch pad" in place
         assert (store if store != "s3vectors" else "S3 Vectors") in place
         return questions[questions.index("?") :]
 
