@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, cast
@@ -20,6 +20,7 @@ from bedrock_marengo.search.citations import describe_query
 from bedrock_marengo.search.contents import contents_of
 from bedrock_marengo.search.fusion import Fusion, Moment, SearchSettings, SearchTarget
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, limit_of, moment_document, retrieve
+from bedrock_marengo.search.track_hits import TrackHits, missing_sources, search_tracks
 from bedrock_marengo.search.weights import ALPHA, check_tracks, check_weights, query_weights, tracks_of
 from bedrock_marengo.validation import reject_unknown
 from langchain_marengo.copies import ValidatedCopies
@@ -129,6 +130,28 @@ class MarengoRetriever(ValidatedCopies, BaseRetriever):
         """``invoke`` for asyncio; stores are searched on the embeddings' own threads."""
         return await super().ainvoke(describe_query(input), config, **{**kwargs, _QUERY: input})
 
+    def search_tracks(self, query: str | Query, k: int | None = None) -> TrackHits:
+        """What each track finds for a query, before fusion: for ``bedrock_marengo.search.evaluate``.
+
+        Args:
+            query: as for ``invoke``.
+            k: how many moments. Default: the retriever's.
+
+        Raises:
+            bedrock_marengo.ConfigurationError: The store holds segments of another model.
+        """
+        given = {} if k is None else {"k": k}
+        self._check(given)
+        client, vector = self.embeddings.core, self._vector(query)
+        weights = query_weights(client, np.asarray(vector, np.float32), self.weights, self._tracks, self.alpha)
+        settings = self._settings(given, weights)
+        return search_tracks(client, vector, settings, self._tracks, self._searches_of, self.alpha)
+
+    def missing_sources(self, sources: Iterable[str]) -> list[str]:
+        """Those of some sources (raw S3 URIs) that a search can't find. Embeds nothing."""
+        settings = self._settings({}, dict.fromkeys(self._tracks, 1.0))
+        return missing_sources(self.embeddings.core, settings, self._tracks, sources, self._searches_of)
+
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **given: Any
     ) -> list[Document]:
@@ -174,10 +197,7 @@ class MarengoRetriever(ValidatedCopies, BaseRetriever):
         # A misspelt filter must not be ignored, nor a query be paid for that can't be answered.
         reject_unknown(set(given) - {"verbose"}, _IN_INVOKE, "MarengoRetriever")
         self._check(given)
-        embeddings, client = self.embeddings, self.embeddings.core
-        vector = (
-            embeddings.floats(client.embed_query(query)) if isinstance(query, Query) else embeddings.embed_query(query)
-        )
+        client, vector = self.embeddings.core, self._vector(query)
         array = np.asarray(vector, np.float32)
         weights = query_weights(
             client, array, given.get("weights", self.weights), self._tracks, given.get("alpha", self.alpha)
@@ -188,6 +208,15 @@ class MarengoRetriever(ValidatedCopies, BaseRetriever):
         searches = self._store_searches(vector, settings.targets, given.get("filter", self.filter))
         moments, documents = retrieve(client, array, settings, searches)
         return [_document(moment, documents) for moment in moments]
+
+    def _vector(self, query: str | Query) -> list[float]:
+        embeddings = self.embeddings
+        if isinstance(query, Query):
+            return embeddings.floats(embeddings.core.embed_query(query))
+        return embeddings.embed_query(query)
+
+    def _searches_of(self, vector: list[float], targets: Sequence[SearchTarget]) -> Iterator[StoreSearch[_Hits]]:
+        return self._store_searches(vector, targets, self.filter)
 
     def _store_searches(
         self, vector: list[float], targets: Sequence[SearchTarget], user_filter: Any

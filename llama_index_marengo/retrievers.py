@@ -21,6 +21,7 @@ from bedrock_marengo.search.citations import describe_query
 from bedrock_marengo.search.contents import contents_of
 from bedrock_marengo.search.fusion import Fusion, Moment, SearchSettings, SearchTarget
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, aretrieve, limit_of, moment_document, retrieve
+from bedrock_marengo.search.track_hits import TrackHits, missing_sources, search_tracks
 from bedrock_marengo.search.weights import ALPHA, check_tracks, check_weights, query_weights, tracks_of
 from bedrock_marengo.validation import short_repr
 from llama_index_marengo.embeddings import MarengoEmbedding
@@ -142,6 +143,32 @@ class MarengoRetriever(BaseRetriever):
         """``retrieve`` for asyncio; stores are searched on the embedding model's own threads."""
         with self._tags():
             return await super().aretrieve(_as_bundle(str_or_query_bundle))
+
+    def search_tracks(self, query: QueryType | Query, k: int | None = None) -> TrackHits:
+        """What each track finds for a query, before fusion: for ``bedrock_marengo.search.evaluate``.
+
+        Args:
+            query: as for ``retrieve``.
+            k: how many moments. Default: ``similarity_top_k``.
+
+        Raises:
+            bedrock_marengo.ConfigurationError: The index holds segments of another model.
+        """
+        bundle = _as_bundle(query)
+        vector = self._vector(QueryBundle(bundle) if isinstance(bundle, str) else bundle)
+        settings = self._search_settings(vector)
+        settings = settings if k is None else replace(settings, k=k)
+        client, tracks = self._embed_model.core, tuple(self._indices)
+        return search_tracks(client, vector, settings, tracks, self._searches_of, self._alpha)
+
+    def missing_sources(self, sources: Iterable[str]) -> list[str]:
+        """Those of some sources (raw S3 URIs) that a search can't find. Embeds nothing."""
+        tracks = tuple(self._indices)
+        settings = SearchSettings(weights=dict.fromkeys(tracks, 1.0), **self._settings)
+        return missing_sources(self._embed_model.core, settings, tracks, sources, self._searches_of)
+
+    def _searches_of(self, vector: list[float], targets: Sequence[SearchTarget]) -> Iterator[StoreSearch[_Hits]]:
+        return self._store_searches(targets, vector, self._search)
 
     @dispatcher.span
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:

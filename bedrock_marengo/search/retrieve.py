@@ -28,6 +28,7 @@ __all__ = [
     "aretrieve",
     "check_models",
     "check_stored",
+    "find_hits",
     "limit_of",
     "moment_document",
     "retrieve",
@@ -150,6 +151,17 @@ def retrieve(
         ConfigurationError: A store holds segments of another model.
         InputError: The query's vector has another length than the model's.
     """
+    hits, items = find_hits(client, query, settings, searches)
+    return find_moments(hits, settings), items
+
+
+def find_hits(
+    client: MarengoClient,
+    query: Vector,
+    settings: SearchSettings,
+    searches: Iterable[StoreSearch[Sequence[StoreHit[Item]]]],
+) -> tuple[list[Hit], dict[Segment, Item]]:
+    """``retrieve`` without the fusion: the hits that count of each track, from which ``find_moments`` makes moments."""
     check_lengths(len(query), client.dimension)
     searches = list(searches)
     # One more than counts: it tells whether the last ones have equals.
@@ -158,7 +170,7 @@ def retrieve(
     turns = [one_by_one, *([i] for i, search in enumerate(searches) if search.at_once)]
     answers = client.run_together([partial(_search_each, client, searches, turn, depth) for turn in turns if turn])
     found = {i: hits for answer in answers for i, hits in answer.items()}
-    return _fuse(client, query, settings, searches, [found[i] for i in range(len(searches))])
+    return _hits(client, query, settings, searches, [found[i] for i in range(len(searches))])
 
 
 async def aretrieve(
@@ -171,7 +183,8 @@ async def aretrieve(
     check_lengths(len(query), client.dimension)
     searches = list(searches)
     found = await asyncio.gather(*(_asearch(search, settings.depth + 1) for search in searches))
-    return await client.run_async(_fuse, client, query, settings, searches, found)
+    hits, items = await client.run_async(_hits, client, query, settings, searches, found)
+    return await client.run_async(find_moments, hits, settings), items
 
 
 def moment_document(moment: Moment, texts: Mapping[Segment, str]) -> tuple[str, dict[str, Any]]:
@@ -397,13 +410,13 @@ def _kept(
     return [hit for hits in by_target for hit in hits], is_enough
 
 
-def _fuse(
+def _hits(
     client: MarengoClient,
     query: Vector,
     settings: SearchSettings,
     searches: Sequence[StoreSearch[Any]],
     found: Sequence[Sequence[StoreHit[Item]]],
-) -> tuple[list[Moment], dict[Segment, Item]]:
+) -> tuple[list[Hit], dict[Segment, Item]]:
     items: dict[Segment, Item] = {}
     scores: dict[Segment, float | None] = {}
     for search, hits in zip(searches, found, strict=True):
@@ -417,4 +430,4 @@ def _fuse(
             check_lengths(len(query), len(vector))
         scores.update(zip(unknown, cosines(query, np.stack(vectors)).tolist(), strict=True))
     known = (Hit(segment, score) for segment, score in scores.items() if score is not None)
-    return find_moments(cut_off(known, settings.depth), settings), items
+    return cut_off(known, settings.depth), items
