@@ -248,6 +248,50 @@ def search(
             raise typer.Exit(module.run(found, media, settings, local=local, **shown))
 
 
+@app.command("eval")
+@bundled
+def evaluate(
+    questions: Annotated[
+        Path, typer.Argument(metavar="QUESTIONS", help="JSON Lines: query, source, start_sec and end_sec.")
+    ],
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCES", help="Media to search, as for embed.")],
+    embedding: Embedding,
+    connection: Connection,
+    model: Model = "3.0",
+    local: Local = False,
+    weights: Annotated[str, typer.Option(metavar="WEIGHTS", help="As for search: the row to compare with.")] = "visual",
+    fusion: Annotated[Fusion, typer.Option(help="As for search: the row to compare with.")] = Fusion.SCORES,
+    k: Annotated[int, typer.Option("--k", "-k", metavar="COUNT", help="Number of results that count.")] = 10,
+    min_iou: Annotated[
+        float | None, typer.Option(metavar="0.3", help="Overlap of a right result, instead of by its middle.")
+    ] = None,
+    suggest: Annotated[
+        bool, typer.Option("--suggest-weights", help="Also look for better weights, by cross-validation.")
+    ] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table as a web page.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file at --html.")] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Measure how well your questions find their right moments, with every track, fusion and preset.
+
+    Reads the finished outputs of marengo embed, or of a loader, with the same options. Only the questions are embedded
+    and billed, each once.
+
+    Exit code: 0 done, 1 not all files were searched or some of the questions' were not, 2 invalid input, 130 Ctrl-C.
+    """
+    with _errors_shown(verbose):
+        module = _needed("marengo_cli.evaluation")
+        media, page = sources_of(sources), _needed("marengo_cli.search").Page(path=html, force=force) if html else None
+        settings = embedding.settings
+        ranking = {"k": k, "fusion": fusion.value, "scope": "clip" if "clip" in settings["scopes"] else "asset"}
+        with _client(connection, model, media if local else None) as client:
+            archive = module.Archive.of(client, questions, weights, min_iou=min_iou, **ranking)
+            advice = shlex.join(["marengo", "embed", *embedding.typed, *sources])
+            shown = {"suggest": suggest, "page": page, "advice": advice, "as_json": as_json}
+            raise typer.Exit(module.run(archive, media, settings, k=k, min_iou=min_iou, local=local, **shown))
+
+
 @app.command()
 @bundled
 def cost(

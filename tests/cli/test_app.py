@@ -29,7 +29,7 @@ sso_region = us-east-1
 sso_account_id = 123456789012
 sso_role_name = Dev
 """
-COMMANDS = ("demo", "local", "doctor", "embed", "search", "cost", "forget", "migrate")
+COMMANDS = ("demo", "local", "doctor", "embed", "search", "eval", "cost", "forget", "migrate")
 
 
 @pytest.mark.parametrize("command", ["embed", "search dog", "cost", "forget"])
