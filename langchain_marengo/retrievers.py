@@ -42,6 +42,8 @@ _SETTINGS = (
     "asset_boost",
     "scope",
     "fetch_k",
+    "distinct",
+    "mmr_lambda",
 )
 _IN_INVOKE = (*_SETTINGS, "weights", "alpha", "filter")
 _QUERY = "_query"
@@ -101,6 +103,10 @@ class MarengoRetriever(ValidatedCopies, BaseRetriever):
     """"asset" finds whole files."""
     fetch_k: int | None = None
     """How many hits to request for each track. Default: 10 for each moment, at least 50."""
+    distinct: float | None = None
+    """Drops moments whose vector has this cosine or more to an earlier one's, such as 0.98: reposts, static cameras."""
+    mmr_lambda: float | None = None
+    """Maximal marginal relevance among the best moments: 1 is relevance alone, 0 is variety alone."""
 
     @model_validator(mode="after")
     def _settings_fit(self) -> MarengoRetriever:

@@ -62,6 +62,9 @@ class MarengoRetriever(BaseRetriever):
         asset_boost: adds this multiple of the asset's score to each of its clips' scores.
         scope: "clip", or "asset" to find whole files.
         fetch_k: how many hits to request for each track. Default: 10 for each moment, at least 50.
+        distinct: drops moments whose vector has this cosine or more to an earlier one's, such as 0.98: reposts, static
+            cameras.
+        mmr_lambda: maximal marginal relevance among the best moments: 1 is relevance alone, 0 is variety alone.
 
     Raises:
         bedrock_marengo.InputError: A setting has a wrong value.
@@ -95,6 +98,8 @@ class MarengoRetriever(BaseRetriever):
         asset_boost: float = 0.0,
         scope: Literal["clip", "asset"] = "clip",
         fetch_k: int | None = None,
+        distinct: float | None = None,
+        mmr_lambda: float | None = None,
         callback_manager: CallbackManager | None = None,
         verbose: bool = False,
     ) -> None:
@@ -124,6 +129,8 @@ class MarengoRetriever(BaseRetriever):
             "asset_boost": asset_boost,
             "scope": scope,
             "fetch_k": fetch_k,
+            "distinct": distinct,
+            "mmr_lambda": mmr_lambda,
         }
         # A wrong track, preset or number is refused here.
         check_tracks(self._indices, self._embed_model.core.model)

@@ -408,6 +408,7 @@ _NAMED_ALIKE = (
         "k",
         "fusion",
         "merge_gap_sec",
+        "distinct",
         "min_iou",
         "max_per_source",
         "weights",

@@ -15,7 +15,8 @@ import numpy as np
 from bedrock_marengo.contract.segments import Segment
 from bedrock_marengo.errors import ConfigurationError, MarengoError, OutputError, http_status, warn_once
 from bedrock_marengo.search.contents import StoreContents
-from bedrock_marengo.search.fusion import Hit, Moment, SearchSettings, SearchTarget, cut_off, find_moments
+from bedrock_marengo.search.diversity import choose_moments
+from bedrock_marengo.search.fusion import Hit, Moment, SearchSettings, SearchTarget, cut_off
 from bedrock_marengo.search.weights import Vector, check_lengths, cosines
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def retrieve(
         InputError: The query's vector has another length than the model's.
     """
     hits, items = find_hits(client, query, settings, searches)
-    return find_moments(hits, settings), items
+    return choose_moments(client, hits, settings), items
 
 
 def find_hits(
@@ -161,7 +162,7 @@ def find_hits(
     settings: SearchSettings,
     searches: Iterable[StoreSearch[Sequence[StoreHit[Item]]]],
 ) -> tuple[list[Hit], dict[Segment, Item]]:
-    """``retrieve`` without the fusion: the hits that count of each track, from which ``find_moments`` makes moments."""
+    """``retrieve`` without the fusion: the hits of each track that count, for ``choose_moments``."""
     check_lengths(len(query), client.dimension)
     searches = list(searches)
     # One more than counts: it tells whether the last ones have equals.
@@ -184,7 +185,7 @@ async def aretrieve(
     searches = list(searches)
     found = await asyncio.gather(*(_asearch(search, settings.depth + 1) for search in searches))
     hits, items = await client.run_async(_hits, client, query, settings, searches, found)
-    return await client.run_async(find_moments, hits, settings), items
+    return await client.run_async(choose_moments, client, hits, settings), items
 
 
 def moment_document(moment: Moment, texts: Mapping[Segment, str]) -> tuple[str, dict[str, Any]]:

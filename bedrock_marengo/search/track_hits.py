@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bedrock_marengo.search.fusion import Hit, Moment, SearchSettings, SearchTarget, find_moments
+from bedrock_marengo.search.diversity import choose_moments
+from bedrock_marengo.search.fusion import Hit, Moment, SearchSettings, SearchTarget
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, find_hits
 from bedrock_marengo.search.weights import ALPHA, Vector, intent_weights
 
@@ -26,11 +27,13 @@ class TrackHits:
     """What each track finds for one query.
 
     Attributes:
+        client: knows the segments' own vectors.
         hits: of all tracks, as ``find_moments`` takes them.
         settings: how the retriever fuses them itself.
         intent: track -> weight by the query's intent; its keys are all tracks that were searched.
     """
 
+    client: MarengoClient = field(repr=False)
     hits: Sequence[Hit]
     settings: SearchSettings
     intent: Mapping[str, float]
@@ -41,7 +44,7 @@ class TrackHits:
         Raises:
             InputError: A setting has a wrong value.
         """
-        return find_moments(self.hits, replace(self.settings, **changes))
+        return choose_moments(self.client, self.hits, replace(self.settings, **changes))
 
 
 def search_tracks(
@@ -68,7 +71,7 @@ def search_tracks(
     query = np.asarray(vector, np.float32)
     every = replace(settings, weights=dict.fromkeys(tracks, 1.0))
     hits, _ = find_hits(client, query, every, searches(vector, every.targets))
-    return TrackHits(hits, settings, intent_weights(client, query, tracks, alpha))
+    return TrackHits(client, hits, settings, intent_weights(client, query, tracks, alpha))
 
 
 def missing_sources(

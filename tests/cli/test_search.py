@@ -131,6 +131,16 @@ def test_by_image_by_sound_and_by_both_text_and_image(local, marengo, done, phot
     assert starts(local) == 1
 
 
+def test_a_repost_takes_no_place(local, marengo, client, bucket, photographs):
+    for key, name in (("cat.jpg", "cat.jpg"), ("repost.jpg", "cat.jpg"), ("rocket.jpg", "rocket.jpg")):
+        local.put(photographs / name, f"stills/{key}")
+    stills = f"s3://{local.bucket}/stills/"
+    list(client.embed_many(stills, scopes=["clip"]))
+    assert len(found(marengo("search", "a cat", stills, "--json"))["moments"]) == 3
+    assert len(found(marengo("search", "a cat", stills, "--distinct", "0.98", "--json"))["moments"]) == 2
+    assert "--distinct 2.0: expected a number from 0 to 1" in marengo("search", "a", stills, "--distinct", "2").stderr
+
+
 def test_a_picture_finds_itself_among_videos(local, marengo, client, bucket, photographs):
     local.put(photographs / "cat.jpg", "videos/cat.jpg")
     list(client.embed_many(bucket, scopes=["clip"]))

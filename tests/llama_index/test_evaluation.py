@@ -66,3 +66,17 @@ def test_weights_are_recommended_only_if_they_are_clearly_better(world):
     assert suggest_weights(MarengoRetriever(index=index), questions).weights is None
     better = suggest_weights(MarengoRetriever(index=index, weights={"audio": 1.0}), questions, metric="recall@1")
     assert better.weights["visual"] > 0.5 and better.low > 0
+
+
+async def test_near_duplicates_take_one_place(local, world):
+    index, _ = world
+    repost = local.put(film() + b"\0", "repost.mp4")
+    media = MarengoReader(repost, embed_model=index._embed_model).load_data()
+    index.insert_nodes(MarengoSegmenter(embed_model=index._embed_model)(media))
+    plain = MarengoRetriever(index=index, similarity_top_k=8).retrieve("a cat")
+    for settings in ({"distinct": 0.98}, {"mmr_lambda": 0.1}):
+        retriever = MarengoRetriever(index=index, similarity_top_k=4, **settings)
+        found = retriever.retrieve("a cat")
+        assert found[0].metadata["start_sec"] == plain[0].metadata["start_sec"]
+        assert len({node.metadata["start_sec"] for node in found}) == 4
+        assert [node.node_id for node in await retriever.aretrieve("a cat")] == [node.node_id for node in found]
