@@ -156,7 +156,9 @@ class _Rows:
         self.sources.update(hit.segment.source for hit in found.hits)
         rows = {self._name: _ranking(found.moments(), self._name)}
         if self._with_variants:
-            rows |= {f"{self._prefix}{row}": _ranking(moments, row) for row, moments in _variants(found)}
+            variants = {f"{self._prefix}{row}": _ranking(moments, row) for row, moments in _variants(found)}
+            # First and unchanged, even if it has the name of a variant.
+            rows = {**rows, **variants, **rows}
         return rows
 
 
@@ -187,10 +189,11 @@ def _named(retrievers: Any) -> dict[str, Any]:
 
 def _search_of(name: str, retriever: Any) -> Callable[[str | Query, int], Any]:
     """By attributes, so that no framework is imported: LangChain's ``invoke``, LlamaIndex's ``retrieve``."""
-    if isinstance(retriever, SearchesTracks):
+    # A class has the methods of its instances, too.
+    if isinstance(retriever, SearchesTracks) and not isinstance(retriever, type):
         return retriever.search_tracks
     for call in (getattr(retriever, "invoke", None), getattr(retriever, "retrieve", None), retriever):
-        if callable(call) and not isinstance(call, type):
+        if callable(call) and not isinstance(retriever, type):
             return lambda query, k: list(require_many(call(query), name, "hits"))[:k]
     raise InputError(
         f"{short_repr(retriever)} is not a retriever: expected one of LangChain or LlamaIndex, or a function from a "

@@ -71,7 +71,8 @@ def read_questions(questions: Any, *, any_source: bool = False) -> list[Question
     Args:
         questions: a ``pathlib.Path`` of JSON Lines, a DataFrame (pandas, Polars), or a list of mappings, dataclasses
             or ``Question``.
-        any_source: also accept sources that are not S3 URIs, for a front end that knows files by other names.
+        any_source: also accept sources that are not S3 URIs, for a front end that knows files by other names. So does
+            a list of ``Question``.
 
     Raises:
         InputError: There are no questions, the file can't be read, or rows are wrong: all of them are named.
@@ -79,6 +80,8 @@ def read_questions(questions: Any, *, any_source: bool = False) -> list[Question
     known: list[Question] = []
     numbers: dict[str, int] = {}
     problems: list[str] = []
+    # What was read before may have sources that a front end knows.
+    any_source = any_source or (isinstance(questions, list) and all(isinstance(each, Question) for each in questions))
     for place, row in _rows(questions):
         found = [row] if isinstance(row, str) else list(_problems(row, any_source))
         problems += [f"{place}: {problem}" for problem in found]

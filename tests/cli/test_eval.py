@@ -86,6 +86,13 @@ def test_files_that_are_not_there_are_named(marengo, archive, written):
     assert json.loads(result.stdout)["missing_sources"] == [f"{prefix}macth.mp4"]
 
 
+def test_local_files_that_are_not_searched_are_named(marengo, written):
+    rows = [{"query": name, "source": name} for name in (str(REEL / "cat.jpg"), "dog.jpg")]
+    result = marengo("eval", written(rows), REEL / "cat.jpg", "--local", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["missing_sources"] == ["dog.jpg"]
+
+
 def test_where_nothing_is_embedded_nothing_is_paid(local, marengo, bucket, written):
     row = {"query": "a goal", "source": f"{bucket}a.mp4", "start_sec": 0, "end_sec": math.pi}
     result = marengo("eval", written([row]), bucket)

@@ -301,6 +301,7 @@ class TestTable:
             (best, {"baseline": "rrf"}, "baseline='rrf': there is no such row. Rows: best"),
             (5, {}, "5 is not a retriever"),
             ("best", {}, "'best' is not a retriever"),
+            (dict, {}, "type is not a retriever"),
             ([], {}, "There are no retrievers"),
             (lambda query: "a text", {}, "takes a list of hits"),
             (lambda query: ["a text"], {}, "none of them is a segment"),

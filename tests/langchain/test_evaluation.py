@@ -90,6 +90,29 @@ def test_files_that_the_store_lacks_are_warned_of_and_others_not(world):
     assert limited.missing_sources([question["source"]]) == [question["source"]]
 
 
+def test_a_row_keeps_its_place_whatever_its_name(world):
+    embeddings, store, questions = world
+    mine = MarengoRetriever(vectorstore=store, embeddings=embeddings, weights={"audio": 1.0})
+    found = evaluate({"rrf, visual": mine}, questions, baseline="visual alone")
+    assert found.names[0] == "rrf, visual" and len(found.names) == len(set(found.names))
+    assert found.records()[0]["recall@1 high"] < 0
+
+
+@pytest.mark.filterwarnings("ignore:AWS ends Marengo 2.7")
+def test_the_tracks_of_2_7(local):
+    local.synthetic_sec = 12.0
+    embeddings = MarengoEmbeddings(model_id="2.7", **local.client_options)
+    uri = local.put(b"a video", "a.mp4")
+    store = InMemoryVectorStore(embeddings)
+    add_segments(store, MarengoLoader(uri, embeddings=embeddings, show_progress=False).load())
+    row = {"query": "a goal", "source": uri, "start_sec": 0.0, "end_sec": 6.0}
+    found = evaluate(MarengoRetriever(vectorstore=store, embeddings=embeddings), [row])
+    assert {"visual-text alone", "visual-image alone", "audio alone"} <= set(found.names)
+    assert all(row["recall@10"] == 1 for row in found.records())
+    assets = MarengoRetriever(vectorstore=store, embeddings=embeddings, scope="asset")
+    assert evaluate(assets, [row]).names[0] == "MarengoRetriever"
+
+
 class TestWeights:
     def test_nothing_is_recommended_that_may_be_chance(self, world):
         embeddings, store, questions = world
