@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, model_validat
 
 from bedrock_marengo import Query, Segment
 from bedrock_marengo.search.citations import describe_query
+from bedrock_marengo.search.confidence import is_text
 from bedrock_marengo.search.contents import contents_of
 from bedrock_marengo.search.fusion import Fusion, Moment, SearchSettings, SearchTarget
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, limit_of, moment_document, retrieve
@@ -24,7 +25,7 @@ from bedrock_marengo.search.track_hits import TrackHits, missing_sources, search
 from bedrock_marengo.search.weights import ALPHA, check_tracks, check_weights, query_weights, tracks_of
 from bedrock_marengo.validation import reject_unknown
 from langchain_marengo.copies import ValidatedCopies
-from langchain_marengo.embeddings import MarengoEmbeddings, validate_without_secrets
+from langchain_marengo.embeddings import HANDLE, MarengoEmbeddings, validate_without_secrets
 from langchain_marengo.known_stores import KnownStore, find_known_store
 
 __all__ = ["MarengoRetriever"]
@@ -44,6 +45,7 @@ _SETTINGS = (
     "fetch_k",
     "distinct",
     "mmr_lambda",
+    "min_confidence",
 )
 _IN_INVOKE = (*_SETTINGS, "weights", "alpha", "filter")
 _QUERY = "_query"
@@ -107,6 +109,8 @@ class MarengoRetriever(ValidatedCopies, BaseRetriever):
     """Drops moments whose vector has this cosine or more to an earlier one's, such as 0.98: reposts, static cameras."""
     mmr_lambda: float | None = None
     """Maximal marginal relevance among the best moments: 1 is relevance alone, 0 is variety alone."""
+    min_confidence: Literal["low", "medium", "high"] | None = None
+    """Drops moments of a lower ``confidence``. If none is left, the list is empty."""
 
     @model_validator(mode="after")
     def _settings_fit(self) -> MarengoRetriever:
@@ -151,7 +155,7 @@ class MarengoRetriever(ValidatedCopies, BaseRetriever):
         client, vector = self.embeddings.core, self._vector(query)
         weights = query_weights(client, np.asarray(vector, np.float32), self.weights, self._tracks, self.alpha)
         settings = self._settings(given, weights)
-        return search_tracks(client, vector, settings, self._tracks, self._searches_of, self.alpha)
+        return search_tracks(client, vector, settings, self._tracks, self._searches_of, self.alpha, _is_text(query))
 
     def missing_sources(self, sources: Iterable[str]) -> list[str]:
         """Those of some sources (raw S3 URIs) that a search can't find. Embeds nothing."""
@@ -212,7 +216,7 @@ class MarengoRetriever(ValidatedCopies, BaseRetriever):
         run_metadata["marengo_weights"] = weights
         settings = self._settings(given, weights)
         searches = self._store_searches(vector, settings.targets, given.get("filter", self.filter))
-        moments, documents = retrieve(client, array, settings, searches)
+        moments, documents = retrieve(client, array, settings, searches, is_text=_is_text(query))
         return [_document(moment, documents) for moment in moments]
 
     def _vector(self, query: str | Query) -> list[float]:
@@ -301,6 +305,11 @@ def _search_unknown(
 
 def _hit(document: Document, score: float | None) -> StoreHit[Document]:
     return StoreHit(Segment.find(document.page_content), document, score, document.metadata.get("model_id"))
+
+
+def _is_text(query: str | Query) -> bool:
+    # A handle stands for anything.
+    return is_text(query) if isinstance(query, Query) else not query.startswith(HANDLE)
 
 
 def _document(moment: Moment, documents: Mapping[Segment, Document]) -> Document:

@@ -18,6 +18,7 @@ from llama_index_instrumentation.dispatcher import active_instrument_tags, instr
 
 from bedrock_marengo import ConfigurationError, InputError, Query, Segment
 from bedrock_marengo.search.citations import describe_query
+from bedrock_marengo.search.confidence import is_text
 from bedrock_marengo.search.contents import contents_of
 from bedrock_marengo.search.fusion import Fusion, Moment, SearchSettings, SearchTarget
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, aretrieve, limit_of, moment_document, retrieve
@@ -65,6 +66,8 @@ class MarengoRetriever(BaseRetriever):
         distinct: drops moments whose vector has this cosine or more to an earlier one's, such as 0.98: reposts, static
             cameras.
         mmr_lambda: maximal marginal relevance among the best moments: 1 is relevance alone, 0 is variety alone.
+        min_confidence: drops moments of a lower ``confidence``: "low", "medium" or "high". If none is left, the list is
+            empty.
 
     Raises:
         bedrock_marengo.InputError: A setting has a wrong value.
@@ -100,6 +103,7 @@ class MarengoRetriever(BaseRetriever):
         fetch_k: int | None = None,
         distinct: float | None = None,
         mmr_lambda: float | None = None,
+        min_confidence: Literal["low", "medium", "high"] | None = None,
         callback_manager: CallbackManager | None = None,
         verbose: bool = False,
     ) -> None:
@@ -131,6 +135,7 @@ class MarengoRetriever(BaseRetriever):
             "fetch_k": fetch_k,
             "distinct": distinct,
             "mmr_lambda": mmr_lambda,
+            "min_confidence": min_confidence,
         }
         # A wrong track, preset or number is refused here.
         check_tracks(self._indices, self._embed_model.core.model)
@@ -162,11 +167,12 @@ class MarengoRetriever(BaseRetriever):
             bedrock_marengo.ConfigurationError: The index holds segments of another model.
         """
         bundle = _as_bundle(query)
-        vector = self._vector(QueryBundle(bundle) if isinstance(bundle, str) else bundle)
+        bundle = QueryBundle(bundle) if isinstance(bundle, str) else bundle
+        vector = self._vector(bundle)
         settings = self._search_settings(vector)
         settings = settings if k is None else replace(settings, k=k)
         client, tracks = self._embed_model.core, tuple(self._indices)
-        return search_tracks(client, vector, settings, tracks, self._searches_of, self._alpha)
+        return search_tracks(client, vector, settings, tracks, self._searches_of, self._alpha, _is_text(bundle))
 
     def missing_sources(self, sources: Iterable[str]) -> list[str]:
         """Those of some sources (raw S3 URIs) that a search can't find. Embeds nothing."""
@@ -183,7 +189,8 @@ class MarengoRetriever(BaseRetriever):
         settings = self._search_settings(vector)
         searches = self._store_searches(settings.targets, vector, self._search)
         with self._tags(settings.weights):
-            found = retrieve(self._embed_model.core, np.asarray(vector, np.float32), settings, searches)
+            array = np.asarray(vector, np.float32)
+            found = retrieve(self._embed_model.core, array, settings, searches, is_text=_is_text(query_bundle))
         return _nodes(found)
 
     @dispatcher.span
@@ -197,7 +204,8 @@ class MarengoRetriever(BaseRetriever):
         settings = await client.run_async(self._search_settings, vector)
         searches = self._store_searches(settings.targets, vector, self._asearch)
         with self._tags(settings.weights):
-            found = await aretrieve(client, np.asarray(vector, np.float32), settings, searches)
+            array = np.asarray(vector, np.float32)
+            found = await aretrieve(client, array, settings, searches, is_text=_is_text(query_bundle))
         return _nodes(found)
 
     def _tags(self, weights: Mapping[str, float] | None = None) -> Any:
@@ -337,6 +345,12 @@ class _MediaQuery(QueryBundle):
     query: Query | None = None
 
 
+def _is_text(bundle: QueryBundle) -> bool:
+    if isinstance(bundle, _MediaQuery) and bundle.query is not None:
+        return is_text(bundle.query)
+    return bundle.embedding is None and bundle.image_path is None
+
+
 def _as_bundle(query: QueryType | Query) -> QueryType:
     if not isinstance(query, Query | str | QueryBundle):
         raise InputError(
@@ -392,6 +406,6 @@ def _node(moment: Moment, nodes: Mapping[Segment, BaseNode]) -> NodeWithScore:
     node = nodes[moment.best.segment].model_copy()
     node.set_content(text)
     node.metadata = {**node.metadata, **metadata}
-    node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, "score", "tracks"]
-    node.excluded_llm_metadata_keys = [*node.excluded_llm_metadata_keys, "score", "tracks"]
+    node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, "score", "confidence", "tracks"]
+    node.excluded_llm_metadata_keys = [*node.excluded_llm_metadata_keys, "score", "confidence", "tracks"]
     return NodeWithScore(node=node, score=moment.score)

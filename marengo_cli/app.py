@@ -219,6 +219,9 @@ def search(
     ] = None,
     max_per_source: Annotated[int | None, typer.Option(metavar="COUNT", help="Maximum results per file.")] = None,
     distinct: Annotated[float | None, typer.Option(metavar="0.98", help="Leave out near-duplicates.")] = None,
+    min_confidence: Annotated[
+        str | None, typer.Option(metavar="low|medium|high", help="Leave out results below this.")
+    ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a web page with players.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file at --html.")] = False,
     as_json: AsJson = False,
@@ -240,7 +243,8 @@ def search(
         media, page = sources_of(typed), module.Page(path=html, force=force) if html else None
         settings = embedding.settings
         ranking = {"k": k, "fusion": fusion.value, "merge_gap_sec": merge_gap_sec, "max_per_source": max_per_source}
-        ranking |= {"distinct": distinct, "scope": "clip" if "clip" in settings["scopes"] else "asset"}
+        ranking |= {"distinct": distinct, "min_confidence": min_confidence}
+        ranking |= {"scope": "clip" if "clip" in settings["scopes"] else "asset"}
         own = [*media, asked.image, asked.audio, asked.video]
         with _client(connection, model, own if local else None) as client:
             found = module.Search.of(client, asked, weights, keep=page is not None, **ranking)

@@ -85,7 +85,7 @@ class Archive:
         hits = [Hit(hit.segment, hit.score or 0.0) for found in search.hits.values() for hit in found if hit.segment]
         intent = intent_weights(self.client, search.embedded_query(), list(search.hits)) if search.hits else {}
         settings = replace(search.settings, weights=intent) if search.intent else search.settings
-        return TrackHits(self.client, cut_off(hits, settings.depth), settings, intent)
+        return TrackHits(self.client, cut_off(hits, settings.depth), settings, intent, is_text=True)
 
     def missing_sources(self, sources: Iterable[str]) -> list[str]:
         """Those of some sources that were not searched."""

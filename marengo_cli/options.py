@@ -409,6 +409,7 @@ _NAMED_ALIKE = (
         "fusion",
         "merge_gap_sec",
         "distinct",
+        "min_confidence",
         "min_iou",
         "max_per_source",
         "weights",

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bedrock_marengo.contract.segments import Segment
+from bedrock_marengo.search.confidence import Bands, at_least
 from bedrock_marengo.search.fusion import TIE, Hit, Moment, SearchSettings, find_moments
 from bedrock_marengo.search.weights import Vector, cosines
 
@@ -23,8 +24,10 @@ _Known = tuple[Moment, dict[str, Vector]]
 """A moment, and the vector of its best segment on each track."""
 
 
-def choose_moments(client: MarengoClient, hits: Iterable[Hit], settings: SearchSettings) -> list[Moment]:
-    """``find_moments``, without near-duplicates and with MMR, if the settings say so.
+def choose_moments(
+    client: MarengoClient, hits: Iterable[Hit], settings: SearchSettings, *, is_text: bool = False
+) -> list[Moment]:
+    """``find_moments`` with confidence, and without doubtful moments and near-duplicates, if the settings say so.
 
     Two moments are compared on the track that contributed most to the later one; they differ if one of them lacks it.
 
@@ -32,20 +35,23 @@ def choose_moments(client: MarengoClient, hits: Iterable[Hit], settings: SearchS
         client: knows the segments' own vectors; it reads them from their jobs' outputs, and embeds nothing.
         hits: what the searches found.
         settings: how to fuse and choose.
+        is_text: whether the query is a text alone.
 
     Raises:
         SegmentNotFoundError: A segment has no vector under the client's ``output_s3_uri``.
     """
     hits = list(hits)
-    if settings.distinct is None and settings.mmr_lambda is None:
-        return find_moments(hits, settings)
-    if not hits:
-        return []
-    # A near-duplicate must not take the place of another moment of its source.
-    everything = find_moments(hits, replace(settings, k=len(hits), max_per_source=None))
+    bands = Bands(hits, client.model.version, is_text)
+    is_plain = settings.distinct is None and settings.mmr_lambda is None
+    if not hits or (is_plain and settings.min_confidence is None):
+        return [replace(moment, confidence=bands.of(moment)) for moment in find_moments(hits, settings)]
+    # What is dropped must not take the place of another moment of its source.
+    every = find_moments(hits, replace(settings, k=len(hits), max_per_source=None))
+    every = [replace(moment, confidence=bands.of(moment)) for moment in every]
+    every = [moment for moment in every if at_least(moment.confidence, settings.min_confidence)]
     if settings.mmr_lambda is None:
-        return _distinct(client, everything, settings, settings.k, settings.max_per_source)
-    pool = _distinct(client, everything, settings, max(4 * settings.k, 20), None)
+        return _distinct(client, every, settings, settings.k, settings.max_per_source)
+    pool = _distinct(client, every, settings, max(4 * settings.k, 20), None)
     return _by_mmr(list(_known(client, pool)), settings, settings.mmr_lambda)
 
 
@@ -57,7 +63,8 @@ def _distinct(
     sources: Counter[str] = Counter()
     # Only the vectors that are needed are read: the first batch is often enough.
     for first in range(0, len(moments), count):
-        for known in _known(client, moments[first : first + count]):
+        batch = moments[first : first + count]
+        for known in ((moment, {}) for moment in batch) if settings.distinct is None else _known(client, batch):
             source = known[0].source
             is_new = settings.distinct is None or all(
                 (_similarity(known, other) or 0.0) < settings.distinct - TIE for other in chosen

@@ -74,6 +74,7 @@ class Moment:
         score: the fused score of its best clip; comparable only within one search.
         tracks: track -> its best hit in this moment, with rank and cosine; the track that contributed most comes first.
         hits: all its hits, in order of time.
+        confidence: "low", "medium" or "high", a hint from its best cosine; None if unknown, as after ``find_moments``.
     """
 
     source: str
@@ -82,6 +83,7 @@ class Moment:
     score: float
     tracks: Mapping[str, Hit]
     hits: tuple[Hit, ...] = field(repr=False)
+    confidence: Literal["low", "medium", "high"] | None = None
 
     @property
     def best(self) -> Hit:
@@ -116,6 +118,7 @@ class SearchSettings:
         distinct: drops a moment whose vector has this cosine or more to an earlier one's, such as 0.98: reposts, and
             static cameras. See ``choose_moments``; ``find_moments`` has no vectors.
         mmr_lambda: 0 to 1, maximal marginal relevance among the best: 1 is relevance alone, 0 is variety alone.
+        min_confidence: drops moments of a lower ``Moment.confidence``: "low", "medium" or "high".
 
     Raises:
         InputError: A setting has a wrong value.
@@ -135,6 +138,7 @@ class SearchSettings:
     fetch_k: int | None = None
     distinct: float | None = None
     mmr_lambda: float | None = None
+    min_confidence: Literal["low", "medium", "high"] | None = None
 
     def __post_init__(self) -> None:
         for source in require_many(self.sources, "sources", "S3 URIs"):
@@ -143,7 +147,9 @@ class SearchSettings:
                     f"sources has {short_repr(source)}: expected S3 URIs; one that ends in '/' is a prefix.",
                     setting="sources",
                 )
-        for name, choices in (("fusion", ("rrf", "scores")), ("scope", ("clip", "asset"))):
+        bands = ("low", "medium", "high")
+        known = {"fusion": ("rrf", "scores"), "scope": ("clip", "asset"), "min_confidence": (*bands, None)}
+        for name, choices in known.items():
             value = getattr(self, name)
             if value not in choices:
                 raise InputError(f"expected {' or '.join(map(repr, choices))}.", setting=name, value=value)

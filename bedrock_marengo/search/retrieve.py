@@ -136,6 +136,8 @@ def retrieve(
     query: Vector,
     settings: SearchSettings,
     searches: Iterable[StoreSearch[Sequence[StoreHit[Item]]]],
+    *,
+    is_text: bool = False,
 ) -> tuple[list[Moment], dict[Segment, Item]]:
     """Search each target, and fuse what is found into moments.
 
@@ -144,6 +146,7 @@ def retrieve(
         query: ``(dimension,)``.
         settings: how to fuse; its ``targets`` are those of the searches.
         searches: the stores' searches.
+        is_text: whether the query is a text alone, whose cosines are documented.
 
     Returns:
         The moments, best first, and the store's item for each segment found.
@@ -153,7 +156,7 @@ def retrieve(
         InputError: The query's vector has another length than the model's.
     """
     hits, items = find_hits(client, query, settings, searches)
-    return choose_moments(client, hits, settings), items
+    return choose_moments(client, hits, settings, is_text=is_text), items
 
 
 def find_hits(
@@ -179,13 +182,16 @@ async def aretrieve(
     query: Vector,
     settings: SearchSettings,
     searches: Iterable[StoreSearch[Awaitable[Sequence[StoreHit[Item]]]]],
+    *,
+    is_text: bool = False,
 ) -> tuple[list[Moment], dict[Segment, Item]]:
     """``retrieve`` for stores with asynchronous searches, which run at the same time."""
     check_lengths(len(query), client.dimension)
     searches = list(searches)
     found = await asyncio.gather(*(_asearch(search, settings.depth + 1) for search in searches))
     hits, items = await client.run_async(_hits, client, query, settings, searches, found)
-    return await client.run_async(choose_moments, client, hits, settings), items
+    chosen = partial(choose_moments, client, hits, settings, is_text=is_text)
+    return await client.run_async(chosen), items
 
 
 def moment_document(moment: Moment, texts: Mapping[Segment, str]) -> tuple[str, dict[str, Any]]:
@@ -203,6 +209,7 @@ def moment_document(moment: Moment, texts: Mapping[Segment, str]) -> tuple[str, 
         "start_sec": moment.start_sec,
         "end_sec": moment.end_sec,
         "score": moment.score,
+        **({"confidence": moment.confidence} if moment.confidence else {}),
         "tracks": {track: {"rank": hit.rank, "score": hit.score} for track, hit in moment.tracks.items()},
     }
     return "\n".join([moment.uri, *filter(None, words)]), metadata

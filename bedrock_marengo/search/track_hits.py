@@ -31,12 +31,14 @@ class TrackHits:
         hits: of all tracks, as ``find_moments`` takes them.
         settings: how the retriever fuses them itself.
         intent: track -> weight by the query's intent; its keys are all tracks that were searched.
+        is_text: whether the query is a text alone.
     """
 
     client: MarengoClient = field(repr=False)
     hits: Sequence[Hit]
     settings: SearchSettings
     intent: Mapping[str, float]
+    is_text: bool = False
 
     def moments(self, **changes: Any) -> list[Moment]:
         """The moments, best first, with other ``weights`` or another ``fusion``: the same as a new search would find.
@@ -44,7 +46,7 @@ class TrackHits:
         Raises:
             InputError: A setting has a wrong value.
         """
-        return choose_moments(self.client, self.hits, replace(self.settings, **changes))
+        return choose_moments(self.client, self.hits, replace(self.settings, **changes), is_text=self.is_text)
 
 
 def search_tracks(
@@ -54,6 +56,7 @@ def search_tracks(
     tracks: Sequence[str],
     searches: Searches,
     alpha: float = ALPHA,
+    is_text: bool = False,
 ) -> TrackHits:
     """Search every track, those of weight 0 included.
 
@@ -64,6 +67,7 @@ def search_tracks(
         tracks: all tracks that the stores may hold.
         searches: the stores' searches.
         alpha: see ``intent_weights``.
+        is_text: whether the query is a text alone.
 
     Raises:
         ConfigurationError: A store holds segments of another model.
@@ -71,7 +75,7 @@ def search_tracks(
     query = np.asarray(vector, np.float32)
     every = replace(settings, weights=dict.fromkeys(tracks, 1.0))
     hits, _ = find_hits(client, query, every, searches(vector, every.targets))
-    return TrackHits(client, hits, settings, intent_weights(client, query, tracks, alpha))
+    return TrackHits(client, hits, settings, intent_weights(client, query, tracks, alpha), is_text)
 
 
 def missing_sources(

@@ -141,6 +141,14 @@ def test_a_repost_takes_no_place(local, marengo, client, bucket, photographs):
     assert "--distinct 2.0: expected a number from 0 to 1" in marengo("search", "a", stills, "--distinct", "2").stderr
 
 
+def test_doubtful_results_can_be_left_out(marengo, done):
+    every = found(marengo("search", "a goal", done, "--weights", "visual=1", "--json"))["moments"]
+    sure = found(marengo("search", "a goal", done, "--weights", "visual=1", "--min-confidence", "high", "--json"))
+    assert sure["moments"] == [moment for moment in every if moment["confidence"] == "high"]
+    assert len(sure["moments"]) < len(every)
+    assert "--min-confidence sure" in marengo("search", "a goal", done, "--min-confidence", "sure").stderr
+
+
 def test_a_picture_finds_itself_among_videos(local, marengo, client, bucket, photographs):
     local.put(photographs / "cat.jpg", "videos/cat.jpg")
     list(client.embed_many(bucket, scopes=["clip"]))

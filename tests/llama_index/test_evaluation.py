@@ -80,3 +80,17 @@ async def test_near_duplicates_take_one_place(local, world):
         assert found[0].metadata["start_sec"] == plain[0].metadata["start_sec"]
         assert len({node.metadata["start_sec"] for node in found}) == 4
         assert [node.node_id for node in await retriever.aretrieve("a cat")] == [node.node_id for node in found]
+
+
+async def test_moments_have_a_confidence_and_can_be_left_out_by_it(world):
+    index, _ = world
+    seen = {"index": index, "weights": {"visual": 1.0}, "similarity_top_k": 9}
+    found = MarengoRetriever(**seen).retrieve("a cat")
+    for node in found:
+        cosine = node.metadata["tracks"]["visual"]["score"]
+        assert node.metadata["confidence"] == ("high" if cosine >= 0.07 else "medium" if cosine >= 0.05 else "low")
+        assert "confidence" in node.node.excluded_llm_metadata_keys
+    sure = MarengoRetriever(**seen, min_confidence="high")
+    high = [node.node_id for node in found if node.metadata["confidence"] == "high"]
+    assert [node.node_id for node in sure.retrieve("a cat")] == high
+    assert [node.node_id for node in await sure.aretrieve("a cat")] == high
