@@ -39,7 +39,7 @@ __all__ = ["MarengoEmbeddings"]
 Vector = list[float]
 Model = TypeVar("Model", bound=BaseModel)
 
-_HANDLE = "marengo-query:"
+HANDLE = "marengo-query:"
 _HANDLES = 10_000
 # Where a field has another name than the setting of MarengoClient: setting -> field.
 _RENAMED = {"model": "model_id", "profile_name": "credentials_profile_name", "bedrock_client": "client"}
@@ -171,7 +171,7 @@ class MarengoEmbeddings(ValidatedCopies, Embeddings):
             bedrock_marengo.InputError: An empty text, or one that is too long with ``truncate="error"``.
             bedrock_marengo.ServiceError: AWS refused.
         """
-        is_handle = isinstance(text, str) and text.startswith(_HANDLE)
+        is_handle = isinstance(text, str) and text.startswith(HANDLE)
         query = self._handles.get(text) if is_handle else None
         if isinstance(query, list):
             return query
@@ -207,7 +207,7 @@ class MarengoEmbeddings(ValidatedCopies, Embeddings):
             raise InputError(
                 f"{short_repr(query)} is not a query: expected Query(...) or a list of {self.core.dimension} numbers."
             )
-        handle = f"{_HANDLE}{uuid.uuid4()}"
+        handle = f"{HANDLE}{uuid.uuid4()}"
         self._keep(handle, query)
         return handle
 

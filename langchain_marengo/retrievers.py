@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, cast
@@ -17,13 +17,15 @@ from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, model_validat
 
 from bedrock_marengo import Query, Segment
 from bedrock_marengo.search.citations import describe_query
+from bedrock_marengo.search.confidence import is_text
 from bedrock_marengo.search.contents import contents_of
 from bedrock_marengo.search.fusion import Fusion, Moment, SearchSettings, SearchTarget
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, limit_of, moment_document, retrieve
+from bedrock_marengo.search.track_hits import TrackHits, missing_sources, search_tracks
 from bedrock_marengo.search.weights import ALPHA, check_tracks, check_weights, query_weights, tracks_of
 from bedrock_marengo.validation import reject_unknown
 from langchain_marengo.copies import ValidatedCopies
-from langchain_marengo.embeddings import MarengoEmbeddings, validate_without_secrets
+from langchain_marengo.embeddings import HANDLE, MarengoEmbeddings, validate_without_secrets
 from langchain_marengo.known_stores import KnownStore, find_known_store
 
 __all__ = ["MarengoRetriever"]
@@ -41,6 +43,9 @@ _SETTINGS = (
     "asset_boost",
     "scope",
     "fetch_k",
+    "distinct",
+    "mmr_lambda",
+    "min_confidence",
 )
 _IN_INVOKE = (*_SETTINGS, "weights", "alpha", "filter")
 _QUERY = "_query"
@@ -100,6 +105,12 @@ class MarengoRetriever(ValidatedCopies, BaseRetriever):
     """"asset" finds whole files."""
     fetch_k: int | None = None
     """How many hits to request for each track. Default: 10 for each moment, at least 50."""
+    distinct: float | None = None
+    """Drops moments whose vector has this cosine or more to an earlier one's, such as 0.98: reposts, static cameras."""
+    mmr_lambda: float | None = None
+    """Maximal marginal relevance among the best moments: 1 is relevance alone, 0 is variety alone."""
+    min_confidence: Literal["low", "medium", "high"] | None = None
+    """Drops moments of a lower ``confidence``. If none is left, the list is empty."""
 
     @model_validator(mode="after")
     def _settings_fit(self) -> MarengoRetriever:
@@ -128,6 +139,28 @@ class MarengoRetriever(ValidatedCopies, BaseRetriever):
     async def ainvoke(self, input: str | Query, config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:  # noqa: A002
         """``invoke`` for asyncio; stores are searched on the embeddings' own threads."""
         return await super().ainvoke(describe_query(input), config, **{**kwargs, _QUERY: input})
+
+    def search_tracks(self, query: str | Query, k: int | None = None) -> TrackHits:
+        """What each track finds for a query, before fusion: for ``bedrock_marengo.search.evaluate``.
+
+        Args:
+            query: as for ``invoke``.
+            k: how many moments. Default: the retriever's.
+
+        Raises:
+            bedrock_marengo.ConfigurationError: The store holds segments of another model.
+        """
+        given = {} if k is None else {"k": k}
+        self._check(given)
+        client, vector = self.embeddings.core, self._vector(query)
+        weights = query_weights(client, np.asarray(vector, np.float32), self.weights, self._tracks, self.alpha)
+        settings = self._settings(given, weights)
+        return search_tracks(client, vector, settings, self._tracks, self._searches_of, self.alpha, _is_text(query))
+
+    def missing_sources(self, sources: Iterable[str]) -> list[str]:
+        """Those of some sources (raw S3 URIs) that a search can't find. Embeds nothing."""
+        settings = self._settings({}, dict.fromkeys(self._tracks, 1.0))
+        return missing_sources(self.embeddings.core, settings, self._tracks, sources, self._searches_of)
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **given: Any
@@ -174,10 +207,7 @@ class MarengoRetriever(ValidatedCopies, BaseRetriever):
         # A misspelt filter must not be ignored, nor a query be paid for that can't be answered.
         reject_unknown(set(given) - {"verbose"}, _IN_INVOKE, "MarengoRetriever")
         self._check(given)
-        embeddings, client = self.embeddings, self.embeddings.core
-        vector = (
-            embeddings.floats(client.embed_query(query)) if isinstance(query, Query) else embeddings.embed_query(query)
-        )
+        client, vector = self.embeddings.core, self._vector(query)
         array = np.asarray(vector, np.float32)
         weights = query_weights(
             client, array, given.get("weights", self.weights), self._tracks, given.get("alpha", self.alpha)
@@ -186,8 +216,17 @@ class MarengoRetriever(ValidatedCopies, BaseRetriever):
         run_metadata["marengo_weights"] = weights
         settings = self._settings(given, weights)
         searches = self._store_searches(vector, settings.targets, given.get("filter", self.filter))
-        moments, documents = retrieve(client, array, settings, searches)
+        moments, documents = retrieve(client, array, settings, searches, is_text=_is_text(query))
         return [_document(moment, documents) for moment in moments]
+
+    def _vector(self, query: str | Query) -> list[float]:
+        embeddings = self.embeddings
+        if isinstance(query, Query):
+            return embeddings.floats(embeddings.core.embed_query(query))
+        return embeddings.embed_query(query)
+
+    def _searches_of(self, vector: list[float], targets: Sequence[SearchTarget]) -> Iterator[StoreSearch[_Hits]]:
+        return self._store_searches(vector, targets, self.filter)
 
     def _store_searches(
         self, vector: list[float], targets: Sequence[SearchTarget], user_filter: Any
@@ -266,6 +305,11 @@ def _search_unknown(
 
 def _hit(document: Document, score: float | None) -> StoreHit[Document]:
     return StoreHit(Segment.find(document.page_content), document, score, document.metadata.get("model_id"))
+
+
+def _is_text(query: str | Query) -> bool:
+    # A handle stands for anything.
+    return is_text(query) if isinstance(query, Query) else not query.startswith(HANDLE)
 
 
 def _document(moment: Moment, documents: Mapping[Segment, Document]) -> Document:

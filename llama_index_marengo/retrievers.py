@@ -18,9 +18,11 @@ from llama_index_instrumentation.dispatcher import active_instrument_tags, instr
 
 from bedrock_marengo import ConfigurationError, InputError, Query, Segment
 from bedrock_marengo.search.citations import describe_query
+from bedrock_marengo.search.confidence import is_text
 from bedrock_marengo.search.contents import contents_of
 from bedrock_marengo.search.fusion import Fusion, Moment, SearchSettings, SearchTarget
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, aretrieve, limit_of, moment_document, retrieve
+from bedrock_marengo.search.track_hits import TrackHits, missing_sources, search_tracks
 from bedrock_marengo.search.weights import ALPHA, check_tracks, check_weights, query_weights, tracks_of
 from bedrock_marengo.validation import short_repr
 from llama_index_marengo.embeddings import MarengoEmbedding
@@ -61,6 +63,11 @@ class MarengoRetriever(BaseRetriever):
         asset_boost: adds this multiple of the asset's score to each of its clips' scores.
         scope: "clip", or "asset" to find whole files.
         fetch_k: how many hits to request for each track. Default: 10 for each moment, at least 50.
+        distinct: drops moments whose vector has this cosine or more to an earlier one's, such as 0.98: reposts, static
+            cameras.
+        mmr_lambda: maximal marginal relevance among the best moments: 1 is relevance alone, 0 is variety alone.
+        min_confidence: drops moments of a lower ``confidence``: "low", "medium" or "high". If none is left, the list is
+            empty.
 
     Raises:
         bedrock_marengo.InputError: A setting has a wrong value.
@@ -94,6 +101,9 @@ class MarengoRetriever(BaseRetriever):
         asset_boost: float = 0.0,
         scope: Literal["clip", "asset"] = "clip",
         fetch_k: int | None = None,
+        distinct: float | None = None,
+        mmr_lambda: float | None = None,
+        min_confidence: Literal["low", "medium", "high"] | None = None,
         callback_manager: CallbackManager | None = None,
         verbose: bool = False,
     ) -> None:
@@ -123,6 +133,9 @@ class MarengoRetriever(BaseRetriever):
             "asset_boost": asset_boost,
             "scope": scope,
             "fetch_k": fetch_k,
+            "distinct": distinct,
+            "mmr_lambda": mmr_lambda,
+            "min_confidence": min_confidence,
         }
         # A wrong track, preset or number is refused here.
         check_tracks(self._indices, self._embed_model.core.model)
@@ -143,13 +156,41 @@ class MarengoRetriever(BaseRetriever):
         with self._tags():
             return await super().aretrieve(_as_bundle(str_or_query_bundle))
 
+    def search_tracks(self, query: QueryType | Query, k: int | None = None) -> TrackHits:
+        """What each track finds for a query, before fusion: for ``bedrock_marengo.search.evaluate``.
+
+        Args:
+            query: as for ``retrieve``.
+            k: how many moments. Default: ``similarity_top_k``.
+
+        Raises:
+            bedrock_marengo.ConfigurationError: The index holds segments of another model.
+        """
+        bundle = _as_bundle(query)
+        bundle = QueryBundle(bundle) if isinstance(bundle, str) else bundle
+        vector = self._vector(bundle)
+        settings = self._search_settings(vector)
+        settings = settings if k is None else replace(settings, k=k)
+        client, tracks = self._embed_model.core, tuple(self._indices)
+        return search_tracks(client, vector, settings, tracks, self._searches_of, self._alpha, _is_text(bundle))
+
+    def missing_sources(self, sources: Iterable[str]) -> list[str]:
+        """Those of some sources (raw S3 URIs) that a search can't find. Embeds nothing."""
+        tracks = tuple(self._indices)
+        settings = SearchSettings(weights=dict.fromkeys(tracks, 1.0), **self._settings)
+        return missing_sources(self._embed_model.core, settings, tracks, sources, self._searches_of)
+
+    def _searches_of(self, vector: list[float], targets: Sequence[SearchTarget]) -> Iterator[StoreSearch[_Hits]]:
+        return self._store_searches(targets, vector, self._search)
+
     @dispatcher.span
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         vector = self._vector(query_bundle)
         settings = self._search_settings(vector)
         searches = self._store_searches(settings.targets, vector, self._search)
         with self._tags(settings.weights):
-            found = retrieve(self._embed_model.core, np.asarray(vector, np.float32), settings, searches)
+            array = np.asarray(vector, np.float32)
+            found = retrieve(self._embed_model.core, array, settings, searches, is_text=_is_text(query_bundle))
         return _nodes(found)
 
     @dispatcher.span
@@ -163,7 +204,8 @@ class MarengoRetriever(BaseRetriever):
         settings = await client.run_async(self._search_settings, vector)
         searches = self._store_searches(settings.targets, vector, self._asearch)
         with self._tags(settings.weights):
-            found = await aretrieve(client, np.asarray(vector, np.float32), settings, searches)
+            array = np.asarray(vector, np.float32)
+            found = await aretrieve(client, array, settings, searches, is_text=_is_text(query_bundle))
         return _nodes(found)
 
     def _tags(self, weights: Mapping[str, float] | None = None) -> Any:
@@ -303,6 +345,12 @@ class _MediaQuery(QueryBundle):
     query: Query | None = None
 
 
+def _is_text(bundle: QueryBundle) -> bool:
+    if isinstance(bundle, _MediaQuery) and bundle.query is not None:
+        return is_text(bundle.query)
+    return bundle.embedding is None and bundle.image_path is None
+
+
 def _as_bundle(query: QueryType | Query) -> QueryType:
     if not isinstance(query, Query | str | QueryBundle):
         raise InputError(
@@ -358,6 +406,6 @@ def _node(moment: Moment, nodes: Mapping[Segment, BaseNode]) -> NodeWithScore:
     node = nodes[moment.best.segment].model_copy()
     node.set_content(text)
     node.metadata = {**node.metadata, **metadata}
-    node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, "score", "tracks"]
-    node.excluded_llm_metadata_keys = [*node.excluded_llm_metadata_keys, "score", "tracks"]
+    node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, "score", "confidence", "tracks"]
+    node.excluded_llm_metadata_keys = [*node.excluded_llm_metadata_keys, "score", "confidence", "tracks"]
     return NodeWithScore(node=node, score=moment.score)

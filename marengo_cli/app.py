@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from marengo_cli.cleaning_up import forget, migrate, prune
 from marengo_cli.describing import Describe, descriptions_of
 from marengo_cli.languages import TranscribeLanguage, transcribe_of
 from marengo_cli.options import (
@@ -27,7 +28,7 @@ from marengo_cli.options import (
     prices_of,
     sources_of,
 )
-from marengo_cli.running import client_of, errors_shown, needed, stand_in
+from marengo_cli.running import CONTINUES, client_of, errors_shown, needed, stand_in
 from marengo_cli.terminal import say
 
 __all__ = ["app"]
@@ -39,8 +40,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-
-CONTINUES = "Jobs that were started continue. Run the same command again: it finds them, and you don't pay twice."
 
 
 class Framework(StrEnum):
@@ -211,6 +210,10 @@ def search(
         float | None, typer.Option(metavar="SECONDS", help="Merge clips that are at most this far apart.")
     ] = None,
     max_per_source: Annotated[int | None, typer.Option(metavar="COUNT", help="Maximum results per file.")] = None,
+    distinct: Annotated[float | None, typer.Option(metavar="0.98", help="Leave out near-duplicates.")] = None,
+    min_confidence: Annotated[
+        str | None, typer.Option(metavar="low|medium|high", help="Leave out results below this.")
+    ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a web page with players.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file at --html.")] = False,
     as_json: AsJson = False,
@@ -232,13 +235,58 @@ def search(
         media, page = sources_of(typed), module.Page(path=html, force=force) if html else None
         settings = embedding.settings
         ranking = {"k": k, "fusion": fusion.value, "merge_gap_sec": merge_gap_sec, "max_per_source": max_per_source}
-        ranking["scope"] = "clip" if "clip" in settings["scopes"] else "asset"
+        ranking |= {"distinct": distinct, "min_confidence": min_confidence}
+        ranking |= {"scope": "clip" if "clip" in settings["scopes"] else "asset"}
         own = [*media, asked.image, asked.audio, asked.video]
         with client_of(connection, model, own if local else None) as client:
             found = module.Search.of(client, asked, weights, keep=page is not None, **ranking)
             advice = shlex.join(["marengo", "embed", *embedding.typed, *typed])
             shown = {"page": page, "advice": advice, "as_json": as_json}
             raise typer.Exit(module.run(found, media, settings, local=local, **shown))
+
+
+@app.command("eval")
+@bundled
+def evaluate(
+    questions: Annotated[
+        Path, typer.Argument(metavar="QUESTIONS", help="JSON Lines: query, source, start_sec and end_sec.")
+    ],
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCES", help="Media to search, as for embed.")],
+    embedding: Embedding,
+    connection: Connection,
+    model: Model = "3.0",
+    local: Local = False,
+    weights: Annotated[str, typer.Option(metavar="WEIGHTS", help="As for search: the row to compare with.")] = "visual",
+    fusion: Annotated[Fusion, typer.Option(help="As for search: the row to compare with.")] = Fusion.SCORES,
+    k: Annotated[int, typer.Option("--k", "-k", metavar="COUNT", help="Number of results that count.")] = 10,
+    min_iou: Annotated[
+        float | None, typer.Option(metavar="0.3", help="Overlap of a right result, instead of by its middle.")
+    ] = None,
+    suggest: Annotated[
+        bool, typer.Option("--suggest-weights", help="Also look for better weights, by cross-validation.")
+    ] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table as a web page.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file at --html.")] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Measure how well your questions find their right moments, with every track, fusion and preset.
+
+    Reads the finished outputs of marengo embed, or of a loader, with the same options. Only the questions are embedded
+    and billed, each once.
+
+    Exit code: 0 done, 1 not all files were searched or some of the questions' were not, 2 invalid input, 130 Ctrl-C.
+    """
+    with errors_shown(verbose):
+        module = needed("marengo_cli.evaluation")
+        media, page = sources_of(sources), needed("marengo_cli.search").Page(path=html, force=force) if html else None
+        settings = embedding.settings
+        ranking = {"k": k, "fusion": fusion.value, "scope": "clip" if "clip" in settings["scopes"] else "asset"}
+        with client_of(connection, model, media if local else None) as client:
+            archive = module.Archive.of(client, questions, weights, min_iou=min_iou, **ranking)
+            advice = shlex.join(["marengo", "embed", *embedding.typed, *sources])
+            shown = {"suggest": suggest, "page": page, "advice": advice, "as_json": as_json}
+            raise typer.Exit(module.run(archive, media, settings, k=k, min_iou=min_iou, local=local, **shown))
 
 
 @app.command()
@@ -368,81 +416,5 @@ def captions(
             raise typer.Exit(job.run(asked, dry_run=dry_run, as_json=as_json))
 
 
-@app.command()
-@bundled
-def forget(
-    sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCES", help="Media, as for embed; may already be deleted from S3.")
-    ],
-    connection: Connection,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    as_json: AsJson = False,
-    verbose: Verbose = 0,
-) -> None:
-    """Delete what was created for media: outputs, request files, uploads. Never deletes the media files themselves.
-
-    If you embed the media again, you pay again. Vector stores keep their segments: delete those with delete_segments.
-
-    Exit code: 0 done, 1 something could not be deleted, 2 invalid input or you answered no, 130 Ctrl-C.
-    """
-    with errors_shown(verbose, "The next run deletes the rest."):
-        module = needed("marengo_cli.forget")
-        media = sources_of(sources, any_key=True)
-        with connect(connection) as client:
-            raise typer.Exit(module.run(client, media, dry_run=dry_run, yes=yes, as_json=as_json))
-
-
-@app.command()
-@bundled
-def migrate(
-    chroma: Annotated[Path, typer.Option(metavar="DIR", help="Folder of a Chroma store on disk.")],
-    collection: Annotated[str, typer.Option(metavar="OLD", help="Collection to move from. It is only read.")],
-    into: Annotated[str, typer.Option(metavar="NEW", help="Collection to fill. Created if it doesn't exist.")],
-    connection: Connection,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count, plan and show the cost.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
-    as_json: AsJson = False,
-    verbose: Verbose = 0,
-) -> None:
-    """Move a collection from Marengo 2.7 to 3.0, without calling 2.7.
-
-    Counts the collection's segments by model, shows the plan and its cost with 3.0, asks, fills a new collection and
-    compares the counts. If a run is interrupted, run it again: it resumes where it stopped, and you don't pay twice.
-
-    For Chroma on disk, filled through LangChain. For other stores, call langchain_marengo.migrate.migrate in Python.
-
-    Exit code: 0 done, 1 files failed or counts differ, 2 invalid input or you answered no, 130 Ctrl-C.
-    """
-    with errors_shown(verbose, CONTINUES):
-        module = needed("marengo_cli.migrate", "pip install 'bedrock-marengo[cli,langchain]' langchain-chroma")
-        move = module.Move.open(chroma, collection, into, module.embeddings_of(connection))
-        raise typer.Exit(module.run(move, dry_run=dry_run, yes=yes, as_json=as_json))
-
-
-@app.command()
-@bundled
-def prune(
-    sources: Annotated[list[str], typer.Argument(metavar="PLACES", help="s3://bucket/prefix/, or all local folders.")],
-    chroma: Annotated[Path, typer.Option(metavar="DIR", help="Folder of a Chroma store on disk.")],
-    collection: Annotated[str, typer.Option(metavar="NAME", help="Its collection.")],
-    connection: Connection,
-    max_segments: Annotated[int, typer.Option(min=0, help="Delete nothing if there are more.")] = 10_000,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    as_json: AsJson = False,
-    verbose: Verbose = 0,
-) -> None:
-    """Delete the segments of files that no longer exist from a Chroma collection on disk.
-
-    Segments of files in other places stay. Nothing on S3 is deleted. For other stores, call langchain_marengo.prune.
-
-    Exit code: 0 done, 2 invalid input or you answered no, 130 Ctrl-C.
-    """
-    with errors_shown(verbose, "Nothing was deleted."):
-        module = needed("marengo_cli.prune", "pip install 'bedrock-marengo[cli,langchain]' langchain-chroma")
-        store = module.opened(chroma, collection, connection)
-        places = [place if place.startswith("s3://") else Path(place) for place in sources]
-        raise typer.Exit(
-            module.run(store, places, max_segments=max_segments, dry_run=dry_run, yes=yes, as_json=as_json)
-        )
+for command in (forget, migrate, prune):
+    app.command()(command)

@@ -23,9 +23,11 @@ from marengo_cli.terminal import logs_shown, say
 if TYPE_CHECKING:
     from bedrock_marengo import MarengoClient
 
-__all__ = ["client_of", "errors_shown", "needed", "stand_in"]
+__all__ = ["CONTINUES", "client_of", "errors_shown", "needed", "stand_in"]
 
 _logger = logging.getLogger(__name__)
+
+CONTINUES = "Jobs that were started continue. Run the same command again: it finds them, and you don't pay twice."
 
 
 def needed(module: str, install: str = "pip install 'bedrock-marengo[cli]'") -> ModuleType:

@@ -32,6 +32,7 @@ from bedrock_marengo.contract.inputs import SourceLike
 from bedrock_marengo.contract.words import span
 from bedrock_marengo.errors import visible
 from bedrock_marengo.search.citations import describe_query
+from bedrock_marengo.search.confidence import is_text
 from bedrock_marengo.search.fusion import Moment, SearchSettings, SearchTarget
 from bedrock_marengo.search.results import results_from
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, retrieve
@@ -165,7 +166,7 @@ class Search:
         if self.intent:
             settings = replace(settings, weights=intent_weights(self.client, query, list(self.hits)))
         searches = [StoreSearch((target,), partial(self._search, target), "The search") for target in settings.targets]
-        return retrieve(self.client, query, settings, searches)[0]
+        return retrieve(self.client, query, settings, searches, is_text=is_text(self.query))[0]
 
     def _search(self, target: SearchTarget, limit: int) -> list[StoreHit[None]]:
         return self.hits.get(target.track, [])[:limit]
@@ -342,6 +343,7 @@ def _report(
                 "start_sec": moment.start_sec,
                 "end_sec": moment.end_sec,
                 "score": moment.score,
+                "confidence": moment.confidence,
                 "segment": moment.best.segment.uri,
                 "tracks": {
                     track: {"rank": hit.rank, "cosine": hit.score, "segment": hit.segment.uri}

@@ -325,6 +325,13 @@ def both(world):
     return {**world.langchain(), **world.llama_index(), "llm": FakeListChatModel(responses=["At 00:00."])}
 
 
+def with_questions(world):
+    """The page's own questions, as a file."""
+    [block] = [block for block in in_language("text") if block.page == "docs/evaluate.md" and block.code[0] == "{"]
+    Path("questions.jsonl").write_text(block.code.replace("s3://bucket/", f"s3://{world.local.bucket}/"))
+    return world.langchain()
+
+
 def two_models(world):
     from langchain_chroma import Chroma
 
@@ -422,6 +429,7 @@ def view_docstrings(world):
 PRELUDES = {
     "docs/ask.md": decoded,
     "docs/cost.md": both,
+    "docs/evaluate.md": with_questions,
     "docs/migrating.md": two_models,
     "docs/ray.md": without_ray,
     "docs/s3-vectors.md": s3_vectors,

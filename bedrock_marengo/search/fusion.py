@@ -74,6 +74,7 @@ class Moment:
         score: the fused score of its best clip; comparable only within one search.
         tracks: track -> its best hit in this moment, with rank and cosine; the track that contributed most comes first.
         hits: all its hits, in order of time.
+        confidence: "low", "medium" or "high", a hint from its best cosine; None if unknown, as after ``find_moments``.
     """
 
     source: str
@@ -82,6 +83,7 @@ class Moment:
     score: float
     tracks: Mapping[str, Hit]
     hits: tuple[Hit, ...] = field(repr=False)
+    confidence: Literal["low", "medium", "high"] | None = None
 
     @property
     def best(self) -> Hit:
@@ -113,6 +115,10 @@ class SearchSettings:
         scope: "clip", or "asset" to find whole files.
         fetch_k: how many hits to count for each track. Default: 10 for each moment, at least 50; with ``merge_gap_sec``
             100, so that a moment's range does not depend on ``k``.
+        distinct: drops a moment whose vector has this cosine or more to an earlier one's, such as 0.98: reposts, and
+            static cameras. See ``choose_moments``; ``find_moments`` has no vectors.
+        mmr_lambda: 0 to 1, maximal marginal relevance among the best: 1 is relevance alone, 0 is variety alone.
+        min_confidence: drops moments of a lower ``Moment.confidence``: "low", "medium" or "high".
 
     Raises:
         InputError: A setting has a wrong value.
@@ -130,6 +136,9 @@ class SearchSettings:
     asset_boost: float = 0.0
     scope: Literal["clip", "asset"] = "clip"
     fetch_k: int | None = None
+    distinct: float | None = None
+    mmr_lambda: float | None = None
+    min_confidence: Literal["low", "medium", "high"] | None = None
 
     def __post_init__(self) -> None:
         for source in require_many(self.sources, "sources", "S3 URIs"):
@@ -138,7 +147,9 @@ class SearchSettings:
                     f"sources has {short_repr(source)}: expected S3 URIs; one that ends in '/' is a prefix.",
                     setting="sources",
                 )
-        for name, choices in (("fusion", ("rrf", "scores")), ("scope", ("clip", "asset"))):
+        bands = ("low", "medium", "high")
+        known = {"fusion": ("rrf", "scores"), "scope": ("clip", "asset"), "min_confidence": (*bands, None)}
+        for name, choices in known.items():
             value = getattr(self, name)
             if value not in choices:
                 raise InputError(f"expected {' or '.join(map(repr, choices))}.", setting=name, value=value)
@@ -150,6 +161,10 @@ class SearchSettings:
             value = getattr(self, name)
             if value is not None and not (is_number(value) and 0 <= value < float("inf")):
                 raise InputError("expected a number, 0 or more.", setting=name, value=value)
+        for name in ("distinct", "mmr_lambda"):
+            value = getattr(self, name)
+            if value is not None and not (is_number(value) and 0 <= value <= 1):
+                raise InputError("expected a number from 0 to 1.", setting=name, value=value)
         if self.end_sec is not None and self.end_sec <= (self.start_sec or 0):
             raise InputError(
                 "expected a time after {start_sec}.",

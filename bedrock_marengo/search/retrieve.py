@@ -16,7 +16,8 @@ from bedrock_marengo.contract.segments import Segment
 from bedrock_marengo.contract.words import Words, heading, words_in
 from bedrock_marengo.errors import ConfigurationError, MarengoError, OutputError, http_status, warn_once
 from bedrock_marengo.search.contents import StoreContents
-from bedrock_marengo.search.fusion import Hit, Moment, SearchSettings, SearchTarget, cut_off, find_moments
+from bedrock_marengo.search.diversity import choose_moments
+from bedrock_marengo.search.fusion import Hit, Moment, SearchSettings, SearchTarget, cut_off
 from bedrock_marengo.search.weights import Vector, check_lengths, cosines
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ __all__ = [
     "aretrieve",
     "check_models",
     "check_stored",
+    "find_hits",
     "limit_of",
     "moment_document",
     "retrieve",
@@ -135,6 +137,8 @@ def retrieve(
     query: Vector,
     settings: SearchSettings,
     searches: Iterable[StoreSearch[Sequence[StoreHit[Item]]]],
+    *,
+    is_text: bool = False,
 ) -> tuple[list[Moment], dict[Segment, Item]]:
     """Search each target, and fuse what is found into moments.
 
@@ -143,6 +147,7 @@ def retrieve(
         query: ``(dimension,)``.
         settings: how to fuse; its ``targets`` are those of the searches.
         searches: the stores' searches.
+        is_text: whether the query is a text alone, whose cosines are documented.
 
     Returns:
         The moments, best first, and the store's item for each segment found.
@@ -151,6 +156,17 @@ def retrieve(
         ConfigurationError: A store holds segments of another model.
         InputError: The query's vector has another length than the model's.
     """
+    hits, items = find_hits(client, query, settings, searches)
+    return choose_moments(client, hits, settings, is_text=is_text), items
+
+
+def find_hits(
+    client: MarengoClient,
+    query: Vector,
+    settings: SearchSettings,
+    searches: Iterable[StoreSearch[Sequence[StoreHit[Item]]]],
+) -> tuple[list[Hit], dict[Segment, Item]]:
+    """``retrieve`` without the fusion: the hits of each track that count, for ``choose_moments``."""
     check_lengths(len(query), client.dimension)
     searches = list(searches)
     # One more than counts: it tells whether the last ones have equals.
@@ -159,7 +175,7 @@ def retrieve(
     turns = [one_by_one, *([i] for i, search in enumerate(searches) if search.at_once)]
     answers = client.run_together([partial(_search_each, client, searches, turn, depth) for turn in turns if turn])
     found = {i: hits for answer in answers for i, hits in answer.items()}
-    return _fuse(client, query, settings, searches, [found[i] for i in range(len(searches))])
+    return _hits(client, query, settings, searches, [found[i] for i in range(len(searches))])
 
 
 async def aretrieve(
@@ -167,12 +183,16 @@ async def aretrieve(
     query: Vector,
     settings: SearchSettings,
     searches: Iterable[StoreSearch[Awaitable[Sequence[StoreHit[Item]]]]],
+    *,
+    is_text: bool = False,
 ) -> tuple[list[Moment], dict[Segment, Item]]:
     """``retrieve`` for stores with asynchronous searches, which run at the same time."""
     check_lengths(len(query), client.dimension)
     searches = list(searches)
     found = await asyncio.gather(*(_asearch(search, settings.depth + 1) for search in searches))
-    return await client.run_async(_fuse, client, query, settings, searches, found)
+    hits, items = await client.run_async(_hits, client, query, settings, searches, found)
+    chosen = partial(choose_moments, client, hits, settings, is_text=is_text)
+    return await client.run_async(chosen), items
 
 
 def moment_document(moment: Moment, texts: Mapping[Segment, str]) -> tuple[str, dict[str, Any]]:
@@ -191,6 +211,7 @@ def moment_document(moment: Moment, texts: Mapping[Segment, str]) -> tuple[str, 
         "start_sec": moment.start_sec,
         "end_sec": moment.end_sec,
         "score": moment.score,
+        **({"confidence": moment.confidence} if moment.confidence else {}),
         "tracks": {track: {"rank": hit.rank, "score": hit.score} for track, hit in moment.tracks.items()},
     }
     return "\n".join(filter(None, [moment.uri, title, words])), metadata
@@ -399,13 +420,13 @@ def _kept(
     return [hit for hits in by_target for hit in hits], is_enough
 
 
-def _fuse(
+def _hits(
     client: MarengoClient,
     query: Vector,
     settings: SearchSettings,
     searches: Sequence[StoreSearch[Any]],
     found: Sequence[Sequence[StoreHit[Item]]],
-) -> tuple[list[Moment], dict[Segment, Item]]:
+) -> tuple[list[Hit], dict[Segment, Item]]:
     items: dict[Segment, Item] = {}
     scores: dict[Segment, float | None] = {}
     for search, hits in zip(searches, found, strict=True):
@@ -419,4 +440,4 @@ def _fuse(
             check_lengths(len(query), len(vector))
         scores.update(zip(unknown, cosines(query, np.stack(vectors)).tolist(), strict=True))
     known = (Hit(segment, score) for segment, score in scores.items() if score is not None)
-    return find_moments(cut_off(known, settings.depth), settings), items
+    return cut_off(known, settings.depth), items

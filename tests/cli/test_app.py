@@ -35,6 +35,7 @@ COMMANDS = (
     "doctor",
     "embed",
     "search",
+    "eval",
     "ask",
     "cost",
     "captions",

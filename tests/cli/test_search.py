@@ -131,6 +131,24 @@ def test_by_image_by_sound_and_by_both_text_and_image(local, marengo, done, phot
     assert starts(local) == 1
 
 
+def test_a_repost_takes_no_place(local, marengo, client, bucket, photographs):
+    for key, name in (("cat.jpg", "cat.jpg"), ("repost.jpg", "cat.jpg"), ("rocket.jpg", "rocket.jpg")):
+        local.put(photographs / name, f"stills/{key}")
+    stills = f"s3://{local.bucket}/stills/"
+    list(client.embed_many(stills, scopes=["clip"]))
+    assert len(found(marengo("search", "a cat", stills, "--json"))["moments"]) == 3
+    assert len(found(marengo("search", "a cat", stills, "--distinct", "0.98", "--json"))["moments"]) == 2
+    assert "--distinct 2.0: expected a number from 0 to 1" in marengo("search", "a", stills, "--distinct", "2").stderr
+
+
+def test_doubtful_results_can_be_left_out(marengo, done):
+    every = found(marengo("search", "a goal", done, "--weights", "visual=1", "--json"))["moments"]
+    sure = found(marengo("search", "a goal", done, "--weights", "visual=1", "--min-confidence", "high", "--json"))
+    assert sure["moments"] == [moment for moment in every if moment["confidence"] == "high"]
+    assert len(sure["moments"]) < len(every)
+    assert "--min-confidence sure" in marengo("search", "a goal", done, "--min-confidence", "sure").stderr
+
+
 def test_a_picture_finds_itself_among_videos(local, marengo, client, bucket, photographs):
     local.put(photographs / "cat.jpg", "videos/cat.jpg")
     list(client.embed_many(bucket, scopes=["clip"]))

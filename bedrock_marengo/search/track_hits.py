@@ -1,0 +1,110 @@
+"""What each track finds for one query, before fusion: searched once, and fused in as many ways as one likes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bedrock_marengo.search.diversity import choose_moments
+from bedrock_marengo.search.fusion import Hit, Moment, SearchSettings, SearchTarget
+from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, find_hits
+from bedrock_marengo.search.weights import ALPHA, Vector, intent_weights
+
+if TYPE_CHECKING:
+    from bedrock_marengo.client import MarengoClient
+
+__all__ = ["Searches", "TrackHits", "missing_sources", "search_tracks"]
+
+Searches = Callable[[list[float], Sequence[SearchTarget]], Iterable[StoreSearch[Sequence[StoreHit[Any]]]]]
+"""A query's vector and targets -> the searches of a framework's stores."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackHits:
+    """What each track finds for one query.
+
+    Attributes:
+        client: knows the segments' own vectors.
+        hits: of all tracks, as ``find_moments`` takes them.
+        settings: how the retriever fuses them itself.
+        intent: track -> weight by the query's intent; its keys are all tracks that were searched.
+        is_text: whether the query is a text alone.
+    """
+
+    client: MarengoClient = field(repr=False)
+    hits: Sequence[Hit]
+    settings: SearchSettings
+    intent: Mapping[str, float]
+    is_text: bool = False
+
+    def moments(self, **changes: Any) -> list[Moment]:
+        """The moments, best first, with other ``weights`` or another ``fusion``: the same as a new search would find.
+
+        Raises:
+            InputError: A setting has a wrong value.
+        """
+        return choose_moments(self.client, self.hits, replace(self.settings, **changes), is_text=self.is_text)
+
+
+def search_tracks(
+    client: MarengoClient,
+    vector: list[float],
+    settings: SearchSettings,
+    tracks: Sequence[str],
+    searches: Searches,
+    alpha: float = ALPHA,
+    is_text: bool = False,
+) -> TrackHits:
+    """Search every track, those of weight 0 included.
+
+    Args:
+        client: the client that embedded the query; embeds the tracks' anchors at the first use.
+        vector: the query's.
+        settings: how the retriever fuses.
+        tracks: all tracks that the stores may hold.
+        searches: the stores' searches.
+        alpha: see ``intent_weights``.
+        is_text: whether the query is a text alone.
+
+    Raises:
+        ConfigurationError: A store holds segments of another model.
+    """
+    query = np.asarray(vector, np.float32)
+    every = replace(settings, weights=dict.fromkeys(tracks, 1.0))
+    hits, _ = find_hits(client, query, every, searches(vector, every.targets))
+    return TrackHits(client, hits, settings, intent_weights(client, query, tracks, alpha), is_text)
+
+
+def missing_sources(
+    client: MarengoClient,
+    settings: SearchSettings,
+    tracks: Sequence[str],
+    sources: Iterable[str],
+    searches: Searches,
+) -> list[str]:
+    """Those of some sources that a search can't find. Embeds nothing: any vector finds what there is.
+
+    Args:
+        client: the retriever's client.
+        settings: how the retriever searches; its ``sources`` limit what it finds.
+        tracks: all tracks that the stores may hold.
+        sources: raw S3 URIs.
+        searches: the stores' searches.
+    """
+    vector: Vector = np.full(client.dimension, client.dimension**-0.5, np.float32)
+    missing = []
+    for source in sources:
+        one = SearchSettings(weights=dict.fromkeys(tracks, 1.0), k=1, fetch_k=1, sources=[source], scope=settings.scope)
+        if (
+            not _is_allowed(source, settings.sources)
+            or not find_hits(client, vector, one, searches(vector.tolist(), one.targets))[0]
+        ):
+            missing.append(source)
+    return missing
+
+
+def _is_allowed(source: str, limits: Sequence[str]) -> bool:
+    return not limits or any(source.startswith(limit) if limit.endswith("/") else source == limit for limit in limits)
