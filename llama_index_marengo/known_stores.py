@@ -21,6 +21,13 @@ from bedrock_marengo.search.postgres import (
     scan_settings,
     store_inline,
 )
+from llama_index_marengo.mongodb_store import (
+    mongodb_create,
+    mongodb_create_indexes,
+    mongodb_nodes,
+    mongodb_search,
+)
+from llama_index_marengo.pinecone_store import pinecone_create, pinecone_nodes, pinecone_search
 from llama_index_marengo.s3_vectors_store import s3_vectors_create, s3_vectors_nodes, s3_vectors_search
 
 __all__ = ["KNOWN_STORES", "UNKNOWN", "KnownStore", "NewStore", "find_known_store", "of_class"]
@@ -257,6 +264,21 @@ KNOWN_STORES: Mapping[str, KnownStore] = {
         nodes=s3_vectors_nodes,
         create=lambda new: s3_vectors_create(new.cls, new.name, new.dimension, new.connection),
         # All filterable metadata is indexed.
+        create_indexes=lambda store, tracks: [],
+    ),
+    "MongoDBAtlasVectorSearch": KnownStore(
+        cosine=lambda store: float,
+        search=mongodb_search,
+        nodes=mongodb_nodes,
+        create=lambda new: mongodb_create(new.cls, new.name, new.dimension, dict(new.connection)),
+        create_indexes=mongodb_create_indexes,
+    ),
+    "PineconeVectorStore": KnownStore(
+        cosine=lambda store: float,
+        search=pinecone_search,
+        nodes=pinecone_nodes,
+        create=lambda new: pinecone_create(new.cls, new.name, new.dimension, dict(new.connection)),
+        # All metadata is indexed.
         create_indexes=lambda store, tracks: [],
     ),
     "ElasticsearchStore": KnownStore(only_equality=True, finds_all=False),

@@ -48,8 +48,7 @@ STORE_LIMITS: Mapping[str, int] = {
     "llama_index.ElasticsearchStore": 1_000,
     "Milvus": 16_384,
     "MilvusVectorStore": 16_384,
-    # Asks for 10 candidates for each hit, of at most 10,000.
-    "MongoDBAtlasVectorSearch": 1_000,
+    "MongoDBAtlasVectorSearch": 10_000,
     "OpenSearchVectorSearch": 10_000,
     "OpensearchVectorStore": 10_000,
     "PineconeVectorStore": 10_000,
