@@ -20,9 +20,7 @@ def pinecone_search(store: Any, vector: list[float], k: int, filters: MetadataFi
     from llama_index.vector_stores.pinecone.base import _to_pinecone_filter
 
     where = {"filter": _to_pinecone_filter(filters)} if filters is not None else {}
-    found = store.client.query(
-        vector=vector, top_k=k, include_metadata=True, namespace=store.namespace or "", **where
-    )
+    found = store.client.query(vector=vector, top_k=k, include_metadata=True, namespace=store.namespace or "", **where)
     is_cosine = pinecone.has_cosine(contents_of(store), store.client)
     return [
         NodeWithScore(node=metadata_dict_to_node(match.metadata), score=match.score if is_cosine else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from bedrock_marengo.errors import ConfigurationError
@@ -41,7 +41,7 @@ def check_index(index: Any, dimension: int) -> None:
 
 def iter_rows(
     index: Any, namespace: str | None, source: str | None, dimension: int
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """ID and metadata of the rows of one source; of None, all. It sees new rows some seconds after they were written.
 
     Args:
@@ -55,7 +55,11 @@ def iter_rows(
     if source is not None:
         # Its lists have no filter, and a query without metadata stays below its limit of 4 MB.
         found = index.query(
-            vector=[1.0] * dimension, top_k=MAX_TOP_K, filter={"source": {"$eq": source}}, include_metadata=False, **where
+            vector=[1.0] * dimension,
+            top_k=MAX_TOP_K,
+            filter={"source": {"$eq": source}},
+            include_metadata=False,
+            **where,
         )
         keys = [match["id"] for match in found["matches"]]
     if keys is None or len(keys) == MAX_TOP_K:

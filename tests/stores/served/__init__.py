@@ -1,1 +1,1 @@
-"""Stores that can't run here, served over the wire from memory: requests and replies as their documentation has them."""
+"""Stores that can't run here, served from memory, with requests and replies as their documentation has them."""

@@ -20,7 +20,7 @@ HELLO = {
 }
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """An error as Atlas reports it."""
 
 
@@ -104,7 +104,7 @@ class Atlas:
         allowed = {field["path"] for field in fields if field["type"] == "filter"}
         for name in fields_of(how.get("filter", {})):
             if name not in allowed:
-                raise Refused(f"PlanExecutor error :: caused by :: Path '{name}' needs to be indexed as filter")
+                raise RefusedError(f"PlanExecutor error :: caused by :: Path '{name}' needs to be indexed as filter")
         [vector] = [field for field in fields if field["type"] == "vector"]
         assert vector["path"] == how["path"]
         kept = [(row, row[how["path"]]) for row in rows.values() if matches(how.get("filter", {}), row)]
@@ -148,7 +148,7 @@ class Connection(socketserver.StreamRequestHandler):
         first = next(name for name in command if isinstance(command[name], (str, int)) and name[0] != "$")
         try:
             return {"ok": 1.0, **self.server.atlas.answer({first: command.pop(first), **command})}
-        except Refused as error:
+        except RefusedError as error:
             return {"ok": 0.0, "errmsg": str(error), "code": 8, "codeName": "UnknownError"}
 
 

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """An answer with another status than 200."""
 
     def __init__(self, status, body):
@@ -23,7 +23,7 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         try:
             status, answer = 200, self.server.answer(self, url.path, parse_qs(url.query), body)
-        except Refused as error:
+        except RefusedError as error:
             status, answer = error.status, error.body
         reply = json.dumps(answer).encode()
         self.send_response(status)
@@ -33,7 +33,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(reply)
 
-    do_POST = do_PUT = do_DELETE = do_HEAD = do_GET
+    do_POST = do_PUT = do_DELETE = do_HEAD = do_GET  # noqa: N815
 
     def log_message(self, *_):
         pass

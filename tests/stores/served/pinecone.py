@@ -2,7 +2,7 @@
 
 import json
 
-from .over_http import Refused
+from .over_http import RefusedError
 from .rows import matches, nearest
 
 PAGE = 100
@@ -80,4 +80,4 @@ class Index:
 
 
 def refuse(message):
-    raise Refused(400, {"code": 3, "message": message, "details": []})
+    raise RefusedError(400, {"code": 3, "message": message, "details": []})

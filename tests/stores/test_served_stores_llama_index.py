@@ -1,0 +1,124 @@
+"""LlamaIndex stores that can't run here, through their own clients, against servers of their documented protocols."""
+
+import uuid
+
+import pytest
+from llama_index.core import StorageContext, VectorStoreIndex
+from llama_index.core.vector_stores import FilterCondition, MetadataFilter, MetadataFilters
+
+from llama_index_marengo import (
+    MarengoEmbedding,
+    MarengoReader,
+    MarengoRetriever,
+    MarengoSegmenter,
+    create_indexes,
+    create_track_indices,
+    insert_segments,
+)
+
+from .searches import QUERIES, Searches, places
+
+
+@pytest.fixture(scope="module")
+def embed_model(local):
+    return MarengoEmbedding(**local.client_options)
+
+
+@pytest.fixture(scope="module")
+def nodes(embed_model, uris, how):
+    documents = MarengoReader(
+        list(uris), embed_model=embed_model, metadata=lambda source: {"tenant": uris.get(source, "acme")}
+    ).load_data()
+    return MarengoSegmenter(embed_model=embed_model, **how)(documents)
+
+
+def in_mongodb(place):
+    module = pytest.importorskip("llama_index.vector_stores.mongodb")
+    client, _ = place("mongodb")
+    # It has a client of each kind, of which searches use one.
+    clients = {"mongodb_client": client, "async_mongodb_client": place("mongodb_async"), "db_name": "media"}
+    store = module.MongoDBAtlasVectorSearch(collection_name=place("name"), **clients)
+    store.create_vector_search_index(512, "embedding", "cosine", ["metadata.tenant"])
+    create_indexes(VectorStoreIndex.from_vector_store(store, embed_model=place("embed_model")))
+    return store
+
+
+def in_pinecone(place):
+    module = pytest.importorskip("llama_index.vector_stores.pinecone")
+    client, _ = place("pinecone")
+    return module.PineconeVectorStore(client, namespace=place("name"))
+
+
+def in_opensearch_serverless(place):
+    module = pytest.importorskip("llama_index.vector_stores.opensearch")
+    url, client, _ = place("serverless")
+    return module.OpensearchVectorStore(module.OpensearchVectorClient(url, place("name"), 512, **client))
+
+
+@pytest.fixture(scope="module")
+def mongodb_async(mongodb):
+    """A client that is never used: LlamaIndex's store wants one."""
+    import pymongo
+
+    return pymongo.AsyncMongoClient("mongodb://127.0.0.1:1", connect=False)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[in_mongodb, in_pinecone, in_opensearch_serverless],
+    ids=lambda kind: kind.__name__.removeprefix("in_"),
+)
+def store(request):
+    name = f"s{uuid.uuid4().hex}"
+    return request.param(lambda what: name if what == "name" else request.getfixturevalue(what))
+
+
+@pytest.fixture(scope="module")
+def index(store, nodes, embed_model):
+    return VectorStoreIndex(
+        nodes, storage_context=StorageContext.from_defaults(vector_store=store), embed_model=embed_model
+    )
+
+
+class TestSearch(Searches):
+    @pytest.fixture
+    def ask(self, index):
+        def ask(query, k=10, filter=None, **settings):  # noqa: A002
+            found = MarengoRetriever(index=index, similarity_top_k=k, filters=filter, **settings).retrieve(query)
+            return [{**hit.metadata, "score": hit.score} for hit in found]
+
+        return ask
+
+    @pytest.fixture
+    def of_tenant(self):
+        return lambda tenant: MetadataFilters(filters=[MetadataFilter(key="tenant", value=tenant)])
+
+    def test_one_tenant_or_another(self, ask):
+        either = [MetadataFilter(key="tenant", value=tenant) for tenant in ("globex", "nobody")]
+        found = ask(QUERIES[0], filter=MetadataFilters(filters=either, condition=FilterCondition.OR), k=30)
+        assert {hit["tenant"] for hit in found} == {"globex"}
+        assert len(found) == 10
+
+    async def test_async(self, index, truth):
+        found = await MarengoRetriever(index=index).aretrieve(QUERIES[0])
+        assert places(found) == places(truth(QUERIES[0]))
+
+
+def tracks(make, nodes, truth):
+    indices = make()
+    insert_segments(indices, [node for node in nodes if node.metadata["embedding_scope"] == "clip"])
+    found = MarengoRetriever(indices=make()).retrieve(QUERIES[0])
+    assert places(found) == places(truth(QUERIES[0]))
+
+
+def test_each_track_gets_a_collection(mongodb, mongodb_async, embed_model, nodes, truth):
+    cls = pytest.importorskip("llama_index.vector_stores.mongodb").MongoDBAtlasVectorSearch
+    clients = {"mongodb_client": mongodb[0], "async_mongodb_client": mongodb_async, "db_name": "media"}
+    tracks(lambda: create_track_indices(cls, "nodes", embed_model, **clients), nodes, truth)
+
+
+def test_each_track_gets_a_namespace(pinecone, embed_model, nodes, truth):
+    cls = pytest.importorskip("llama_index.vector_stores.pinecone").PineconeVectorStore
+    tracks(lambda: create_track_indices(cls, "nodes", embed_model, pinecone_index=pinecone[0]), nodes, truth)
+    queries = [body for name, body in pinecone[1].asked if name == "query"]
+    assert not any(body.get("includeValues") for body in queries)
