@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -21,6 +21,7 @@ from bedrock_marengo.search.postgres import (
     scan_settings,
     store_inline,
 )
+from llama_index_marengo.elasticsearch_store import elasticsearch_asearch, elasticsearch_search
 from llama_index_marengo.mongodb_store import (
     mongodb_create,
     mongodb_create_indexes,
@@ -57,6 +58,7 @@ class KnownStore:
     Attributes:
         cosine: store -> how to turn its score into a cosine similarity; None if that is impossible.
         search: (store, vector, k, filters) -> nodes, best first; None for the index's own retriever.
+        asearch: as ``search``, for ``aretrieve``, if it can't be called on another thread.
         search_sources: as ``search``, with the target's sources apart from the filters, for a store that limits those.
         nodes: store -> all its nodes, if its ``get_nodes`` can't return them.
         create: opens a collection or table for one track, with the cosine as metric; creates it if it doesn't exist.
@@ -71,6 +73,9 @@ class KnownStore:
 
     cosine: Callable[[Any], Callable[[float], float] | None] = lambda store: None
     search: Callable[[Any, list[float], int, MetadataFilters | None], list[NodeWithScore]] | None = None
+    asearch: (
+        Callable[[Any, list[float], int, MetadataFilters | None], Coroutine[Any, Any, list[NodeWithScore]]] | None
+    ) = None
     search_sources: (
         Callable[[Any, list[float], int, MetadataFilters | None, Sequence[str]], list[NodeWithScore]] | None
     ) = None
@@ -283,7 +288,13 @@ KNOWN_STORES: Mapping[str, KnownStore] = {
         create_indexes=lambda store, tracks: [],
     ),
     "OpensearchVectorStore": KnownStore(search=opensearch_search, nodes=opensearch_nodes),
-    "ElasticsearchStore": KnownStore(only_equality=True, finds_all=False),
+    "ElasticsearchStore": KnownStore(
+        search=elasticsearch_search,
+        asearch=elasticsearch_asearch,
+        # Its one client is asynchronous, and belongs to the event loop of the thread that it was first used in.
+        is_only_async=lambda store: True,
+        at_once=lambda store: False,
+    ),
 }
 
 UNKNOWN = KnownStore(at_once=lambda store: False, finds_all=False)

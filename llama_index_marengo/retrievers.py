@@ -246,7 +246,11 @@ class MarengoRetriever(BaseRetriever):
     async def _asearch(
         self, target: SearchTarget, filters: MetadataFilters | None, vector: list[float], limit: int
     ) -> _Hits:
-        known = find_known_store(self._indices[target.track].vector_store)
+        store = self._indices[target.track].vector_store
+        known = find_known_store(store)
+        if known.asearch is not None:
+            wanted = _filters(target, filters, known.only_equality)
+            return self._hits(target, await known.asearch(store, vector, limit, wanted))
         if known.search is not None or known.search_sources is not None:
             return await self._embed_model.core.run_async(self._search, target, filters, vector, limit)
         bundle = QueryBundle("", embedding=vector)

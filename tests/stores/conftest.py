@@ -13,6 +13,7 @@ from bedrock_marengo.search.fusion import Hit, SearchSettings, find_moments
 from bedrock_marengo.search.weights import cosines, tracks_of, weights_of
 
 from .served import over_http
+from .served.elasticsearch import Elasticsearch
 from .served.opensearch import Collection
 from .served.pinecone import Index
 
@@ -140,3 +141,11 @@ def serverless():
     with over_http.serve(collection.answer) as url:
         client = {"http_auth": auth, "connection_class": opensearchpy.RequestsHttpConnection}
         yield url, client, collection
+
+
+@pytest.fixture(scope="session")
+def elasticsearch():
+    """Elasticsearch over HTTP: its URL, and what it holds."""
+    server = Elasticsearch()
+    with over_http.serve(server.answer) as url:
+        yield url, server

@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 from llama_index.core import StorageContext, VectorStoreIndex
-from llama_index.core.vector_stores import FilterCondition, MetadataFilter, MetadataFilters
+from llama_index.core.vector_stores import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 
 from llama_index_marengo import (
     MarengoEmbedding,
@@ -55,6 +55,11 @@ def in_opensearch_serverless(place):
     return module.OpensearchVectorStore(module.OpensearchVectorClient(url, place("name"), 512, **client))
 
 
+def in_elasticsearch(place):
+    module = pytest.importorskip("llama_index.vector_stores.elasticsearch")
+    return module.ElasticsearchStore(place("name"), es_url=place("elasticsearch")[0])
+
+
 @pytest.fixture(scope="module")
 def mongodb_async(mongodb):
     """A client that is never used: LlamaIndex's store wants one."""
@@ -65,18 +70,19 @@ def mongodb_async(mongodb):
 
 @pytest.fixture(
     scope="module",
-    params=[in_mongodb, in_pinecone, in_opensearch_serverless],
+    params=[in_mongodb, in_pinecone, in_opensearch_serverless, in_elasticsearch],
     ids=lambda kind: kind.__name__.removeprefix("in_"),
 )
-def store(request):
+def open_store(request):
+    """Opens one store of each kind, each time with a client of its own if it has one for one event loop."""
     name = f"s{uuid.uuid4().hex}"
-    return request.param(lambda what: name if what == "name" else request.getfixturevalue(what))
+    return lambda: request.param(lambda what: name if what == "name" else request.getfixturevalue(what))
 
 
 @pytest.fixture(scope="module")
-def index(store, nodes, embed_model):
+def index(open_store, nodes, embed_model):
     return VectorStoreIndex(
-        nodes, storage_context=StorageContext.from_defaults(vector_store=store), embed_model=embed_model
+        nodes, storage_context=StorageContext.from_defaults(vector_store=open_store()), embed_model=embed_model
     )
 
 
@@ -99,8 +105,13 @@ class TestSearch(Searches):
         assert {hit["tenant"] for hit in found} == {"globex"}
         assert len(found) == 10
 
-    async def test_async(self, index, truth):
-        found = await MarengoRetriever(index=index).aretrieve(QUERIES[0])
+    def test_all_but_one_tenant(self, ask):
+        other = MetadataFilter(key="tenant", value="acme", operator=FilterOperator.NE)
+        assert {hit["tenant"] for hit in ask(QUERIES[0], filter=MetadataFilters(filters=[other]), k=30)} == {"globex"}
+
+    async def test_async(self, index, open_store, embed_model, truth):
+        opened = VectorStoreIndex.from_vector_store(open_store(), embed_model=embed_model)
+        found = await MarengoRetriever(index=opened).aretrieve(QUERIES[0])
         assert places(found) == places(truth(QUERIES[0]))
 
 

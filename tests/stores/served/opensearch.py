@@ -13,6 +13,8 @@ def matches(query, row):
     if kind == "bool":
         terms = [each for name in ("filter", "must") for each in _listed(how.get(name, []))]
         # Where nothing must be, one of what should be must.
+        if any(matches(each, row) for each in _listed(how.get("must_not", []))):
+            return False
         should = _listed(how.get("should", []))
         return all(matches(each, row) for each in terms) and (not should or any(matches(each, row) for each in should))
     [(name, wanted)] = how.items()

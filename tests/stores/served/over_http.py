@@ -28,6 +28,8 @@ class Handler(BaseHTTPRequestHandler):
         reply = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
+        # Without it Elasticsearch's client takes the server for another product's.
+        self.send_header("X-Elastic-Product", "Elasticsearch")
         self.send_header("Content-Length", str(len(reply)))
         self.end_headers()
         if self.command != "HEAD":
