@@ -35,6 +35,15 @@ def test_each_track_gets_a_collection_with_an_index(mongodb, embeddings, corpus,
     ]
 
 
+def test_an_index_is_asked_for_its_metric_once(mongodb, store, embeddings):
+    _, atlas = mongodb
+    retriever = MarengoRetriever(vectorstore=store, embeddings=embeddings)
+    retriever.invoke("a goal")
+    atlas.asked.clear()
+    retriever.invoke("a goal")
+    assert not [each for each in atlas.asked if "$listSearchIndexes" in str(each)]
+
+
 def test_more_candidates_than_allowed_are_not_requested(mongodb, store, embeddings):
     _, atlas = mongodb
     atlas.asked.clear()

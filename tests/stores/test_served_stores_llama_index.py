@@ -5,6 +5,7 @@ import uuid
 import pytest
 from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.vector_stores import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
+from opensearchpy import TransportError
 
 from llama_index_marengo import (
     MarengoEmbedding,
@@ -115,6 +116,31 @@ class TestSearch(Searches):
         assert places(found) == places(truth(QUERIES[0]))
 
 
+class TestChange:
+    @pytest.fixture
+    def index(self, open_store, embed_model):
+        return VectorStoreIndex.from_vector_store(open_store(), embed_model=embed_model)
+
+    def test_a_segment_added_again(self, request, index, nodes):
+        if "mongodb" in request.node.name:
+            with pytest.raises(Exception, match="duplicate key"):
+                index.insert_nodes(nodes[:3])
+        else:
+            index.insert_nodes(nodes[:3])
+        found = MarengoRetriever(index=index, similarity_top_k=30).retrieve(QUERIES[0])
+        assert len(set(places(found))) == len(found) == 30
+
+    def test_a_source_is_deleted(self, request, index, nodes, uris):
+        if "opensearch_serverless" in request.node.name:
+            with pytest.raises(TransportError):
+                index.delete_ref_doc(nodes[0].ref_doc_id)
+            return
+        index.delete_ref_doc(nodes[0].ref_doc_id)
+        found = MarengoRetriever(index=index, similarity_top_k=30).retrieve(QUERIES[0])
+        assert {hit.metadata["source"] for hit in found} == {*uris} - {nodes[0].metadata["source"]}
+        index.insert_nodes([node for node in nodes if node.ref_doc_id == nodes[0].ref_doc_id])
+
+
 def tracks(make, nodes, truth):
     indices = make()
     insert_segments(indices, [node for node in nodes if node.metadata["embedding_scope"] == "clip"])
@@ -130,6 +156,10 @@ def test_each_track_gets_a_collection(mongodb, mongodb_async, embed_model, nodes
 
 def test_each_track_gets_a_namespace(pinecone, embed_model, nodes, truth):
     cls = pytest.importorskip("llama_index.vector_stores.pinecone").PineconeVectorStore
+    pinecone[1].asked.clear()
     tracks(lambda: create_track_indices(cls, "nodes", embed_model, pinecone_index=pinecone[0]), nodes, truth)
+    names = [name for name, _ in pinecone[1].asked]
     queries = [body for name, body in pinecone[1].asked if name == "query"]
+    # Once as each is opened, twice, and once for its metric.
+    assert names.count("describe_index_stats") <= 9
     assert not any(body.get("includeValues") for body in queries)

@@ -20,6 +20,10 @@ class Elasticsearch:
             self.indexes[name] = {}
         elif name not in self.indexes:
             raise RefusedError(404, {"error": {"type": "index_not_found_exception"}, "status": 404})
+        if what == "_delete_by_query":
+            rows = self.indexes[name]
+            for key in [key for key, row in rows.items() if matches(body[0]["query"], row)]:
+                del rows[key]
         return self._search(self.indexes[name], body[0]) if what == "_search" else {"acknowledged": True}
 
     def _bulk(self, lines):

@@ -21,8 +21,8 @@ def matches(query, row):
     own = row
     for part in name.removesuffix(".keyword").split("."):
         own = (own or {}).get(part)
-    if isinstance(own, str) and not name.endswith(".keyword"):
-        # An analyzed text has none of the whole terms.
+    if isinstance(own, str) and not name.endswith((".keyword", "doc_id")):
+        # An analyzed text has none of the whole terms. LlamaIndex maps the IDs of documents as keywords.
         return False
     if kind == "term":
         return own == (wanted["value"] if isinstance(wanted, dict) else wanted)
@@ -63,7 +63,9 @@ class Collection:
             if query.get("scroll"):
                 refuse(404, "", "")
             return self._search(self.indexes[name], body[0])
-        assert what == ""
+        if what:
+            # Such as _delete_by_query.
+            refuse(404, "", "")
         if request.command == "PUT":
             self.indexes[name] = {}
         return {name: {}}
