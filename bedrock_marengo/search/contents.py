@@ -21,6 +21,8 @@ class StoreContents:
     def __init__(self) -> None:
         self._lacks: set[tuple[str, str]] = set()
         self._times: dict[tuple[str, str], int] = {}
+        self.has_cosine: bool | None = None
+        """Whether the store's scores are of the cosine; None until it was asked, if that takes a request."""
 
     def lacks(self, track: str, scope: str) -> bool:
         """Whether the store has no segment of this track and scope."""

@@ -18,50 +18,24 @@ from bedrock_marengo.errors import ConfigurationError, MarengoError, OutputError
 from bedrock_marengo.search.contents import StoreContents
 from bedrock_marengo.search.diversity import choose_moments
 from bedrock_marengo.search.fusion import Hit, Moment, SearchSettings, SearchTarget, cut_off
+from bedrock_marengo.search.store_limits import MAX_LIMIT
 from bedrock_marengo.search.weights import Vector, check_lengths, cosines
 
 if TYPE_CHECKING:
     from bedrock_marengo.client import MarengoClient
 
 __all__ = [
-    "MAX_LIMIT",
     "StoreHit",
     "StoreSearch",
     "aretrieve",
     "check_models",
     "check_stored",
     "find_hits",
-    "limit_of",
     "moment_document",
     "retrieve",
 ]
 
-MAX_LIMIT = 10_000
-"""The most hits that a search requests from a store; ours."""
 _SAMPLE = 1_000
-
-STORE_LIMITS: Mapping[str, int] = {
-    "AmazonS3Vectors": 10_000,
-    "AstraDBVectorStore": 1_000,
-    "AzureAISearchVectorStore": 1_000,
-    "AzureSearch": 1_000,
-    "CloudflareVectorizeVectorStore": 20,
-    "ElasticsearchStore": 10_000,
-    # Asks for 10 candidates for each hit, of at most 10,000.
-    "llama_index.ElasticsearchStore": 1_000,
-    "Milvus": 16_384,
-    "MilvusVectorStore": 16_384,
-    # Asks for 10 candidates for each hit, of at most 10,000.
-    "MongoDBAtlasVectorSearch": 1_000,
-    "OpenSearchVectorSearch": 10_000,
-    "OpensearchVectorStore": 10_000,
-    "PineconeVectorStore": 10_000,
-    "S3VectorStore": 10_000,
-    "Typesense": 250,
-    "TypesenseVectorStore": 250,
-    "UpstashVectorStore": 1_000,
-}
-"""The most hits of one search, from each product's documentation; by class of LangChain's and LlamaIndex's stores."""
 
 _OTHER_ERRORS = (
     *(AttributeError, ConnectionError, ImportError, LookupError, MarengoError),
@@ -105,7 +79,8 @@ class StoreSearch(Generic[Answer]):
         targets: what one search answers: a single target if the store can filter for it, else several.
         search: limit -> the nearest rows, as a list of ``StoreHit``, or an awaitable of one for ``aretrieve``.
         store: the store, as an error message names it, such as "This Chroma".
-        max_limit: the most hits that the store allows.
+        max_limit: the most hits that the store allows, or that are worth their time.
+        is_capped: whether ``max_limit`` is less than the store allows: then tracks that were not found are reported.
         stored: some of the (text, metadata) that the store holds, which may explain why it fails.
         at_once: whether it may run at the same time as other searches, on another thread.
         contents: what is known of the store, and learned; None if what it finds shows nothing.
@@ -118,6 +93,7 @@ class StoreSearch(Generic[Answer]):
     search: Callable[[int], Answer]
     store: str
     max_limit: int = MAX_LIMIT
+    is_capped: bool = False
     stored: Callable[[], Iterable[tuple[str, Mapping[str, Any]]]] = tuple
     at_once: bool = False
     contents: StoreContents | None = None
@@ -259,15 +235,6 @@ def check_stored(client: MarengoClient, stored: Iterable[tuple[str, Mapping[str,
         return
 
 
-def limit_of(store: object) -> int:
-    """The most hits that a store lets a search ask for: that of its class or of a base class, by name."""
-    for cls in type(store).__mro__:
-        for name in (f"{cls.__module__.partition('.')[0]}.{cls.__name__}", cls.__name__):
-            if name in STORE_LIMITS:
-                return STORE_LIMITS[name]
-    return MAX_LIMIT
-
-
 def _search_each(
     client: MarengoClient, searches: Sequence[StoreSearch[Sequence[StoreHit[Item]]]], turn: Sequence[int], depth: int
 ) -> dict[int, list[StoreHit[Item]]]:
@@ -374,6 +341,8 @@ def _ask_filtered(search: StoreSearch[Any], depth: int) -> _Questions[Item]:
             kept, is_enough = _kept(answer, search.targets, depth, limit)
     if isinstance(refused, MarengoError):
         raise refused
+    if not is_enough and refused is None and search.is_capped:
+        _warn_of_missing(search, kept, limit)
     if refused is not None:
         warn_once(
             f"limit of {search.store}",
@@ -381,6 +350,16 @@ def _ask_filtered(search: StoreSearch[Any], depth: int) -> _Questions[Item]:
             f"track or a narrower search (sources=) needs fewer. It said: {type(refused).__name__}: {refused!s:.200}",
         )
     return kept
+
+
+def _warn_of_missing(search: StoreSearch[Any], kept: Sequence[StoreHit[Any]], limit: int) -> None:
+    found = {hit.segment.option for hit in kept if hit.segment is not None}
+    if missing := [target.track for target in search.targets if target.track not in found]:
+        warn_once(
+            f"missing in {search.store} {missing}",
+            f"{search.store} can't be searched by track, and none of its {limit:,} nearest segments is of "
+            f"{', '.join(missing)}. If it holds some, use a store for each track, or pass fetch_k= to search further.",
+        )
 
 
 def _may_be_limit(error: Exception) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bedrock_marengo.search.diversity import choose_moments
-from bedrock_marengo.search.fusion import Hit, Moment, SearchSettings, SearchTarget
+from bedrock_marengo.search.fusion import Hit, Moment, SearchSettings
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, find_hits
 from bedrock_marengo.search.weights import ALPHA, Vector, intent_weights
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Searches", "TrackHits", "missing_sources", "search_tracks"]
 
-Searches = Callable[[list[float], Sequence[SearchTarget]], Iterable[StoreSearch[Sequence[StoreHit[Any]]]]]
-"""A query's vector and targets -> the searches of a framework's stores."""
+Searches = Callable[[list[float], SearchSettings], Iterable[StoreSearch[Sequence[StoreHit[Any]]]]]
+"""A query's vector and settings -> the searches of a framework's stores for their targets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def search_tracks(
     """
     query = np.asarray(vector, np.float32)
     every = replace(settings, weights=dict.fromkeys(tracks, 1.0))
-    hits, _ = find_hits(client, query, every, searches(vector, every.targets))
+    hits, _ = find_hits(client, query, every, searches(vector, every))
     return TrackHits(client, hits, settings, intent_weights(client, query, tracks, alpha), is_text)
 
 
@@ -100,7 +100,7 @@ def missing_sources(
         one = SearchSettings(weights=dict.fromkeys(tracks, 1.0), k=1, fetch_k=1, sources=[source], scope=settings.scope)
         if (
             not _is_allowed(source, settings.sources)
-            or not find_hits(client, vector, one, searches(vector.tolist(), one.targets))[0]
+            or not find_hits(client, vector, one, searches(vector.tolist(), one))[0]
         ):
             missing.append(source)
     return missing

@@ -12,6 +12,8 @@ from langchain_marengo.known_stores.known_store import KnownStore, NewStore, Sco
 from langchain_marengo.known_stores.lancedb import COMMUNITY_LANCEDB, LANCEDB
 from langchain_marengo.known_stores.memory import FAISS, IN_MEMORY
 from langchain_marengo.known_stores.milvus import MILVUS
+from langchain_marengo.known_stores.mongodb import MONGODB
+from langchain_marengo.known_stores.pinecone import PINECONE
 from langchain_marengo.known_stores.postgres import PGVECTOR, PGVECTORSTORE
 from langchain_marengo.known_stores.qdrant import QDRANT
 from langchain_marengo.known_stores.s3_vectors import S3_VECTORS
@@ -32,6 +34,8 @@ KNOWN_STORES: Mapping[str, KnownStore] = {
     "AmazonS3Vectors": S3_VECTORS,
     "langchain_elasticsearch.ElasticsearchStore": ELASTICSEARCH,
     "OpenSearchVectorSearch": OPENSEARCH,
+    "MongoDBAtlasVectorSearch": MONGODB,
+    "PineconeVectorStore": PINECONE,
 }
 
 

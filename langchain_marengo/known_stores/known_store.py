@@ -66,6 +66,7 @@ class KnownStore:
         rows: (store, source or None for all) -> the rows that it holds.
         add: (store, id -> Document) -> None: writes rows, and replaces those with the same ids. Whatever fails, a row
             that was there is not lost.
+        upserts: store -> whether a row can be added again without leaving two, even right after it was added.
         delete: (store, ids) -> None. Ids that another writer has deleted are skipped.
         create: opens a collection or table for one track, with the cosine as metric; creates it if it doesn't exist.
         create_indexes: (store, tracks) -> the names of indexes on what searches filter for, which exist afterwards.
@@ -77,6 +78,7 @@ class KnownStore:
     search: Callable[[Any, list[float], int, SearchTarget, Any], list[ScoredDocument]]
     rows: Callable[[Any, str | None], Iterable[StoredRow]]
     add: Callable[[Any, Mapping[str, Document]], None] = add_documents
+    upserts: Callable[[Any], bool] = lambda store: True
     delete: Callable[[Any, list[str]], Any] = _delete_ids
     create: Callable[[NewStore], VectorStore] | None = None
     create_indexes: Callable[[Any, Sequence[str]], list[str]] | None = None

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from langchain_core.documents import Document
+
 from bedrock_marengo.search.fusion import SearchTarget
-from bedrock_marengo.search.retrieve import limit_of
-from langchain_marengo.known_stores.known_store import KnownStore, ScoredDocument, StoredRow, similar
+from bedrock_marengo.search.store_limits import limit_of
+from langchain_marengo.known_stores.known_store import KnownStore, ScoredDocument, StoredRow, add_documents, similar
 from langchain_marengo.store_filters import term_filter
+
+_PAGE = 1000
+_ALL: dict[str, Any] = {"match_all": {}}
 
 
 def _opensearch_search(
@@ -23,13 +28,56 @@ def _opensearch_search(
 
 
 def _opensearch_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
-    query = {"term": {"metadata.source.keyword": source}} if source is not None else {"match_all": {}}
-    body = {"query": query, "_source": ["text", "metadata"], "size": 1000}
+    from opensearchpy.exceptions import NotFoundError
+
+    pages = _serverless_pages if store.is_aoss else _opensearch_pages
+    try:
+        for row in pages(store, {"term": {"metadata.source.keyword": source}} if source is not None else _ALL):
+            yield StoredRow(row["_id"], row["_source"].get("text", ""), row["_source"]["metadata"])
+    except NotFoundError:
+        # It creates its index when the first row is added.
+        return
+
+
+def _opensearch_pages(store: Any, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    body = {"query": query, "_source": ["text", "metadata"], "size": _PAGE}
     page = store.client.search(index=store.index_name, body=body, params={"scroll": "5m"})
     while rows := page["hits"]["hits"]:
-        for row in rows:
-            yield StoredRow(row["_id"], row["_source"].get("text", ""), row["_source"]["metadata"])
+        yield from rows
         page = store.client.scroll(body={"scroll_id": page["_scroll_id"], "scroll": "5m"})
+
+
+# OpenSearch Serverless has no scrolls, gives rows IDs of its own, and shows them up to a minute later. The store keeps
+# a row's own ID in the field "id".
+
+
+def _serverless_pages(store: Any, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    body = {"_source": ["text", "metadata", "id"], "size": _PAGE, "sort": ["id.keyword"]}
+    last, seen = "", set[str]()
+    while True:
+        # From the last one on, since several rows may have the same.
+        where = {"bool": {"filter": [query, {"range": {"id.keyword": {"gte": last}}}]}}
+        rows = store.client.search(index=store.index_name, body={**body, "query": where})["hits"]["hits"]
+        new = [row for row in rows if row["_id"] not in seen]
+        yield from new
+        if len(rows) < _PAGE or not new:
+            return
+        last = rows[-1]["_source"]["id"]
+        seen = {row["_id"] for row in rows if row["_source"]["id"] == last}
+
+
+def _opensearch_add(store: Any, documents: Mapping[str, Document]) -> None:
+    old: list[str] = []
+    if store.is_aoss and store.client.indices.exists(index=store.index_name):
+        old = [row["_id"] for row in _serverless_pages(store, {"terms": {"id.keyword": list(documents)}})]
+    add_documents(store, documents)
+    if old:
+        _opensearch_delete(store, old)
+
+
+def _opensearch_delete(store: Any, ids: list[str]) -> None:
+    # Serverless refuses requests to refresh.
+    store.delete(ids, refresh_indices=not store.is_aoss)
 
 
 # Elasticsearch (langchain-elasticsearch)
@@ -61,10 +109,16 @@ def _elasticsearch_keyword(store: Any, name: str) -> str:
 
 
 def _elasticsearch_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
+    from elasticsearch import NotFoundError
+
     client, inner = store.client, store._store
-    query = {"term": {_elasticsearch_keyword(store, "source"): source}} if source is not None else {"match_all": {}}
+    query = {"term": {_elasticsearch_keyword(store, "source"): source}} if source is not None else _ALL
     fields = [inner.text_field, "metadata"]
-    page = client.search(index=inner.index, query=query, source=fields, size=1000, scroll="5m")
+    try:
+        page = client.search(index=inner.index, query=query, source=fields, size=_PAGE, scroll="5m")
+    except NotFoundError:
+        # It creates its index when the first row is added.
+        return
     while rows := page["hits"]["hits"]:
         for row in rows:
             yield StoredRow(row["_id"], row["_source"].get(inner.text_field, ""), row["_source"]["metadata"])
@@ -72,7 +126,14 @@ def _elasticsearch_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
 
 
 # Their mappings index all that is filtered for.
-OPENSEARCH = KnownStore(search=_opensearch_search, rows=_opensearch_rows, create_indexes=lambda store, tracks: [])
+OPENSEARCH = KnownStore(
+    search=_opensearch_search,
+    rows=_opensearch_rows,
+    add=_opensearch_add,
+    delete=_opensearch_delete,
+    upserts=lambda store: not store.is_aoss,
+    create_indexes=lambda store, tracks: [],
+)
 ELASTICSEARCH = KnownStore(
     search=_elasticsearch_search, rows=_elasticsearch_rows, create_indexes=lambda store, tracks: []
 )

@@ -8,7 +8,8 @@ import pytest
 from bedrock_marengo import InputError, MarengoWarning
 from bedrock_marengo.contract.segments import Segment
 from bedrock_marengo.search.fusion import SearchSettings, SearchTarget
-from bedrock_marengo.search.retrieve import STORE_LIMITS, StoreHit, StoreSearch, aretrieve, limit_of, retrieve
+from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, aretrieve, retrieve
+from bedrock_marengo.search.store_limits import STORE_LIMITS, limit_of
 
 TARGETS = tuple(SearchTarget(track, "clip") for track in ("visual", "audio", "image"))
 ROWS = [
@@ -87,6 +88,15 @@ def test_a_limit_that_is_known_is_not_exceeded(ask):
     store = Store(1_000)
     assert len(ask(store, max_limit=1_000)) == 3
     assert store.asked == [150, 600, 1_000]
+
+
+def test_a_track_that_is_not_found_below_a_limit_of_ours_is_said_once(ask):
+    store = Store(9_999)
+    with pytest.warns(MarengoWarning, match="none of its 1,000 nearest segments is of image") as warned:
+        for _ in range(2):
+            assert len(ask(store, max_limit=1_000, is_capped=True)) == 3
+    assert store.asked == 2 * [150, 600, 1_000]
+    assert len(warned) == 1
 
 
 @pytest.mark.parametrize(

