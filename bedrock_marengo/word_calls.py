@@ -1,4 +1,4 @@
-"""Calls that transcribe files with Amazon Transcribe, without embedding them."""
+"""Calls that give files their words without embedding them: by Amazon Transcribe, or for segments that are stored."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from bedrock_marengo.aws.cancellation import CancelToken, cancel_scope
 from bedrock_marengo.aws.parallel import as_finished
 from bedrock_marengo.contract.inputs import Media, MediaLike, Sources, split_s3_uri
 from bedrock_marengo.embedding.batch import MediaResult
-from bedrock_marengo.embedding.file_words import FileWords
+from bedrock_marengo.embedding.file_words import FileWords, RunWords
 from bedrock_marengo.embedding.run_options import RunOptions, log_failure
 from bedrock_marengo.errors import ConfigurationError, InputError, MarengoError
 from bedrock_marengo.file_calls import FileCalls
 from bedrock_marengo.media.durations import Durations
 from bedrock_marengo.s3.listing import MediaListing
+from bedrock_marengo.settings import WORDS
 from bedrock_marengo.validation import reject_unknown
 from bedrock_marengo.words.caption_files import write_captions
 from bedrock_marengo.words.captions import Transcript
+from bedrock_marengo.words.descriptions import Descriptions
+from bedrock_marengo.words.pegasus import iter_described
 from bedrock_marengo.words.sources import WordsFile
 from bedrock_marengo.words.transcribe import Transcribe, TranscriptSource
 
@@ -138,6 +141,33 @@ class WordCalls(FileCalls):
         heard, token = self._heard(transcribe), CancelToken(self._runtime.limiter.cancel_token)
         results = self._hear_all(sources, heard, self._run_options(**settings), token)
         return one_by_one(results, lambda: self._runtime.pool("jobs"), lambda: self._runtime.pool("async"), token)
+
+    # For segments that a store holds already.
+
+    def open_words(self, **settings: Any) -> tuple[RunWords | None, CancelToken]:
+        """The sources of words of one run that embeds nothing, and what ends it.
+
+        Args:
+            settings: transcripts, descriptions, and those of ``transcribe``.
+
+        Raises:
+            ConfigurationError: A setting is not valid, or there is no such setting.
+        """
+        reject_unknown(settings, (*WORDS, *SETTINGS), "add_words")
+        token = CancelToken(self._runtime.limiter.token())
+        words = self._run_options(token, **settings).words
+        # The segments that a store holds may be a part of the file's.
+        return (None if words is None else replace(words, is_whole=False)), token
+
+    def descriptions_of(self, source: str) -> list[Descriptions]:
+        """What Pegasus has said of a source, with any settings, as it is kept under ``output_s3_uri``. Costs nothing.
+
+        Raises:
+            OutputError: It can't be read.
+            ServiceError: AWS refused.
+        """
+        prefix = self._settings.output_s3_uri
+        return [] if prefix is None else list(iter_described(self._runtime.objects, prefix, source))
 
     def _heard(self, transcribe: Transcribe) -> TranscriptSource:
         if not isinstance(transcribe, Transcribe):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
 
-from bedrock_marengo import ConfigurationError
+from bedrock_marengo import ConfigurationError, Pegasus
 from bedrock_marengo.search.records import Transcripts
 from bedrock_marengo.search.stored_words import new_texts
 from bedrock_marengo.validation import is_int, short_repr
@@ -25,29 +26,37 @@ def add_words(
     *,
     embeddings: MarengoEmbeddings,
     transcripts: Transcripts = True,
+    descriptions: Pegasus | None = None,
     sources: Sequence[str] | None = None,
     chunk_size: int = CHUNK,
+    max_cost_usd: float | None = None,
+    **settings: Any,
 ) -> int:
     """Give the segments of a store their words, or other words, in place. Nothing is embedded again.
 
     IDs, metadata and vectors stay as they are: the store gets each segment's own vector again, from the output of its
-    job. A file for which no words are found keeps those that it has. Running it again changes nothing.
+    job. What is said and what is seen are replaced separately, and stay where nothing is found for a file. Running it
+    again changes nothing, and costs nothing. A file whose words can't be had is a ``MarengoWarning``; others go on.
 
     Args:
         store: one of the stores of docs/stores.md, filled by ``add_segments`` or ``from_documents``. Not a Milvus with
             ``auto_id=True``, which can't replace a row. Or a store for each track: track -> store.
         embeddings: the model and output prefix of the segments.
         transcripts: as in ``MarengoLoader``: True reads captions next to the files on S3, a mapping or a callable gives
-            them by source URI. Captions of a local file aren't next to its upload.
+            them by source URI, ``Transcribe(...)`` transcribes files without captions. Captions of a local file aren't
+            next to its upload.
+        descriptions: ``Pegasus(...)`` describes what is seen in videos.
         sources: only these files, or those under a prefix that ends in "/". Default: all files of the store.
         chunk_size: rows in one call.
+        max_cost_usd: the most that Transcribe and Pegasus may cost, in US dollars, over all files and stores.
+        settings: durations, assume_duration_sec, force and timeout_sec, as for ``client.transcribe``.
 
     Returns:
         The number of segments with a new text.
 
     Raises:
-        ConfigurationError: This store isn't supported, or has other embeddings.
-        bedrock_marengo.InputError: ``sources`` isn't a list of S3 URIs.
+        ConfigurationError: This store isn't supported, or has other embeddings, or a setting isn't valid.
+        bedrock_marengo.InputError: ``sources`` isn't a list of S3 URIs, or there is no such setting.
         bedrock_marengo.SegmentNotFoundError: The job of a segment isn't under ``output_s3_uri``.
 
     Examples:
@@ -59,27 +68,29 @@ def add_words(
         raise ConfigurationError(f"embeddings is {type(embeddings).__name__}: expected MarengoEmbeddings(...).")
     if not is_int(chunk_size):
         raise ConfigurationError(f"chunk_size={short_repr(chunk_size)}: expected a whole number of rows, 1 or more.")
-    if isinstance(store, Mapping):
-        settings: dict[str, Any] = {"embeddings": embeddings, "transcripts": transcripts}
-        settings |= {"sources": sources, "chunk_size": chunk_size}
-        return sum(add_words(each, **settings) for each in {id(each): each for each in store.values()}.values())
-    known = _known(store)
-    rows = [row for source in _exact(sources) for row in known.rows(store, source)]
-    by_text: defaultdict[str, list[StoredRow]] = defaultdict(list)
-    for row in rows:
-        by_text[row.text].append(row)
-    texts = ((row.text, row.metadata) for row in rows)
+    stores = list(store.values()) if isinstance(store, Mapping) else [store]
+    # One run over all stores: they share the budget, and a file's words.
+    known = {id(each): (each, _known(each)) for each in stores}
+    rows = [
+        (key, row) for key, (each, way) in known.items() for source in _exact(sources) for row in way.rows(each, source)
+    ]
+    by_text: defaultdict[str, list[tuple[int, StoredRow]]] = defaultdict(list)
+    for key, row in rows:
+        by_text[row.text].append((key, row))
+    settings |= {"sources": sources, "max_cost_usd": max_cost_usd}
+    texts = [(row.text, row.metadata) for _, row in rows]
     changed = 0
-    for file in new_texts(embeddings.core, texts, transcripts=transcripts, sources=sources):
-        documents = [
-            Document(id=row.id, page_content=new, metadata=dict(row.metadata))
-            for old, new in file.items()
-            for row in by_text[old]
-        ]
-        for first in range(0, len(documents), chunk_size):
-            chunk = documents[first : first + chunk_size]
-            known.add(store, {document.id: document for document in chunk if document.id})
-        changed += len(documents)
+    with closing(
+        new_texts(embeddings.core, texts, transcripts=transcripts, descriptions=descriptions, **settings)
+    ) as files:
+        for file in files:
+            documents: defaultdict[int, list[Document]] = defaultdict(list)
+            for old, new in file.items():
+                for key, row in by_text[old]:
+                    documents[key].append(Document(id=row.id, page_content=new, metadata=dict(row.metadata)))
+            for key, given in documents.items():
+                _write(*known[key], given, chunk_size)
+                changed += len(given)
     return changed
 
 
@@ -88,6 +99,12 @@ async def aadd_words(
 ) -> int:
     """``add_words`` for asyncio, on the embeddings' own threads."""
     return await embeddings.core.run_async(add_words, store, embeddings=embeddings, **settings)
+
+
+def _write(store: VectorStore, known: KnownStore, documents: Sequence[Document], chunk_size: int) -> None:
+    for first in range(0, len(documents), chunk_size):
+        chunk = documents[first : first + chunk_size]
+        known.add(store, {document.id: document for document in chunk if document.id})
 
 
 def _known(store: VectorStore) -> KnownStore:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from llama_index.core import VectorStoreIndex
@@ -10,7 +12,7 @@ from llama_index.core.schema import BaseNode, MetadataMode
 from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 from llama_index.core.vector_stores.utils import node_to_metadata_dict
 
-from bedrock_marengo import ConfigurationError, Segment
+from bedrock_marengo import ConfigurationError, Pegasus, Segment
 from bedrock_marengo.search.records import Transcripts
 from bedrock_marengo.search.stored_words import new_texts
 from bedrock_marengo.validation import short_repr
@@ -27,12 +29,17 @@ def add_words(
     *,
     embed_model: MarengoEmbedding | None = None,
     transcripts: Transcripts = True,
+    descriptions: Pegasus | None = None,
     sources: Sequence[str] | None = None,
+    max_cost_usd: float | None = None,
+    **settings: Any,
 ) -> int:
     """Give the segments of an index their words, or other words, in place. Nothing is embedded again.
 
-    IDs, metadata and vectors stay as they are. A file for which no words are found keeps those that it has. Running it
-    again changes nothing. All nodes of the index are held in memory with their vectors, whatever ``sources`` is.
+    IDs, metadata and vectors stay as they are. What is said and what is seen are replaced separately, and stay where
+    nothing is found for a file. Running it again changes nothing, and costs nothing. A file whose words can't be had
+    is a ``MarengoWarning``; the others go on. All nodes of the index are held in memory with their vectors, whatever
+    ``sources`` is.
 
     Args:
         index: its texts are in its docstore (SimpleVectorStore, FAISS and others that keep no text), or in a
@@ -40,15 +47,20 @@ def add_words(
             index for each track: track -> index.
         embed_model: the model and output prefix of the segments. Default: the index's model.
         transcripts: as in ``MarengoSegmenter``: True reads captions next to the files on S3, a mapping or a callable
-            gives them by source URI. Captions of a local file aren't next to its upload.
+            gives them by source URI, ``Transcribe(...)`` transcribes files without captions. Captions of a local file
+            aren't next to its upload.
+        descriptions: ``Pegasus(...)`` describes what is seen in videos.
         sources: only these files, or those under a prefix that ends in "/". Default: all files of the index.
+        max_cost_usd: the most that Transcribe and Pegasus may cost, in US dollars, over all files and indexes.
+        settings: durations, assume_duration_sec, force and timeout_sec, as for ``client.transcribe``.
 
     Returns:
         The number of segments with a new text.
 
     Raises:
-        bedrock_marengo.ConfigurationError: This store isn't supported, or the index has another embedding model.
-        bedrock_marengo.InputError: ``sources`` isn't a list of S3 URIs.
+        bedrock_marengo.ConfigurationError: This store isn't supported, the index has another embedding model, or a
+            setting isn't valid.
+        bedrock_marengo.InputError: ``sources`` isn't a list of S3 URIs, or there is no such setting.
         bedrock_marengo.SegmentNotFoundError: The job of a segment isn't under ``output_s3_uri``.
 
     Examples:
@@ -56,21 +68,27 @@ def add_words(
         add_words(index, transcripts={"s3://bucket/match.mp4": Path("match.srt")})
         ```
     """
-    if isinstance(index, Mapping):
-        settings: dict[str, Any] = {"embed_model": embed_model, "transcripts": transcripts, "sources": sources}
-        return sum(add_words(each, **settings) for each in {id(each): each for each in index.values()}.values())
-    if not isinstance(index, VectorStoreIndex):
-        raise ConfigurationError(f"{short_repr(index)} is not an index: expected a VectorStoreIndex.")
-    model = _model(index, embed_model)
-    write = _writer(index, model)
-    nodes = {node.get_content(MetadataMode.NONE): node for node in _nodes(index)}
-    texts = ((text, node.metadata) for text, node in nodes.items())
+    # One run over all indexes: they share the budget, and a file's words.
+    indexes = {id(each): each for each in (index.values() if isinstance(index, Mapping) else [index])}
+    writers, nodes = {}, defaultdict[str, dict[int, BaseNode]](dict)
+    for key, each in indexes.items():
+        if not isinstance(each, VectorStoreIndex):
+            raise ConfigurationError(f"{short_repr(each)} is not an index: expected a VectorStoreIndex.")
+        writers[key] = _writer(each, _model(each, embed_model))
+        for node in _nodes(each):
+            nodes[node.get_content(MetadataMode.NONE)][key] = node
+    if not indexes:
+        return 0
+    texts = [(text, node.metadata) for text, found in nodes.items() for node in found.values()]
+    core = _model(next(iter(indexes.values())), embed_model).core
+    settings |= {"sources": sources, "max_cost_usd": max_cost_usd}
     changed = 0
-    for file in new_texts(model.core, texts, transcripts=transcripts, sources=sources):
-        items = list(file.items())
-        for first in range(0, len(items), _CHUNK):
-            write([_with_text(nodes[old], new) for old, new in items[first : first + _CHUNK]])
-        changed += len(items)
+    with closing(new_texts(core, texts, transcripts=transcripts, descriptions=descriptions, **settings)) as files:
+        for file, key, write in ((file, *writer) for file in files for writer in writers.items()):
+            given = [_with_text(nodes[old][key], new) for old, new in file.items() if key in nodes[old]]
+            for first in range(0, len(given), _CHUNK):
+                write(given[first : first + _CHUNK])
+            changed += len(given)
     return changed
 
 

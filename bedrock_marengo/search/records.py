@@ -33,6 +33,7 @@ __all__ = [
     "Transcripts",
     "check_transcripts",
     "records_of",
+    "said_in",
     "user_fields",
     "word_sources",
 ]
@@ -77,13 +78,7 @@ def records_of(
     """
     fields = checked_metadata(metadata or {}, segments.source)
     given = words or FileWords()
-    transcript: TimedWords | None = given.said
-    try:
-        transcript = transcript or _transcript(client, segments, source, transcripts)
-    except MarengoError as error:
-        # The vectors are paid for and correct: unreadable captions must not lose them.
-        warnings.warn(f"{segments.source} is loaded without its captions: {error}", MarengoWarning, stacklevel=2)
-        transcript = None
+    transcript = given.said or said_in(client, segments, source=source, transcripts=transcripts)
     records = []
     for i, segment in enumerate(segments):
         said = transcript.words(segment.start_sec, segment.end_sec) if transcript else ""
@@ -92,6 +87,18 @@ def records_of(
         client.remember_words(segment, text.partition("\n")[2])
         records.append(SegmentRecord(segment, text, {**segments.metadata(i), **fields}, segments.vectors[i]))
     return records
+
+
+def said_in(
+    client: MarengoClient, segments: SegmentEmbeddings, *, source: MediaLike, transcripts: Transcripts
+) -> TimedWords | None:
+    """What captions say; None, with a warning, if they can't be read. Arguments as of ``records_of``."""
+    try:
+        return _transcript(client, segments, source, transcripts)
+    except MarengoError as error:
+        # The vectors are paid for and correct: unreadable captions must not lose them.
+        warnings.warn(f"{segments.source} is loaded without its captions: {error}", MarengoWarning, stacklevel=3)
+        return None
 
 
 def user_fields(

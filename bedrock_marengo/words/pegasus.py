@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from bedrock_marengo.errors import ConfigurationError, InputError, MarengoError,
 from bedrock_marengo.media.containers import has_av
 from bedrock_marengo.s3.claims import claimed
 from bedrock_marengo.s3.object_version import SourceIdentity
+from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.validation import is_int, short_repr
 from bedrock_marengo.words.asking import MORE, TRIES, Asker, check_call
 from bedrock_marengo.words.descriptions import Description, Descriptions, clips_of
@@ -38,10 +39,10 @@ from bedrock_marengo.words.pegasus_contract import (
     segments_body,
     with_extra,
 )
-from bedrock_marengo.words.record import RecordFolder, WordsRecord, words_fingerprint
+from bedrock_marengo.words.record import RecordFolder, WordsRecord, iter_records, words_fingerprint
 from bedrock_marengo.words.sources import Part, Parts, Service, WordsFile
 
-__all__ = ["Pegasus", "PegasusSource"]
+__all__ = ["Pegasus", "PegasusSource", "iter_described"]
 
 PROMPT = (
     "Describe in one or two plain sentences what is seen: who or what is there, what happens, and where. Name text "
@@ -307,6 +308,13 @@ class PegasusSource:
             f"Pegasus' answer about {part.name} was cut off at {most_tokens(model, body):,} tokens, so it was thrown "
             "away. Ask for less in prompt, or use per='segment'."
         )
+
+
+def iter_described(objects: S3Objects, output_s3_uri: str, source_uri: str) -> Iterator[Descriptions]:
+    """All descriptions of a source that are kept, with any settings. Raises as ``iter_records``."""
+    for record in iter_records(objects, output_s3_uri, source_uri):
+        if record.service == PegasusSource.service and record.done:
+            yield _read(record.done)
 
 
 def _on_s3(file: WordsFile) -> Media:

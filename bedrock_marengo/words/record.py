@@ -8,18 +8,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from bedrock_marengo.errors import OutputError, ServiceError
-from bedrock_marengo.jobs.fingerprint import work_prefix
+from bedrock_marengo.jobs.fingerprint import source_prefix, work_prefix
 from bedrock_marengo.s3.object_version import SourceIdentity
 from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.words.sources import Service
 
-__all__ = ["RecordFolder", "WordsRecord", "words_fingerprint"]
+__all__ = ["RecordFolder", "WordsRecord", "iter_records", "words_fingerprint"]
 
 FORMAT = 1
 _NAME = "words.json"
@@ -77,13 +77,7 @@ class RecordFolder:
             if error.code != "NoSuchKey":
                 raise
             return None
-        try:
-            found = msgspec.json.decode(data, type=WordsRecord)
-        except msgspec.DecodeError as error:
-            raise OutputError(f"{uri} is not a words.json of this package: {error}") from None
-        if found.format != FORMAT:
-            raise OutputError(f"{uri} has format {found.format}; this version reads {FORMAT}. Upgrade the package.")
-        return found, etag
+        return _decoded(data, uri), etag
 
     def write(self, record: WordsRecord, etag: str | None) -> str | None:
         """Write the record if its ETag is ``etag``, or if there is none (None): the new ETag, None if another process
@@ -99,3 +93,25 @@ class RecordFolder:
         # If it may not be deleted, it stays: the next run starts it.
         with contextlib.suppress(ServiceError):
             self._objects.delete(self.prefix + _NAME, etag=etag)
+
+
+def iter_records(objects: S3Objects, output_s3_uri: str, source_uri: str) -> Iterator[WordsRecord]:
+    """The records of a source, by any service, with any settings, of any version of it.
+
+    Raises:
+        OutputError: As ``RecordFolder.read``.
+        ServiceError: AWS refused.
+    """
+    for item in objects.list(source_prefix(output_s3_uri, source_uri)):
+        if item.uri.endswith(f"/{_NAME}"):
+            yield _decoded(objects.get(item.uri)[0], item.uri)
+
+
+def _decoded(data: bytes, uri: str) -> WordsRecord:
+    try:
+        found = msgspec.json.decode(data, type=WordsRecord)
+    except msgspec.DecodeError as error:
+        raise OutputError(f"{uri} is not a words.json of this package: {error}") from None
+    if found.format != FORMAT:
+        raise OutputError(f"{uri} has format {found.format}; this version reads {FORMAT}. Upgrade the package.")
+    return found
