@@ -17,6 +17,7 @@ from bedrock_marengo.search.records import Transcripts
 from bedrock_marengo.search.stored_words import new_texts
 from bedrock_marengo.validation import short_repr
 from llama_index_marengo.embeddings import MarengoEmbedding
+from llama_index_marengo.known_stores import find_known_store
 
 __all__ = ["aadd_words", "add_words"]
 
@@ -43,7 +44,7 @@ def add_words(
 
     Args:
         index: its texts are in its docstore (SimpleVectorStore, FAISS and others that keep no text), or in a
-            ChromaVectorStore, QdrantVectorStore, PGVectorStore, or a MilvusVectorStore with ``upsert_mode=True``. Or an
+            ChromaVectorStore, QdrantVectorStore, PGVectorStore, S3VectorStore, or a MilvusVectorStore with ``upsert_mode=True``. Or an
             index for each track: track -> index.
         embed_model: the model and output prefix of the segments. Default: the index's model.
         transcripts: as in ``MarengoSegmenter``: True reads captions next to the files on S3, a mapping or a callable
@@ -122,6 +123,9 @@ def _nodes(index: VectorStoreIndex) -> Iterator[BaseNode]:
     if not store.stores_text:
         yield from list(index.docstore.docs.values())
         return
+    if (nodes := find_known_store(store).nodes) is not None:
+        yield from nodes(store)
+        return
     for scope in ("clip", "asset"):
         filters = MetadataFilters(filters=[MetadataFilter(key="embedding_scope", value=scope)])
         yield from store.get_nodes(None, filters, **_GET.get(type(store).__name__, {}))
@@ -190,6 +194,7 @@ _WRITERS: Mapping[str, Callable[[Any, Sequence[BaseNode]], None]] = {
     "QdrantVectorStore": _add,
     "PGVectorStore": _postgres_update,
     "MilvusVectorStore": _add,
+    "S3VectorStore": _add,
 }
 """A store's class -> what replaces its rows, with their vectors as they are."""
 
