@@ -63,7 +63,8 @@ class Plan:
         skipped: reason -> how many files of prefixes were skipped.
         media_sec: seconds of media to embed.
         unknown: files to start of unknown length; ``unknown_names`` has the first 10.
-        words: "transcribe" or "pegasus" -> files that it would be paid for: those without captions and words so far.
+        words: "transcribe" or "pegasus" -> files that it may be paid for: those without captions and finished words. A
+            file that was described in part, or whose transcription has not ended, counts as a whole.
         usd: "video", "audio", "image", "copies", "transcribe" or "pegasus" -> US dollars.
         vectors: expected vectors, by the mean length of segments.
         vector_bytes: their size as float32.
@@ -244,7 +245,10 @@ class Planner:
         """Whether a source would be paid for a file."""
         if not words.takes(media):
             return False
-        return source is None or self.force or self.index.state(words.fingerprint(source)) == "absent"
+        if source is None or self.force or self.index.state(words.fingerprint(source)) == "absent":
+            return True
+        # A record may be of a part, or of a job that was never started.
+        return not words.is_final(source)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -204,6 +204,10 @@ class PegasusSource:
 
     # The words.
 
+    def is_final(self, source: SourceIdentity) -> bool:
+        """Whether our record holds the descriptions of the whole file."""
+        return self.find(source) is not None
+
     def find(self, source: SourceIdentity) -> Descriptions | None:
         """The descriptions of the whole file; None if there are none yet, or only of a part of it."""
         found = self._folder(source).read()

@@ -125,6 +125,14 @@ class WordSource(Protocol):
     def price(self, length_sec: float | None) -> float | None:
         """US dollars that a file costs at most; None if its length is unknown."""
 
+    def is_final(self, source: SourceIdentity) -> bool:
+        """Whether our own record says that nothing of a file would be paid for: it is done, or it failed for good.
+
+        Raises:
+            OutputError: The record can't be read.
+            ServiceError: AWS refused.
+        """
+
     def find(self, source: SourceIdentity) -> TimedWords | None:
         """The words of a file, if our own record says that they are done. Never calls the service.
 

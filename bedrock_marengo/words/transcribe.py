@@ -191,6 +191,11 @@ class TranscriptSource:
 
     # The words.
 
+    def is_final(self, source: SourceIdentity) -> bool:
+        """Whether our record says that the words are done, or failed for good. One that runs may not have started."""
+        found = self._folder(source).read()
+        return found is not None and bool(found[0].done or found[0].failed)
+
     def find(self, source: SourceIdentity) -> Transcript | None:
         """The words that our record says are done; None if there are none yet."""
         found = self._folder(source).read()

@@ -104,6 +104,7 @@ class _Run:
         is_older: whether it was there before the record: ``forget`` deleted what came of it.
         since: when it was started, by the monotonic clock; None if by another process.
         length_sec: of what Transcribe hears; None if unknown.
+        charged_usd: what the budget was charged for it.
     """
 
     name: str
@@ -111,6 +112,7 @@ class _Run:
     is_older: bool = False
     since: float | None = None
     length_sec: float | None = None
+    charged_usd: float = 0.0
 
 
 class Transcription:
@@ -230,7 +232,7 @@ class Transcription:
         run.length_sec = run.length_sec or length
         if run.is_paid_here:
             self._file.costs.called(SERVICE)
-            run.since = time.monotonic()
+            run.since, run.charged_usd = time.monotonic(), charged
         else:
             self._file.costs.refund(charged)
             run.is_older = claim.is_ours
@@ -307,6 +309,8 @@ class Transcription:
         """The words, or what is to be done next."""
         if status.status != "COMPLETED":
             self._count(run, 0.0)
+            # A job that failed is free: the next attempt has its budget.
+            self._file.costs.refund(run.charged_usd)
             return self._after_failure(claim, run, status.reason or "it gives no reason.")
         uri = self._output_uri(run)
         try:

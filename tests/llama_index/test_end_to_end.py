@@ -1,0 +1,64 @@
+"""Videos without captions to an answer: reader and segmenter into Chroma, then LlamaIndex' own query engine."""
+
+from functools import cache
+
+import chromadb
+import pytest
+from llama_index.core import StorageContext, VectorStoreIndex
+from llama_index.core.llms import MockLLM
+from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.vector_stores.chroma import ChromaVectorStore
+
+from bedrock_marengo import Pegasus, Transcribe
+from llama_index_marengo import MarengoEmbedding, MarengoReader, MarengoSegmenter
+
+from ..films import film
+
+film = cache(film)
+
+
+@pytest.fixture(params=["S3", "folder"])
+def source(request, local, tmp_path):
+    """Two videos of 12 s without captions, as the source of a reader."""
+    local.synthetic_sec = None
+    local.say("*", [(0.0, 5.0, "He shoots"), (6.0, 11.0, "And there is the goal!")])
+    for name in ("first.mp4", "second.mp4"):
+        body = film(seconds=12.0, fps=5, gop=25 if name == "first.mp4" else 10)
+        (tmp_path / name).write_bytes(body)
+        if request.param == "S3":
+            local.put(body, f"v/{name}")
+    return f"s3://{local.bucket}/v/" if request.param == "S3" else tmp_path
+
+
+@pytest.mark.parametrize("per", ["video", "segment"])
+def test_a_folder_of_videos_to_an_answer(local, source, per):
+    prompts = []
+
+    class Llm(MockLLM):
+        def complete(self, prompt, *args, **kwargs):
+            prompts.append(prompt)
+            return super().complete(prompt, *args, **kwargs)
+
+    def nodes():
+        model = MarengoEmbedding(**local.client_options)
+        given = {"transcripts": Transcribe(), "descriptions": Pegasus(per=per), "fused": "only"}
+        return model, MarengoSegmenter(embed_model=model, **given)(MarengoReader(source, embed_model=model).load_data())
+
+    model, segments = nodes()
+    client = chromadb.EphemeralClient()
+    storage = StorageContext.from_defaults(vector_store=ChromaVectorStore(client.get_or_create_collection("moments")))
+    index = VectorStoreIndex(segments, storage_context=storage, embed_model=model)
+    engine = RetrieverQueryEngine.from_args(index.as_retriever(similarity_top_k=9), llm=Llm())
+    found = engine.query("When is the goal?").source_nodes
+    client.delete_collection("moments")
+    assert len({one.metadata["source"] for one in found}) == 2
+    for one in found:
+        _, place, said, seen = one.text.splitlines()
+        assert place.startswith(("first.mp4, 00:", "second.mp4, 00:")) and said.startswith("Said: ")
+        assert seen.startswith("Seen: A ") and one.text in prompts[0]
+
+    # Again, with a client of its own: no service is called.
+    before = len(local.jobs), local.usage.transcribe_jobs, local.usage.pegasus_calls
+    assert before[:2] == (2, 2)
+    assert {one.id_: one.text for one in nodes()[1]} == {one.id_: one.text for one in segments}
+    assert (len(local.jobs), local.usage.transcribe_jobs, local.usage.pegasus_calls) == before
