@@ -44,8 +44,8 @@ def add_words(
 
     Args:
         index: its texts are in its docstore (SimpleVectorStore, FAISS and others that keep no text), or in a
-            ChromaVectorStore, QdrantVectorStore, PGVectorStore, S3VectorStore, or a MilvusVectorStore with ``upsert_mode=True``. Or an
-            index for each track: track -> index.
+            ChromaVectorStore, QdrantVectorStore, PGVectorStore, S3VectorStore, or a MilvusVectorStore with
+            ``upsert_mode=True``. Or an index for each track: track -> index.
         embed_model: the model and output prefix of the segments. Default: the index's model.
         transcripts: as in ``MarengoSegmenter``: True reads captions next to the files on S3, a mapping or a callable
             gives them by source URI, ``Transcribe(...)`` transcribes files without captions. Captions of a local file

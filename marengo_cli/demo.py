@@ -47,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     escape_what_cannot_be_encoded()
     given = parser.parse_args(arguments)
     store_path = Path(given.store).resolve() if given.store != S3_VECTORS else None
+    if store_path is not None and store_path.exists() and not store_path.is_dir():
+        parser.exit(2, f"--store {given.store}: this is a file; expected a folder, or {S3_VECTORS}.\n")
     # Only the chosen framework need be installed.
     framework = importlib.import_module(FRAMEWORKS[given.framework])
     if store_path is None and (missing := framework.missing_for_s3_vectors()):

@@ -75,7 +75,7 @@ def quick_start_llama_index(shown):
 
 def video_rag(shown):
     assert f"\n{SCENES['rabbit'].holds}\n" in shown.text("load")
-    assert shown.text("retrieve").startswith(f"[1] reel.mp4, 00:18 to 00:24\nsaid: {SCENES['coffee'].holds}\n")
+    assert shown.text("retrieve").startswith(f"[1] reel.mp4, 00:18 to 00:24\nwords: {SCENES['coffee'].holds}\n")
     assert len(shown.text("budget")) <= 130 + 1
     assert shown.text("chain") == f'reel.mp4 at 00:18: "{SCENES["coffee"].holds}" [1]\n'
     assert shown.hits("show") == [at("coffee")] and shown.plays("show") == 1

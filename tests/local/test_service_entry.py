@@ -21,7 +21,14 @@ TEXT = json.dumps({"inputType": "text", "text": {"inputText": "a dog"}})
 
 
 def test_the_handle(bedrock, local):
-    options = ["region_name", "endpoint_url", "s3_endpoint_url", "aws_access_key_id", "aws_secret_access_key"]
+    options = [
+        "region_name",
+        "endpoint_url",
+        "s3_endpoint_url",
+        "transcribe_endpoint_url",
+        "aws_access_key_id",
+        "aws_secret_access_key",
+    ]
     assert list(local.client_options) == [*options, "bucket_owner", "output_s3_uri"]
     assert local.output_s3_uri == f"s3://{local.bucket}/marengo/"
     bedrock.text("a cat")
