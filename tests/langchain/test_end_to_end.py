@@ -1,5 +1,6 @@
 """Videos without captions to an answer: one loader call into Chroma, then LangChain's own retrieval chain."""
 
+import uuid
 from functools import cache
 
 import pytest
@@ -50,7 +51,7 @@ def test_a_folder_of_videos_to_an_answer(local, source, per):
         return embeddings, loader, given
 
     embeddings, loader, given = load()
-    store = Chroma("videos", embeddings)
+    store = Chroma(f"videos-{uuid.uuid4()}", embeddings)
     add_segments(store, loader.lazy_load())
     prompt = ChatPromptTemplate.from_template("Context:\n{context}\n\nQuestion: {input}")
     chain = create_retrieval_chain(

@@ -1,5 +1,6 @@
 """Videos without captions to an answer: reader and segmenter into Chroma, then LlamaIndex' own query engine."""
 
+import uuid
 from functools import cache
 
 import chromadb
@@ -46,7 +47,9 @@ def test_a_folder_of_videos_to_an_answer(local, source, per):
 
     model, segments = nodes()
     client = chromadb.EphemeralClient()
-    storage = StorageContext.from_defaults(vector_store=ChromaVectorStore(client.get_or_create_collection("moments")))
+    storage = StorageContext.from_defaults(
+        vector_store=ChromaVectorStore(client.create_collection(f"moments-{uuid.uuid4()}"))
+    )
     index = VectorStoreIndex(segments, storage_context=storage, embed_model=model)
     engine = RetrieverQueryEngine.from_args(index.as_retriever(similarity_top_k=9), llm=Llm())
     found = engine.query("When is the goal?").source_nodes
