@@ -53,7 +53,7 @@ def test_a_folder_of_videos_to_an_answer(local, source, per):
     index = VectorStoreIndex(segments, storage_context=storage, embed_model=model)
     engine = RetrieverQueryEngine.from_args(index.as_retriever(similarity_top_k=9), llm=Llm())
     found = engine.query("When is the goal?").source_nodes
-    client.delete_collection("moments")
+    client.delete_collection(collection.name)
     assert len({one.metadata["source"] for one in found}) == 2
     for one in found:
         _, place, said, seen = one.text.splitlines()
