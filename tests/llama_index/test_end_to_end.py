@@ -47,9 +47,8 @@ def test_a_folder_of_videos_to_an_answer(local, source, per):
 
     model, segments = nodes()
     client = chromadb.EphemeralClient()
-    storage = StorageContext.from_defaults(
-        vector_store=ChromaVectorStore(client.create_collection(f"moments-{uuid.uuid4()}"))
-    )
+    collection = client.create_collection(f"moments-{uuid.uuid4()}")
+    storage = StorageContext.from_defaults(vector_store=ChromaVectorStore(collection))
     index = VectorStoreIndex(segments, storage_context=storage, embed_model=model)
     engine = RetrieverQueryEngine.from_args(index.as_retriever(similarity_top_k=9), llm=Llm())
     found = engine.query("When is the goal?").source_nodes
