@@ -435,6 +435,7 @@ PRELUDES = {
     "docs/s3-vectors.md": s3_vectors,
     "docs/search.md": both,
     "docs/show.md": both,
+    "docs/transcribe.md": both,
     "docs/transcripts.md": both,
     "docs/tutorial.md": real_content,
     "marengo_local/README.md": an_app,
