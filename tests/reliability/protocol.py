@@ -298,7 +298,7 @@ class World:
             source = {"base64String": base64.b64encode(body).decode()}
             given = {"inputType": "image", "image": {"mediaSource": source}}
             rows = Embedder(None, lambda: 6.0).rows(LOCAL_MODEL, given)
-            self.vectors[bfloat16(rows[0].vector).tobytes()] = file, etag, None
+            self.vectors[None, bfloat16(rows[0].vector).tobytes()] = file, etag, None
         file.history.append((self.step, etag))
         self.say(f"{file.name} is {etag[:6]}")
 
@@ -330,7 +330,8 @@ class World:
         if read is not None:
             storage = SimpleNamespace(describe=lambda uri: (f'"{read}"', 1))
             rows = Embedder(storage, lambda: 6.0).rows(LOCAL_MODEL, job.model_input)
-            self.vectors[bfloat16(rows[0].vector).tobytes()] = file, read, paid
+            # Under each output prefix: the vectors of one file are the same under all.
+            self.vectors[paid.output, bfloat16(rows[0].vector).tobytes()] = file, read, paid
         else:
             paid.outcome = "permanent"
         self.paid.append(paid)
@@ -408,7 +409,8 @@ class World:
             version in file.between(op.since, self.step) | {op.listed.get(file.name)},
             f"{op}: {file.name} was never {version[:6]} since it was listed",
         )
-        origin = self.vectors.get(found.vectors[0].tobytes())
+        vector = found.vectors[0].tobytes()
+        origin = self.vectors.get((OUTPUTS[op.client], vector)) or self.vectors.get((None, vector))
         self.check(origin is not None and origin[0] is file, f"{op}: vectors of another file")
         _, read, paid = origin
         if paid is not None:

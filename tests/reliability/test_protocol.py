@@ -28,8 +28,6 @@ SETTINGS = settings(
 )
 
 
-# Open: one of several searches found an order in which a file was paid for twice. Not understood yet.
-@pytest.mark.xfail(strict=False, reason="an order of requests in which one file has two jobs")
 def test_no_order_of_requests_breaks_a_promise(local):
     local.synthetic_sec = 6.0
     machine = type("Machine", (Protocol,), {"local": local, "counts": [0, 0]})
