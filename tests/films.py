@@ -1,5 +1,6 @@
 """Films whose frames differ: each shows its number, in grey, and beeps at every whole second."""
 
+import functools
 import io
 from fractions import Fraction
 
@@ -143,3 +144,19 @@ def _by_time(streams):
         yield packets
         if (following := next(stream, None)) is not None:
             heads.append((stream, *following))
+
+
+@functools.cache
+def _film_of_12_sec(gop):
+    return film(seconds=12.0, fps=5, gop=gop)
+
+
+def talking_films(local, folder, *, on_s3):
+    """Two videos of 12 s without captions, in which something is said, as the source of a loader."""
+    local.synthetic_sec = None
+    local.say("*", [(0.0, 5.0, "He shoots"), (6.0, 11.0, "And there is the goal!")])
+    for name, gop in (("first.mp4", 25), ("second.mp4", 10)):
+        (folder / name).write_bytes(_film_of_12_sec(gop))
+        if on_s3:
+            local.put(_film_of_12_sec(gop), f"v/{name}")
+    return f"s3://{local.bucket}/v/" if on_s3 else folder

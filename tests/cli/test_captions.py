@@ -6,10 +6,9 @@ import pytest
 
 from bedrock_marengo import Transcript
 from marengo_local import Fault
-from marengo_local.faults import OPERATIONS
 
 ASSUME = ("--assume-duration-sec", "12")
-START = "StartTranscriptionJob" if "StartTranscriptionJob" in OPERATIONS else "transcribe:StartTranscriptionJob"
+START = "transcribe:StartTranscriptionJob"
 CAPTIONS = b"WEBVTT\n\n00:00:00.000 --> 00:00:02.000\nby hand\n"
 
 

@@ -17,7 +17,6 @@ from marengo_cli.doctor.policy import least_policy
 from marengo_cli.doctor.steps import STEPS, examine
 from marengo_cli.options import Connection
 from marengo_local import Fault
-from marengo_local.faults import OPERATIONS
 
 M3, M27 = MODELS["3.0"].model_id, MODELS["2.7"].model_id
 JOBS = "arn:aws:bedrock:us-east-1:123456789012:async-invoke/*"
@@ -731,12 +730,11 @@ def test_the_policy_of_the_docs_is_what_the_command_prints(local):
 
 
 # How the stand-in calls Transcribe's operations.
-TRANSCRIBE = "" if "StartTranscriptionJob" in OPERATIONS else "transcribe:"
 
 
 def test_transcribe_is_checked_if_asked_for(local, run):
     assert "Transcription jobs can be listed and read" in run("--transcribe").stdout
-    local.faults = [Fault(f"{TRANSCRIBE}ListTranscriptionJobs", error="AccessDeniedException", message="no")]
+    local.faults = [Fault("transcribe:ListTranscriptionJobs", error="AccessDeniedException", message="no")]
     result = run("--transcribe")
     assert result.exit_code == 1 and "transcribe:ListTranscriptionJobs" in result.stdout
     assert not paid(local) and run().exit_code == 0

@@ -28,12 +28,12 @@ from bedrock_marengo.media.sound import upload_sound
 from bedrock_marengo.words import transcribe as module
 from bedrock_marengo.words.heard import heard_words, transcript_of
 from marengo_local import Fault
-from marengo_local.faults import OPERATIONS
 from marengo_local.transcripts import Cue, transcript_json
 
 # How the stand-in calls Transcribe's operations.
-OF = "" if "StartTranscriptionJob" in OPERATIONS else "transcribe:"
-START, GET, LIST = (f"{OF}{name}" for name in ("StartTranscriptionJob", "GetTranscriptionJob", "ListTranscriptionJobs"))
+START, GET, LIST = (
+    f"transcribe:{name}" for name in ("StartTranscriptionJob", "GetTranscriptionJob", "ListTranscriptionJobs")
+)
 SAID = [(0.0, 4.0, "And there is the goal!"), (10.0, 12.0, "It's over.")]
 CAPTIONS = b"WEBVTT\n\n00:00:00.000 --> 00:00:02.000\nby hand\n"
 HEARD_USD = 18 * 0.0004

@@ -1,7 +1,6 @@
 """Videos without captions to an answer: one loader call into Chroma, then LangChain's own retrieval chain."""
 
 import uuid
-from functools import cache
 
 import pytest
 from langchain_chroma import Chroma
@@ -13,22 +12,12 @@ from langchain_core.prompts import ChatPromptTemplate
 from bedrock_marengo import Pegasus, Transcribe
 from langchain_marengo import MarengoEmbeddings, MarengoLoader, add_segments
 
-from ..films import film
-
-film = cache(film)
+from ..films import talking_films
 
 
 @pytest.fixture(params=["S3", "folder"])
 def source(request, local, tmp_path):
-    """Two videos of 12 s without captions, as the source of a loader."""
-    local.synthetic_sec = None
-    local.say("*", [(0.0, 5.0, "He shoots"), (6.0, 11.0, "And there is the goal!")])
-    for name in ("first.mp4", "second.mp4"):
-        body = film(seconds=12.0, fps=5, gop=25 if name == "first.mp4" else 10)
-        (tmp_path / name).write_bytes(body)
-        if request.param == "S3":
-            local.put(body, f"v/{name}")
-    return f"s3://{local.bucket}/v/" if request.param == "S3" else tmp_path
+    return talking_films(local, tmp_path, on_s3=request.param == "S3")
 
 
 def billed(local):

@@ -1,7 +1,6 @@
 """Videos without captions to an answer: reader and segmenter into Chroma, then LlamaIndex' own query engine."""
 
 import uuid
-from functools import cache
 
 import chromadb
 import pytest
@@ -13,22 +12,12 @@ from llama_index.vector_stores.chroma import ChromaVectorStore
 from bedrock_marengo import Pegasus, Transcribe
 from llama_index_marengo import MarengoEmbedding, MarengoReader, MarengoSegmenter
 
-from ..films import film
-
-film = cache(film)
+from ..films import talking_films
 
 
 @pytest.fixture(params=["S3", "folder"])
 def source(request, local, tmp_path):
-    """Two videos of 12 s without captions, as the source of a reader."""
-    local.synthetic_sec = None
-    local.say("*", [(0.0, 5.0, "He shoots"), (6.0, 11.0, "And there is the goal!")])
-    for name in ("first.mp4", "second.mp4"):
-        body = film(seconds=12.0, fps=5, gop=25 if name == "first.mp4" else 10)
-        (tmp_path / name).write_bytes(body)
-        if request.param == "S3":
-            local.put(body, f"v/{name}")
-    return f"s3://{local.bucket}/v/" if request.param == "S3" else tmp_path
+    return talking_films(local, tmp_path, on_s3=request.param == "S3")
 
 
 @pytest.mark.parametrize("per", ["video", "segment"])

@@ -9,13 +9,11 @@ import pytest
 
 from bedrock_marengo import Transcribe
 from marengo_local import Fault
-from marengo_local.faults import OPERATIONS
 
 from .turns import Client, DiedError
 
 pytestmark = pytest.mark.promise("Nothing is billed twice")
 
-OF = "" if "StartTranscriptionJob" in OPERATIONS else "transcribe:"
 SAID = [(0.0, 4.0, "And there is the goal!")]
 MANY = """
 from bedrock_marengo import Transcribe
@@ -50,8 +48,8 @@ class Dying(Client):
 
     def step(self, *, dies=False):
         turn = self.turns.next()
-        if OF and turn.op.endswith(("TranscriptionJob", "TranscriptionJobs")):
-            turn.op = f"{OF}{turn.op}"
+        if turn.op.endswith(("TranscriptionJob", "TranscriptionJobs")):
+            turn.op = f"transcribe:{turn.op}"
         self.advance(dies=dies)
 
 
@@ -90,7 +88,7 @@ class TestKilled:
     def test_in_the_middle_of_a_run(self, local, bucket, child, connect, wait_for, moment):
         local.transcription_sec = 0.5
         process = child(MANY, bucket)
-        seen = moment if ":" in moment or moment == "Job" else f"{OF}{moment}"
+        seen = moment if ":" in moment or moment == "Job" else f"transcribe:{moment}"
         wait_for(lambda: len(local.jobs) >= 4 if moment == "Job" else local.calls[seen] >= 5)
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=30)
@@ -136,10 +134,10 @@ def test_random_faults(local, bucket, client):
         fault
         for op in ("StartTranscriptionJob", "GetTranscriptionJob", "ListTranscriptionJobs")
         for fault in (
-            Fault(f"{OF}{op}", 0.1, error="ThrottlingException"),
-            Fault(f"{OF}{op}", 0.1, error="InternalFailureException"),
-            Fault(f"{OF}{op}", 0.1, drop="after"),
-            Fault(f"{OF}{op}", 0.1, drop="mid-body"),
+            Fault(f"transcribe:{op}", 0.1, error="ThrottlingException"),
+            Fault(f"transcribe:{op}", 0.1, error="InternalFailureException"),
+            Fault(f"transcribe:{op}", 0.1, drop="after"),
+            Fault(f"transcribe:{op}", 0.1, drop="mid-body"),
         )
     ]
     results = list(client.embed_many(bucket, transcripts=Transcribe()))

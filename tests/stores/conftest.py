@@ -71,7 +71,7 @@ def vector_bucket(local):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in local.env.items():
             patch.setenv(name, value)
-        client = boto3.client("s3vectors")
+        client = boto3.Session().client("s3vectors")
         yield lambda name: client.create_vector_bucket(vectorBucketName=name) and name
 
 
@@ -98,13 +98,14 @@ def embeddings(local):
 def load(embeddings, uris, how):
     from langchain_marengo import MarengoLoader
 
-    def load(sources=None):
+    def load(sources=None, **settings):
         return MarengoLoader(
             list(uris) if sources is None else sources,
             embeddings=embeddings,
             metadata=lambda source: {"tenant": uris.get(source, "acme")},
             show_progress=False,
             **how,
+            **settings,
         ).load()
 
     return load

@@ -135,11 +135,6 @@ def apart(a, b):
 
 
 @pytest.fixture(scope="module")
-def embeddings(local):
-    return langchain_marengo.MarengoEmbeddings(**local.client_options)
-
-
-@pytest.fixture(scope="module")
 def embed_model(local):
     return llama_index_marengo.MarengoEmbedding(**local.client_options)
 

@@ -7,12 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from langchain_community.vectorstores import OpenSearchVectorSearch
 
-from langchain_marengo import MarengoEmbeddings, MarengoLoader, MarengoRetriever, delete_segments
-
-
-@pytest.fixture(scope="module")
-def embeddings(local):
-    return MarengoEmbeddings(**local.client_options)
+from langchain_marengo import MarengoLoader, MarengoRetriever, delete_segments
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,6 @@ from bedrock_marengo import ConfigurationError, SegmentNotFoundError
 from bedrock_marengo.contract.words import words_in
 from langchain_marengo import (
     MarengoEmbeddings,
-    MarengoLoader,
     MarengoRetriever,
     add_segments,
     add_words,
@@ -102,7 +101,7 @@ def s3_vectors(embeddings, place, **how):
         index_name="segments",
         embedding=embeddings,
         non_filterable_metadata_keys=["_page_content"],
-        client=boto3.client("s3vectors"),
+        client=boto3.Session().client("s3vectors"),
         **how,
     )
 
@@ -132,31 +131,6 @@ KINDS = {
     pgvectorstore: lambda tenant: {"tenant": {"$eq": tenant}},
     **dict.fromkeys((s3_vectors, s3_vectors_classic, s3_vectors_euclidean), lambda tenant: {"tenant": tenant}),
 }
-
-
-@pytest.fixture(scope="session")
-def embeddings(local):
-    return MarengoEmbeddings(**local.client_options)
-
-
-@pytest.fixture(scope="session")
-def load(embeddings, uris, how):
-    def load(sources=None, **settings):
-        return MarengoLoader(
-            list(uris) if sources is None else sources,
-            embeddings=embeddings,
-            metadata=lambda source: {"tenant": uris.get(source, "acme")},
-            show_progress=False,
-            **how,
-            **settings,
-        ).load()
-
-    return load
-
-
-@pytest.fixture(scope="session")
-def corpus(load):
-    return load()
 
 
 # Those that run a server.

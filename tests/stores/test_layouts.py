@@ -69,11 +69,6 @@ SLOW = {Milvus, PGVectorStore}
 
 
 @pytest.fixture(scope="module")
-def embeddings(local):
-    return MarengoEmbeddings(**local.client_options)
-
-
-@pytest.fixture(scope="module")
 def load(embeddings, uris, how):
     def load(sources=None, **settings):
         metadata = {"metadata": lambda source: {"tenant": uris.get(source, "acme")}}

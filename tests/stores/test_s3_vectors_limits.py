@@ -61,7 +61,7 @@ def make(local, embeddings):
 
     def make(bucket, mode="ENHANCED"):
         local.vector_index_mode = mode
-        boto3.client("s3vectors").create_vector_bucket(vectorBucketName=bucket)
+        boto3.Session().client("s3vectors").create_vector_bucket(vectorBucketName=bucket)
         return AmazonS3Vectors(
             vector_bucket_name=bucket,
             index_name="segments",
@@ -195,7 +195,7 @@ def test_vectors_that_are_deleted_between_pages_are_no_end(make, embeddings, loa
     def delete(parsed, **_):
         pages.append([row["key"] for row in parsed["vectors"]])
         if len(pages) == 1:
-            rest = [row["key"] for row in query_rows(boto3.client("s3vectors"), of(store), vector, 250)]
+            rest = [row["key"] for row in query_rows(boto3.Session().client("s3vectors"), of(store), vector, 250)]
             client.delete_vectors(**of(store), keys=rest[95:205])
 
     vector = embeddings.embed_query(QUERY)
