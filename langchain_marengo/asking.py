@@ -11,7 +11,14 @@ from pydantic import ConfigDict, ModelWrapValidatorHandler, model_validator
 
 from bedrock_marengo import InputError
 from bedrock_marengo.ask_calls import MAX_COST_USD
-from bedrock_marengo.search.answers import MAX_MOMENTS, answers_about, check_asking, text_with_answer
+from bedrock_marengo.search.answers import (
+    MAX_MOMENTS,
+    QUESTION,
+    answer_fields,
+    answers_about,
+    check_asking,
+    text_with_answer,
+)
 from bedrock_marengo.search.results import results_from
 from bedrock_marengo.validation import short_repr
 from langchain_marengo.copies import ValidatedCopies
@@ -45,7 +52,7 @@ class MarengoAsk(ValidatedCopies, RunnableSerializable[Any, list[Document]]):
 
     embeddings: MarengoEmbeddings
     """Its client asks, with its credentials and region."""
-    question: str = "Describe what is seen and what happens, in one or two sentences."
+    question: str = QUESTION
     """Asked if the input has no question."""
     max_moments: int = MAX_MOMENTS
     """How many moments to ask about: the first ones."""
@@ -115,11 +122,7 @@ class MarengoAsk(ValidatedCopies, RunnableSerializable[Any, list[Document]]):
             else Document(
                 id=document.id,
                 page_content=text_with_answer(document.page_content, answer),
-                metadata={
-                    **document.metadata,
-                    "answer": answer.text if self.json_schema is None else answer.data,
-                    "answer_usd": answer.usd,
-                },
+                metadata={**document.metadata, **answer_fields(answer, self.json_schema)},
             )
             for document, answer in zip(documents, answers, strict=True)
         ]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
 from langchain_core.vectorstores import VectorStore
 
 from bedrock_marengo import ConfigurationError
-from bedrock_marengo.search.weights import check_tracks, tracks_of
-from bedrock_marengo.validation import require_many, short_repr
+from bedrock_marengo.search.weights import collection_names, tracks_of
+from bedrock_marengo.validation import short_repr
 from langchain_marengo.embeddings import MarengoEmbeddings
 from langchain_marengo.known_stores import KNOWN_STORES, NewStore, find_known_store, of_class
 
@@ -59,15 +58,8 @@ def create_track_stores(
             f"create_track_stores doesn't support {given}: expected a class, one of {classes}. Create a store for each "
             "track yourself, and pass them as {track: store}."
         )
-    model = embeddings.core.model
-    wanted = list(model.options["video"] if tracks is None else require_many(tracks, "tracks", "tracks"))
-    check_tracks(wanted, model)
-    create = known.create
-    # Not every store takes a hyphen, as in visual-text.
-    return {
-        track: create(NewStore(store, f"{name}_{re.sub('[^0-9a-z]', '_', track)}", embeddings, connection))
-        for track in wanted
-    }
+    create, names = known.create, collection_names(name, tracks, embeddings.core.model)
+    return {track: create(NewStore(store, own, embeddings, connection)) for track, own in names.items()}
 
 
 def create_indexes(store: VectorStore, *, tracks: Iterable[str] | None = None) -> list[str]:

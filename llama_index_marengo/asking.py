@@ -11,7 +11,14 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 from pydantic import ModelWrapValidatorHandler
 
 from bedrock_marengo.ask_calls import MAX_COST_USD
-from bedrock_marengo.search.answers import MAX_MOMENTS, answers_about, check_asking, text_with_answer
+from bedrock_marengo.search.answers import (
+    MAX_MOMENTS,
+    QUESTION,
+    answer_fields,
+    answers_about,
+    check_asking,
+    text_with_answer,
+)
 from bedrock_marengo.search.results import results_from
 from bedrock_marengo.validation import require_many
 from bedrock_marengo.words.asking import Answer
@@ -19,8 +26,6 @@ from llama_index_marengo.copies import ValidatedCopies
 from llama_index_marengo.embeddings import MarengoEmbedding, validate_with_embed_model
 
 __all__ = ["MarengoAsk"]
-
-_QUESTION = "Describe what is seen and what happens, in one or two sentences."
 
 
 class MarengoAsk(ValidatedCopies, BaseNodePostprocessor):
@@ -94,7 +99,7 @@ class MarengoAsk(ValidatedCopies, BaseNodePostprocessor):
         answers = answers_about(
             self.embed_model.core,
             [next(iter(results_from([node])), None) for node in given],
-            self.question or asked or _QUESTION,
+            self.question or asked or QUESTION,
             max_moments=self.max_moments,
             allowed_prefixes=self.allowed_prefixes,
             **self._settings,
@@ -111,8 +116,7 @@ class MarengoAsk(ValidatedCopies, BaseNodePostprocessor):
 
     def _with_answer(self, found: NodeWithScore, answer: Answer) -> NodeWithScore:
         node = found.node.model_copy()
-        value = answer.text if self.json_schema is None else answer.data
-        own = {"answer": value, "answer_usd": answer.usd}
+        own = answer_fields(answer, self.json_schema)
         node.metadata = {**node.metadata, **own}
         node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, *own]
         node.excluded_llm_metadata_keys = [*node.excluded_llm_metadata_keys, *own]

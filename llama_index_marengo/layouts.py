@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from llama_index.core.schema import BaseNode, MetadataMode
 
 from bedrock_marengo import ConfigurationError, InputError, Segment
 from bedrock_marengo.search.contents import forget_contents
-from bedrock_marengo.search.weights import check_tracks, tracks_of
+from bedrock_marengo.search.weights import collection_names, tracks_of
 from bedrock_marengo.validation import require_many, short_repr
 from llama_index_marengo.embeddings import MarengoEmbedding
 from llama_index_marengo.known_stores import KNOWN_STORES, NewStore, find_known_store, of_class
@@ -66,12 +65,9 @@ def create_track_indices(
             "each track yourself, and pass them as {track: index}."
         )
     model = embed_model.core.model
-    wanted = list(model.options["video"] if tracks is None else require_many(tracks, "tracks", "tracks"))
-    check_tracks(wanted, model)
     indices = {}
-    for track in wanted:
-        # Not every store takes a hyphen, as in visual-text.
-        new = NewStore(store, f"{name}_{re.sub('[^0-9a-z]', '_', track)}", model.dimension, connection)
+    for track, own in collection_names(name, tracks, model).items():
+        new = NewStore(store, own, model.dimension, connection)
         indices[track] = VectorStoreIndex.from_vector_store(known.create(new), embed_model=embed_model)
     return indices
 

@@ -17,9 +17,9 @@ from bedrock_marengo.search.evaluation import check_evaluation
 from bedrock_marengo.search.fusion import Hit, cut_off
 from bedrock_marengo.search.track_hits import TrackHits
 from bedrock_marengo.search.weights import intent_weights
-from marengo_cli.embed import Outcome, check_failed, embedded, show_failed
-from marengo_cli.search import STAND_IN, Page, Search
-from marengo_cli.terminal import dollars, print_json, say, waiting
+from marengo_cli.embed import check_failed, show_failed
+from marengo_cli.search import STAND_IN, Page, Search, finished
+from marengo_cli.terminal import dollars, print_json, say
 
 __all__ = ["Archive", "run"]
 
@@ -131,14 +131,9 @@ def run(
     Raises:
         bedrock_marengo.MarengoError: The questions can't be embedded, or the page can't be written.
     """
-    if local:
-        for done in embedded(archive.client, sources, Outcome(), **embedding):
+    with closing(finished(archive.client, sources, embedding, local=local)) as results:
+        for done in results:
             archive.add(done)
-    else:
-        results = archive.client.embed_many(sources, only_done=True, read_ahead=True, **embedding)
-        with waiting("Searching"), closing(results):
-            for done in results:
-                archive.add(done)
     search = archive.any_search
     check_failed(search.failed, len(search.media) + len(search.missing) + len(search.failed))
     if not search.segments:

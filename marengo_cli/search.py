@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -42,7 +42,7 @@ from marengo_cli.embed import Outcome, check_failed, embedded, show_failed
 from marengo_cli.options import names_in, numbers_in, sources_of
 from marengo_cli.terminal import apart, dollars, print_json, print_table, say, waiting
 
-__all__ = ["Page", "Search", "query_of", "run"]
+__all__ = ["Page", "Search", "finished", "query_of", "run"]
 
 Vector = npt.NDArray[np.float32]
 
@@ -234,11 +234,9 @@ def run(
     Raises:
         bedrock_marengo.MarengoError: The query can't be embedded, or the page can't be written.
     """
-    if local:
-        for done in embedded(search.client, sources, Outcome(), **embedding):
+    with closing(finished(search.client, sources, embedding, local=local)) as results:
+        for done in results:
             search.add(done)
-    else:
-        _read(search, sources, embedding)
     check_failed(search.failed, len(search.media) + len(search.missing) + len(search.failed))
     moments = search.moments()
     words = _words(search, moments)
@@ -254,11 +252,16 @@ def run(
     return 1 if search.missing or search.failed else 0
 
 
-def _read(search: Search, sources: Sequence[SourceLike], embedding: Mapping[str, Any]) -> None:
-    results = search.client.embed_many(sources, only_done=True, read_ahead=True, **embedding)
+def finished(
+    client: MarengoClient, sources: Sequence[SourceLike], embedding: Mapping[str, Any], *, local: bool
+) -> Generator[MediaResult, None, None]:
+    """The results of finished jobs; with ``local``, the files are embedded first."""
+    if local:
+        yield from embedded(client, sources, Outcome(), **embedding)
+        return
+    results = client.embed_many(sources, only_done=True, read_ahead=True, **embedding)
     with waiting("Searching"), closing(results):
-        for done in results:
-            search.add(done)
+        yield from results
 
 
 def _media_of(word: str, kind: str) -> Media:

@@ -15,10 +15,12 @@ from bedrock_marengo.words.asking import Answer, Question
 if TYPE_CHECKING:
     from bedrock_marengo.client import MarengoClient
 
-__all__ = ["MAX_MOMENTS", "answers_about", "check_asking", "text_with_answer"]
+__all__ = ["MAX_MOMENTS", "QUESTION", "answer_fields", "answers_about", "check_asking", "text_with_answer"]
 
 MAX_MOMENTS = 3
 """Each is a call that costs. Ours."""
+QUESTION = "Describe what is seen and what happens, in one or two sentences."
+"""Asked if there is no other question. Ours."""
 _ANSWER = "Answer: "
 
 
@@ -76,6 +78,11 @@ def answers_about(
         else:
             warn(f"There is no answer about {hit.source}: {reply}", MarengoWarning, stacklevel=2)
     return answers
+
+
+def answer_fields(answer: Answer, json_schema: Any) -> dict[str, Any]:
+    """The metadata of a document with an answer: its text, or the value that fits the schema, and US dollars."""
+    return {"answer": answer.text if json_schema is None else answer.data, "answer_usd": answer.usd}
 
 
 def text_with_answer(text: str, answer: Answer) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from bedrock_marengo.contract.models import UNTIMED_TRACKS
 from bedrock_marengo.errors import InputError
-from bedrock_marengo.validation import is_number, short_repr
+from bedrock_marengo.validation import is_number, require_many, short_repr
 
 if TYPE_CHECKING:
     from bedrock_marengo.client import MarengoClient
@@ -193,6 +194,18 @@ def intent_weights(
     if missing := [track for track in tracks if track not in known]:
         known.update(zip(missing, client.embed_texts([ANCHORS[track] for track in missing]), strict=True))
     return route(query, {track: known[track] for track in tracks}, alpha)
+
+
+def collection_names(name: str, tracks: Iterable[str] | None, model: Model) -> dict[str, str]:
+    """Track -> the name of its collection or table, ``{name}_{track}``; None for the tracks of a video.
+
+    Raises:
+        InputError: A track that the model doesn't have.
+    """
+    wanted = list(model.options["video"] if tracks is None else require_many(tracks, "tracks", "tracks"))
+    check_tracks(wanted, model)
+    # Not every store takes a hyphen, as in visual-text.
+    return {track: f"{name}_{re.sub('[^0-9a-z]', '_', track)}" for track in wanted}
 
 
 def check_tracks(tracks: Iterable[str], model: Model) -> None:
