@@ -77,7 +77,7 @@ class WordCalls(FileCalls):
             durations=durations,
             assume_duration_sec=assume_duration_sec,
         )
-        return self._hear(self._heard(transcribe), Media.of(source), run)
+        return self._transcribe(self._source_of(transcribe), Media.of(source), run)
 
     def transcribe_many(
         self,
@@ -99,8 +99,8 @@ class WordCalls(FileCalls):
             captions or is an image. A file that failed has an ``.error``.
         """
         reject_unknown(settings, SETTINGS, "transcribe_many")
-        heard, token = self._heard(transcribe), CancelToken(self._runtime.limiter.cancel_token)
-        return self._hear_all(sources, heard, self._run_options(**settings), token)
+        words, token = self._source_of(transcribe), CancelToken(self._runtime.limiter.cancel_token)
+        return self._transcribe_all(sources, words, self._run_options(**settings), token)
 
     def write_captions(
         self, source: MediaLike, transcript: Transcript, *, output: Path | str | None = None
@@ -138,8 +138,8 @@ class WordCalls(FileCalls):
     ) -> AsyncGenerator[MediaResult, None]:
         """``transcribe_many`` for asyncio: ``async for done in client.atranscribe_many(...)``."""
         reject_unknown(settings, SETTINGS, "atranscribe_many")
-        heard, token = self._heard(transcribe), CancelToken(self._runtime.limiter.cancel_token)
-        results = self._hear_all(sources, heard, self._run_options(**settings), token)
+        words, token = self._source_of(transcribe), CancelToken(self._runtime.limiter.cancel_token)
+        results = self._transcribe_all(sources, words, self._run_options(**settings), token)
         return one_by_one(results, lambda: self._runtime.pool("jobs"), lambda: self._runtime.pool("async"), token)
 
     # For segments that a store holds already.
@@ -169,14 +169,14 @@ class WordCalls(FileCalls):
         prefix = self._settings.output_s3_uri
         return [] if prefix is None else list(iter_described(self._runtime.objects, prefix, source))
 
-    def _heard(self, transcribe: Transcribe) -> TranscriptSource:
+    def _source_of(self, transcribe: Transcribe) -> TranscriptSource:
         if not isinstance(transcribe, Transcribe):
             raise ConfigurationError("expected Transcribe(...).", setting="transcribe", value=transcribe)
         source = self._runtime.word_source(transcribe)
         assert isinstance(source, TranscriptSource)  # noqa: S101  of these settings
         return source
 
-    def _hear(self, heard: TranscriptSource, media: Media, run: RunOptions) -> Transcript:
+    def _transcribe(self, words: TranscriptSource, media: Media, run: RunOptions) -> Transcript:
         source = self._runtime.embedder.locate(media, run)
         file = WordsFile(
             media=media,
@@ -186,14 +186,14 @@ class WordCalls(FileCalls):
             force=run.force,
             timeout_sec=run.timeout_sec,
         )
-        return heard.make(file)
+        return words.make(file)
 
-    def _hear_all(
-        self, sources: Sources | MediaListing, heard: TranscriptSource, run: RunOptions, token: CancelToken
+    def _transcribe_all(
+        self, sources: Sources | MediaListing, words: TranscriptSource, run: RunOptions, token: CancelToken
     ) -> Generator[MediaResult, None, None]:
         listing = sources if isinstance(sources, MediaListing) else self.list_media(sources)
 
-        def hear(item: tuple[MediaLike, Media | MarengoError]) -> MediaResult:
+        def transcribe(item: tuple[MediaLike, Media | MarengoError]) -> MediaResult:
             source, media = item
             if isinstance(media, MarengoError):
                 log_failure(str(source), media)
@@ -201,12 +201,12 @@ class WordCalls(FileCalls):
             result = MediaResult(source, media.uri, media=media)
             try:
                 with cancel_scope(token):
-                    if not heard.takes(media):
+                    if not words.takes(media):
                         return result
-                    return replace(result, words=FileWords(self._hear(heard, media, run)))
+                    return replace(result, words=FileWords(self._transcribe(words, media, run)))
             except MarengoError as error:
                 log_failure(media.name, error, kind=media.kind)
                 return replace(result, error=error)
 
-        executor = self._runtime.open_executor("words", heard.at_once, token)
-        return as_finished(hear, listing.items(), executor=executor, at_once=heard.at_once, token=token)
+        executor = self._runtime.open_executor("words", words.at_once, token)
+        return as_finished(transcribe, listing.items(), executor=executor, at_once=words.at_once, token=token)

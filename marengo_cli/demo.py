@@ -88,7 +88,7 @@ def ask(search: Search) -> bool:
 
 
 def answer(search: Search) -> None:
-    """Answer a question with a time code, by the words of what it finds: what Amazon Transcribe heard there."""
+    """Answer a question with a time code, by the words of what it finds: the transcript of that time range."""
     best = search(Query(text=ANSWERED), 1)[0]
     source, start_sec = str(best.metadata["source"]).rpartition("/")[2], best.metadata["start_sec"]
     print(f"\n? {ANSWERED}\n  At {clock(start_sec)} in {source}: {words_in(best.text)}.")

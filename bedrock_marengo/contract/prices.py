@@ -25,8 +25,8 @@ class Prices:
         video_sec: a second of video.
         audio_sec: a second of audio.
         copied_gb: a GB copied from another region, with ``staging_s3_uri=``.
-        transcribe_sec: a second that Amazon Transcribe hears, in its first tier: 0.024 dollars a minute in us-east-1,
-            from public code, unchecked.
+        transcribe_sec: a second transcribed by Amazon Transcribe, in its first tier: 0.024 dollars a minute in
+            us-east-1, from public code, unchecked.
         pegasus_sec: a second of video that Pegasus sees, for 1.5 and 1.2; from litellm 1.110.2, as the next one.
         pegasus_output_token: a token of Pegasus' answers. Questions are free.
     """

@@ -143,14 +143,14 @@ def embed_all(
                 if there is not None and (result := done_before(task, there)) is not None:
                     return result
                 found = embed(task, words)
-                heard = words.embedded(found) if words else FileWords()
+                found_words = words.embedded(found) if words else FileWords()
         except BaseException as error:
             if words is not None:
                 words.failed(error)
             if not isinstance(error, MarengoError):
                 raise
             return MediaResult(task.source, task.media.uri, error=error, media=task.media)
-        return MediaResult(task.source, found.source, media=task.media, _found=found, words=heard)
+        return MediaResult(task.source, found.source, media=task.media, _found=found, words=found_words)
 
     def in_context(task: _Task | MediaResult) -> MediaResult:
         # The caller's: a file's span belongs to the caller's span.

@@ -1,4 +1,4 @@
-"""The sound of a video or audio file as FLAC, for services that hear and don't read its container."""
+"""The sound of a video or audio file as FLAC, for services that don't read its container."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _write_flac(container: InputContainer, path: Path, token: CancelToken, name:
         stream: Any = out.add_stream("flac", RATE_HZ, layout="mono")
         for at_sec, frame in _frames(container, token, name):
             pieces = list(resampler.resample(frame))
-            # Sound that begins late, or pauses: words would be heard too early.
+            # Sound that begins late, or pauses: words would get earlier times.
             late = round(at_sec * RATE_HZ) - samples
             if GAP_SEC * RATE_HZ < late < LONGEST_GAP_SEC * RATE_HZ:
                 pieces[:0] = _silence(late)

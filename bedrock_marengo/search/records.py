@@ -136,8 +136,8 @@ def check_transcripts(transcripts: Any) -> None:
 
 def word_sources(transcripts: Any, descriptions: Any = None) -> dict[str, Any]:
     """The settings of ``embed_many`` that a loader's ``transcripts`` and ``descriptions`` give."""
-    heard = {"transcripts": transcripts} if isinstance(transcripts, Transcribe) else {}
-    return heard if descriptions is None else {**heard, "descriptions": descriptions}
+    settings = {"transcripts": transcripts} if isinstance(transcripts, Transcribe) else {}
+    return settings if descriptions is None else {**settings, "descriptions": descriptions}
 
 
 class Failures:

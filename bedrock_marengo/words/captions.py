@@ -54,7 +54,7 @@ class Transcript:
 
     def __init__(self, words: list[tuple[float, str]], captions: str = "", *, between: str = " ") -> None:
         self.captions = captions
-        """The text that was parsed, unchanged; WebVTT if a service heard the words."""
+        """The text that was parsed, unchanged; WebVTT if a service transcribed them."""
         self._between = between
         self._words = [word for _, word in words]
         self._order = sorted(range(len(words)), key=lambda i: words[i][0])

@@ -1,4 +1,4 @@
-"""What a source of words is: a service that hears or sees what is in a file, and the file as it is given to one."""
+"""What a source of words is: a service that transcribes or describes files, and the file as it is given to one."""
 
 from __future__ import annotations
 

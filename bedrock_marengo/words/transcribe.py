@@ -154,14 +154,14 @@ class TranscriptSource:
     # What it takes, what it costs.
 
     def takes(self, media: Media) -> bool:
-        """Whether a file has sound that Transcribe should hear: not an image, nor a file with captions."""
+        """Whether a file should be transcribed: not an image, nor a file with captions."""
         if not KINDS[media.kind].captions or find_captions(self._parts.objects, media) is not None:
             return False
         self._check(media)
         return True
 
     def _check(self, media: Media) -> None:
-        """Refuse a file that Transcribe can't hear, before it costs anything."""
+        """Refuse a file that can't be transcribed, before it costs anything."""
         if not KINDS[media.kind].captions:
             raise InputError(f"{media.name} is an image and can't be transcribed.")
         if (why := self._why_extracted(media.name, media.size or 0)) and not has_av():
@@ -202,7 +202,7 @@ class TranscriptSource:
         return read_done(self._parts.objects, found[0]) if found and found[0].done else None
 
     def make(self, file: WordsFile) -> Transcript:
-        """The words of a file: found, joined, or heard now."""
+        """The words of a file: found, joined, or transcribed now."""
         self._check(file.media)
         folder = self._folder(file.source)
         with cancel_scope(self._parts.limiter.token()):

@@ -30,9 +30,9 @@ from bedrock_marengo.media.sound import upload_sound
 from bedrock_marengo.s3.listing import locate
 from bedrock_marengo.s3.objects import S3Objects
 from bedrock_marengo.words.captions import Transcript
-from bedrock_marengo.words.heard import heard_words, transcript_of
 from bedrock_marengo.words.record import RecordFolder, WordsRecord
 from bedrock_marengo.words.sources import SERVICES, Parts, Service, WordsFile
+from bedrock_marengo.words.transcript_json import read_words, transcript_of
 from bedrock_marengo.words.transcription_jobs import (
     NAMES,
     TranscriptionJobs,
@@ -50,9 +50,9 @@ LEAST_SEC = 15
 ATTEMPTS = 3
 """Attempts of one file over all runs, without force; ours."""
 _NO_SOUND = re.compile(r"no audio|not contain audio|without audio", re.IGNORECASE)
-"""What a failed job says of a video without a sound track: there is nothing to hear, which is no error."""
+"""What a failed job says of a video without a sound track: there is nothing to transcribe, which is not an error."""
 _NOT_READ = re.compile(r"format|too large|sample rate|channels", re.IGNORECASE)
-"""What a failed job says of a file that it may hear if its sound is extracted."""
+"""What a failed job says of a file that can be transcribed once its sound is extracted."""
 
 
 def billed_sec(length_sec: float) -> int:
@@ -73,7 +73,7 @@ def read_done(objects: S3Objects, record: WordsRecord) -> Transcript:
         # There was no sound.
         return transcript_of([])
     try:
-        return transcript_of(heard_words(objects.get(output)[0], output))
+        return transcript_of(read_words(objects.get(output)[0], output))
     except ServiceError as error:
         if error.code != "NoSuchKey":
             raise
@@ -103,7 +103,7 @@ class _Run:
         is_paid_here: whether this process started it.
         is_older: whether it was there before the record: ``forget`` deleted what came of it.
         since: when it was started, by the monotonic clock; None if by another process.
-        length_sec: of what Transcribe hears; None if unknown.
+        length_sec: of what is transcribed; None if unknown.
         charged_usd: what the budget was charged for it.
     """
 
@@ -198,7 +198,7 @@ class Transcription:
     # Its job.
 
     def _job(self, claim: _Claim) -> _Run | None:
-        """The attempt's job: joined if Transcribe knows its name, else started; None if there is nothing to hear."""
+        """The attempt's job: joined if Transcribe knows its name, else started; None if there is no sound."""
         uri = self._file.source.uri
         # Below another prefix, another output is wanted.
         place = hashlib.sha256(self._folder.prefix.encode()).hexdigest()[:16]
@@ -216,10 +216,10 @@ class Transcription:
             charged = self._file.costs.charge(
                 f"{TITLE} on {self._file.media.name}", self._price(length or self._file.costs.assume_duration_sec)
             )
-            if (heard := self._heard_uri(claim, run)) is None:
+            if (sound := self._media_uri(claim, run)) is None:
                 self._file.costs.refund(charged)
                 return None
-            run.is_paid_here = self._jobs.start(self._start(run, heard), uri, token=self._token)
+            run.is_paid_here = self._jobs.start(self._start(run, sound), uri, token=self._token)
         except UncertainStartError as error:
             # The job may run: its record must stay.
             raise error.error from error
@@ -239,7 +239,7 @@ class Transcription:
         instrumentation.emit(f"words {'started' if run.is_paid_here else 'joined'}", service=TITLE, source=uri)
         return run
 
-    def _heard_uri(self, claim: _Claim, run: _Run) -> str | None:
+    def _media_uri(self, claim: _Claim, run: _Run) -> str | None:
         """What Transcribe reads: the file, or its sound, which is extracted; None if there is no sound in it."""
         if not claim.record.sound:
             return self._file.source.uri
@@ -248,13 +248,13 @@ class Transcription:
         run.length_sec = upload_sound(self._objects, media, uri, token=self._token)
         return None if run.length_sec is None else uri
 
-    def _start(self, run: _Run, heard: str) -> dict[str, Any]:
+    def _start(self, run: _Run, sound: str) -> dict[str, Any]:
         """The request of StartTranscriptionJob."""
         bucket, key = split_s3_uri(self._output_uri(run))
         request = {
             **self._request,
             "TranscriptionJobName": run.name,
-            "Media": {"MediaFileUri": heard},
+            "Media": {"MediaFileUri": sound},
             "OutputBucketName": bucket,
             "OutputKey": key,
         }
@@ -314,7 +314,7 @@ class Transcription:
             return self._after_failure(claim, run, status.reason or "it gives no reason.")
         uri = self._output_uri(run)
         try:
-            words = heard_words(self._objects.get(uri)[0], uri)
+            words = read_words(self._objects.get(uri)[0], uri)
         except ServiceError as error:
             if error.code != "NoSuchKey":
                 raise

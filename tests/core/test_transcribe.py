@@ -26,7 +26,7 @@ from bedrock_marengo.aws.cancellation import CancelToken
 from bedrock_marengo.media import containers, durations
 from bedrock_marengo.media.sound import upload_sound
 from bedrock_marengo.words import transcribe as module
-from bedrock_marengo.words.heard import heard_words, transcript_of
+from bedrock_marengo.words.transcript_json import read_words, transcript_of
 from marengo_local import Fault
 from marengo_local.transcripts import Cue, transcript_json
 
@@ -200,14 +200,14 @@ class TestWhatTranscribeWrites:
     )
     def test_words_are_spaced_as_the_language_does(self, text, heard):
         data = transcript_json("job", "1" * 12, [Cue(0, 4, text)], {"language_code": "en-US"})
-        transcript = transcript_of(heard_words(data, "t.json"))
+        transcript = transcript_of(read_words(data, "t.json"))
         assert transcript.words(0, 4) == heard
         assert " ".join(Transcript.parse(transcript.captions).words(0, 4).split()) == heard
 
     def test_captions_are_short_enough_to_read(self):
         text = " ".join(["nine chars"] * 40)
         data = transcript_json("job", "1" * 12, [Cue(0, 30, text), Cue(60, 61, "Later.")], {})
-        blocks = transcript_of(heard_words(data, "t.json")).captions.split("\n\n")[1:]
+        blocks = transcript_of(read_words(data, "t.json")).captions.split("\n\n")[1:]
         assert all(len(lines := block.split("\n")) <= 3 and max(map(len, lines[1:])) <= 42 for block in blocks)
         assert blocks[-1] == "00:01:00.000 --> 00:01:01.000\nLater.\n"
 

@@ -29,7 +29,7 @@ def test_each_fault_has_a_test_that_says_what_happens(fault):
 
 
 @pytest.mark.parametrize("place", re.findall(r"`((?:core|reliability)/test_\w+\.py(?:::\w+)?)`", PAGE))
-def test_what_broke_once_names_tests_that_exist(place):
+def test_faults_found_and_fixed_name_tests_that_exist(place):
     path, _, name = place.partition("::")
     tree = ast.parse((ROOT / "tests" / path).read_text("utf-8"))
     assert not name or name in {getattr(node, "name", None) for node in tree.body}

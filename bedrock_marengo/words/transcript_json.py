@@ -10,7 +10,7 @@ import msgspec
 from bedrock_marengo.errors import OutputError
 from bedrock_marengo.words.captions import Transcript
 
-__all__ = ["HeardWord", "heard_words", "transcript_of", "webvtt"]
+__all__ = ["TranscriptWord", "read_words", "transcript_of", "webvtt"]
 
 _GAP = 3
 """Characters of the transcript, such as spaces, that may be between two of its words."""
@@ -20,7 +20,7 @@ CUE_SEC, PAUSE_SEC = 7.0, 1.5
 _SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？", "؟", "।")
 
 
-class HeardWord(NamedTuple):
+class TranscriptWord(NamedTuple):
     """One word, its punctuation with it; ``text`` begins with a space if there is one before it."""
 
     start_sec: float
@@ -52,7 +52,7 @@ class _Output(msgspec.Struct):
     results: _Results
 
 
-def heard_words(data: bytes, name: str) -> list[HeardWord]:
+def read_words(data: bytes, name: str) -> list[TranscriptWord]:
     """The words in a transcript file of Transcribe, in order; none for silence.
 
     Raises:
@@ -65,7 +65,7 @@ def heard_words(data: bytes, name: str) -> list[HeardWord]:
         raise OutputError(f"{name} is not a transcript of Amazon Transcribe: {error}") from None
     # The items don't say where there are spaces: the whole transcript does, also for scripts without them.
     whole, at = " ".join(each.transcript for each in results.transcripts), 0
-    found: list[HeardWord] = []
+    found: list[TranscriptWord] = []
     for item in results.items:
         text = item.alternatives[0].content if item.alternatives else ""
         place = whole.find(text, at, at + len(text) + _GAP)
@@ -77,17 +77,17 @@ def heard_words(data: bytes, name: str) -> list[HeardWord]:
                 found[-1] = found[-1]._replace(text=found[-1].text + text)
         elif text and item.start_time is not None:
             end_sec = item.start_time if item.end_time is None else item.end_time
-            found.append(HeardWord(item.start_time, max(item.start_time, end_sec), space + text))
+            found.append(TranscriptWord(item.start_time, max(item.start_time, end_sec), space + text))
     return found
 
 
-def transcript_of(words: Sequence[HeardWord]) -> Transcript:
+def transcript_of(words: Sequence[TranscriptWord]) -> Transcript:
     """A transcript with the words' own times; its ``captions`` are WebVTT."""
     timed = [((word.start_sec + word.end_sec) / 2, word.text) for word in words]
     return Transcript(timed, webvtt(words), between="")
 
 
-def webvtt(words: Sequence[HeardWord]) -> str:
+def webvtt(words: Sequence[TranscriptWord]) -> str:
     """The words as WebVTT, in cues that can be read: two lines and 7 s at most, ended by sentences and pauses."""
     blocks = ["WEBVTT"]
     for cue in _cues(words):
@@ -96,8 +96,8 @@ def webvtt(words: Sequence[HeardWord]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _cues(words: Sequence[HeardWord]) -> Iterator[list[HeardWord]]:
-    cue: list[HeardWord] = []
+def _cues(words: Sequence[TranscriptWord]) -> Iterator[list[TranscriptWord]]:
+    cue: list[TranscriptWord] = []
     for word in words:
         if cue and (
             word.start_sec - cue[-1].end_sec > PAUSE_SEC
@@ -112,7 +112,7 @@ def _cues(words: Sequence[HeardWord]) -> Iterator[list[HeardWord]]:
         yield cue
 
 
-def _lines(cue: Sequence[HeardWord]) -> list[str]:
+def _lines(cue: Sequence[TranscriptWord]) -> list[str]:
     """The lines of a cue, broken between words. Its text is escaped: "<" and "&" begin what is not text."""
     lines = [""]
     for word in cue:
