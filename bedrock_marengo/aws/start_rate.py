@@ -271,6 +271,7 @@ class StartLimiter:
             # What runs here doesn't show what the account allows: whoever shares the slots counts them all.
             return
         with self._changed:
-            is_lower, ceiling = self._ceiling.refused(self._running), self._ceiling.jobs
+            # Of the starts that are under way, some may succeed: those that don't will lower it further.
+            is_lower, ceiling = self._ceiling.refused(self._running + self._starting), self._ceiling.jobs
         if is_lower:
             instrumentation.emit("jobs limited", count=ceiling)

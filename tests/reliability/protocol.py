@@ -33,7 +33,7 @@ from bedrock_marengo import (
 from bedrock_marengo.contract.models import MODELS
 from bedrock_marengo.contract.payloads import MediaRequest
 from bedrock_marengo.embedding import start
-from bedrock_marengo.jobs import invocations, poller
+from bedrock_marengo.jobs import invocations, poll_times
 from bedrock_marengo.jobs.fingerprint import fingerprint
 from bedrock_marengo.s3.object_version import SourceIdentity
 from marengo_local import Fault, contract
@@ -505,8 +505,8 @@ class Protocol(RuleBasedStateMachine):
         super().__init__()
         self.patch = pytest.MonkeyPatch()
         # Waits are shortened, none is left out.
-        self.patch.setattr(poller, "FIRST_SEC", 0.002)
-        self.patch.setattr(poller, "LONGEST_SEC", 0.01)
+        for name, sec in (("FIRST_SEC", 0.002), ("SHORTEST_SEC", 0.001), ("LONGEST_SEC", 0.01)):
+            self.patch.setattr(poll_times, name, sec)
         self.patch.setattr(invocations, "LATE_SEC", 0.01)
         self.patch.setattr("bedrock_marengo.aws.retries.backoff_sec", lambda failed: 0.002)
         self.patch.setattr("bedrock_marengo.aws.start_rate.backoff_sec", lambda failed: 0.002)
