@@ -121,14 +121,19 @@ class Invocations:
 
     def _by_token(self, request_token: str, prefix: str) -> str | None:
         """The invocation that has a token and writes under a prefix."""
-        pages = self._aws.bedrock.get_paginator("list_async_invokes").paginate(
-            sortBy="SubmissionTime", sortOrder="Descending"
-        )
-        summaries = (
-            job for page in pages for job in require_member(page, "asyncInvokeSummaries")["asyncInvokeSummaries"]
-        )
-        named = (job for job in summaries if job.get("clientRequestToken") == request_token)
-        return next((job["invocationArn"] for job in named if _folder(job).startswith(prefix)), None)
+
+        def find() -> str | None:
+            pages = self._aws.bedrock.get_paginator("list_async_invokes").paginate(
+                sortBy="SubmissionTime", sortOrder="Descending"
+            )
+            summaries = (
+                job for page in pages for job in require_member(page, "asyncInvokeSummaries")["asyncInvokeSummaries"]
+            )
+            named = (job for job in summaries if job.get("clientRequestToken") == request_token)
+            return next((job["invocationArn"] for job in named if _folder(job).startswith(prefix)), None)
+
+        # Retried by itself: a failed listing must not use up the start's attempts.
+        return self._limiter.call(find, "ListAsyncInvokes", "the job of a token that is in use")
 
 
 def is_transient_failure(message: str) -> bool:

@@ -163,6 +163,14 @@ class TestAnotherOutputPrefix:
         connect(output_s3_uri=f"s3://{local.bucket}/marengo/other/").embed_media(video)
         assert len(local.jobs) == 2
 
+    def test_asks_again_for_the_list_alone_if_that_fails(self, connect, local, video):
+        connect().embed_media(video)
+        local.calls.reset()
+        local.faults = [Fault("ListAsyncInvokes", error="InternalServerException", times=3)]
+        connect(output_s3_uri=f"s3://{local.bucket}/marengo/other/").embed_media(video)
+        # The token that is in use, and the prefix's own.
+        assert local.calls["StartAsyncInvoke"] == 2
+
 
 @pytest.mark.fault(
     "The reply to a write of request.json is lost", expect="one job, found again by its token or its output"
