@@ -1,0 +1,94 @@
+"""What the tools need of a framework's retriever: search, and what the store holds, through its own filter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from bedrock_marengo.search.fusion import SearchSettings
+from bedrock_marengo.search.retrieve import find_hits
+
+if TYPE_CHECKING:
+    from bedrock_marengo.client import MarengoClient
+    from bedrock_marengo.search.track_hits import Searches
+
+__all__ = ["Archive", "Row", "stored_items"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One segment or moment: its text, whose first line is its URI, and its metadata."""
+
+    text: str
+    metadata: Mapping[str, Any]
+
+
+class Archive(Protocol):
+    """A retriever, as the tools use it. Each framework's retriever has one.
+
+    Attributes:
+        client: the retriever's: reads files, asks Pegasus.
+        sources: the only sources that the retriever searches, as it was made; one that ends in "/" is a prefix; empty
+            for all.
+        start_sec: its own limit in time; None for none.
+        end_sec: the same.
+        is_filtered: whether it has a filter of its own, such as a tenant's. What ``rows`` returns has not passed it.
+    """
+
+    client: MarengoClient
+    sources: Sequence[str]
+    start_sec: float | None
+    end_sec: float | None
+    is_filtered: bool
+
+    def search(
+        self, query: str, *, limit: int, sources: Sequence[str], start_sec: float | None, end_sec: float | None
+    ) -> list[Row]:
+        """The moments that answer a query, best first, through the retriever's filter. Embeds the query."""
+
+    def stored(
+        self, source: str, *, start_sec: float | None = None, end_sec: float | None = None, depth: int = 1
+    ) -> list[Row]:
+        """At most ``depth`` segments a track of one source, through the retriever's filter. Embeds nothing."""
+
+    def rows(self) -> Iterable[Row] | None:
+        """All rows of the store, whatever the filter; None if this kind of store can't list them."""
+
+
+def stored_items(
+    client: MarengoClient,
+    tracks: Sequence[str],
+    searches: Searches,
+    *,
+    source: str,
+    scope: Any = "clip",
+    start_sec: float | None = None,
+    end_sec: float | None = None,
+    depth: int = 1,
+) -> list[Any]:
+    """What a framework's stores hold of one source, as their own items. Any vector finds what there is.
+
+    Args:
+        client: the retriever's client.
+        tracks: all tracks that the stores may hold.
+        searches: the stores' searches.
+        source: raw S3 URI.
+        scope: "clip" or "asset", as the retriever's.
+        start_sec: only segments that end after this time.
+        end_sec: only segments that start before this time.
+        depth: how many segments of each track.
+    """
+    vector = np.full(client.dimension, client.dimension**-0.5, np.float32)
+    settings = SearchSettings(
+        weights=dict.fromkeys(tracks, 1.0),
+        k=1,
+        fetch_k=depth,
+        sources=[source],
+        scope=scope,
+        start_sec=start_sec,
+        end_sec=end_sec,
+    )
+    return list(find_hits(client, vector, settings, searches(vector.tolist(), settings))[1].values())

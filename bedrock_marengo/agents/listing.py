@@ -1,0 +1,127 @@
+"""The files of an archive, page by page: what the store lists, of which each is shown only if a search can find it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from bedrock_marengo.agents.answers import ListedVideo, fitting_count, video_fields, video_line
+from bedrock_marengo.agents.archive import Archive, Row
+from bedrock_marengo.agents.scope import Scope
+from bedrock_marengo.agents.specs import MAX_ID
+from bedrock_marengo.errors import InputError
+from bedrock_marengo.search.results import SearchResult, results_from
+
+__all__ = ["VideoList"]
+
+PAGE = 20
+"""Files on one page. Ours."""
+KEPT_SEC = 60.0
+"""How long a listing of the store is kept, so that its pages belong together. Ours."""
+_CHECKED = 200
+"""Files that one page checks through the retriever's filter; each is a search of each track. Ours."""
+_COUNTED = 500
+"""Segments of one file and track that are counted through the filter. Ours."""
+
+
+class VideoList:
+    """The files of an archive.
+
+    Args:
+        archive: lists and searches.
+        scope: which files may be shown.
+        max_bytes: of a page.
+    """
+
+    def __init__(self, archive: Archive, scope: Scope, max_bytes: int) -> None:
+        self._archive = archive
+        self._scope = scope
+        self._max_bytes = max_bytes
+        self._kept: tuple[float, dict[str, ListedVideo]] | None = None
+
+    def page(self, cursor: str | None) -> tuple[list[dict[str, Any]], str, str | None]:
+        """The fields of the files of a page, how to get more, and the cursor of the next page.
+
+        Raises:
+            InputError: The store can't list, or the cursor is of no page.
+        """
+        listed = self._listed()
+        names = list(listed)
+        first = 0 if cursor is None else self._after(names, cursor)
+        videos, place = list[ListedVideo](), first
+        # With a filter, what the store lists may be others': a page of it may show none.
+        while place < len(names) and len(videos) < PAGE and place - first < _CHECKED:
+            seen = self._seen(listed[names[place]])
+            place += 1
+            if seen is not None:
+                videos.append(seen)
+        fields = [video_fields(each) for each in videos]
+        if fields:
+            kept = fitting_count([video_line(each) for each in fields], fields, self._max_bytes)
+            if kept < len(fields):
+                place = names.index(videos[kept - 1].source) + 1
+                fields = fields[:kept]
+        if place >= len(names):
+            return fields, "", None
+        following = _mark(names[place - 1])
+        # How many others there are is not for everyone.
+        count = "There may be more" if self._archive.is_filtered else f"{len(names) - place:,} more"
+        return fields, f"{count}: ask with cursor={following}.", following
+
+    def _listed(self) -> dict[str, ListedVideo]:
+        if self._kept is None or time.monotonic() > self._kept[0]:
+            rows = self._archive.rows()
+            if rows is None:
+                raise InputError(
+                    "This kind of store can't list what it holds. Use search_moments: it finds moments in all videos."
+                )
+            self._kept = (time.monotonic() + KEPT_SEC, _by_source(rows, self._scope))
+        return self._kept[1]
+
+    def _seen(self, video: ListedVideo) -> ListedVideo | None:
+        """A file as the retriever can find it; None if it can't."""
+        if not self._archive.is_filtered:
+            return video
+        rows = self._archive.stored(video.source, depth=_COUNTED)
+        found = _by_source(rows, self._scope).get(video.source)
+        if found is None:
+            return None
+        is_more = found.segments >= _COUNTED
+        return found._replace(is_more=is_more)
+
+    def _after(self, names: list[str], cursor: str) -> int:
+        place = next((i for i, name in enumerate(names) if _mark(name) == cursor), None)
+        if place is None:
+            raise InputError("This cursor is of no page: call list_videos without cursor.")
+        return place + 1
+
+
+def _by_source(rows: Iterable[Row], scope: Scope) -> dict[str, ListedVideo]:
+    """The files of some rows, sorted; forged ones and those that may not be shown are left out."""
+    counts: defaultdict[str, int] = defaultdict(int)
+    ends: defaultdict[str, float] = defaultdict(float)
+    tracks: defaultdict[str, set[str]] = defaultdict(set)
+    kinds: dict[str, str] = {}
+    for row in rows:
+        for found in results_from([row]):
+            if _may_be_shown(found, scope):
+                counts[found.source] += 1
+                ends[found.source] = max(ends[found.source], found.segment.end_sec)
+                tracks[found.source].add(found.segment.option)
+                kinds[found.source] = found.media_type
+    return {
+        source: ListedVideo(source, counts[source], False, ends[source], sorted(tracks[source]), kinds[source])
+        for source in sorted(counts)
+    }
+
+
+def _may_be_shown(found: SearchResult, scope: Scope) -> bool:
+    return scope.holds(found.source) and len(found.segment.uri) <= MAX_ID
+
+
+def _mark(source: str) -> str:
+    """Stands for a file in a cursor. Files of others can't be read from it."""
+    return hashlib.sha256(source.encode("utf-8", "replace")).hexdigest()[:16]
