@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from marengo_cli.assistants import mcp
 from marengo_cli.cleaning_up import forget, migrate, prune
 from marengo_cli.describing import Describe, descriptions_of
 from marengo_cli.languages import TranscribeLanguage, transcribe_of
@@ -416,5 +417,5 @@ def captions(
             raise typer.Exit(job.run(asked, dry_run=dry_run, as_json=as_json))
 
 
-for command in (forget, migrate, prune):
+for command in (forget, mcp, migrate, prune):
     app.command()(command)

@@ -59,7 +59,7 @@ class Move:
                 f"--into {into}: expected a different collection from --collection: vectors of two models can't be "
                 "mixed."
             )
-        client = open_chroma(folder, collection)
+        client, _ = open_chroma(folder, collection)
         old = Chroma(collection, client=client, create_collection_if_not_exists=False)
         return cls(client, old, into, embeddings)
 
@@ -91,8 +91,8 @@ class Move:
         return any("_node_content" in (row or {}) for row in rows)
 
 
-def open_chroma(folder: Path, collection: str) -> ClientAPI:
-    """A client of the Chroma store in a folder, which has a collection.
+def open_chroma(folder: Path, *collections: str) -> tuple[ClientAPI, list[str]]:
+    """A client of the Chroma store in a folder, and those of some collections that it has: at least one.
 
     Raises:
         ConfigurationError: No Chroma store, or no such collection.
@@ -104,9 +104,9 @@ def open_chroma(folder: Path, collection: str) -> ClientAPI:
         )
     client = chromadb.PersistentClient(str(folder))
     names = _names(client)
-    if collection not in names:
-        raise ConfigurationError(f"--collection {collection}: not in {folder}. Expected one of {', '.join(names)}.")
-    return client
+    if found := [name for name in collections if name in names]:
+        return client, found
+    raise ConfigurationError(f"--collection {collections[0]}: not in {folder}. Expected one of {', '.join(names)}.")
 
 
 def embeddings_of(connection: Connection) -> MarengoEmbeddings:

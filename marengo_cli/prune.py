@@ -21,7 +21,7 @@ def opened(folder: Path, collection: str, connection: Connection) -> Chroma:
     Raises:
         bedrock_marengo.MarengoError: There is no such store or collection, or a setting is invalid.
     """
-    client = open_chroma(folder, collection)
+    client, _ = open_chroma(folder, collection)
     return Chroma(collection, embeddings_of(connection), client=client, create_collection_if_not_exists=False)
 
 

@@ -1,0 +1,145 @@
+"""``marengo mcp``: opens the store, and serves its tools to assistants."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from bedrock_marengo import ConfigurationError, InputError
+from bedrock_marengo.search.weights import collection_names, tracks_of
+from bedrock_marengo.validation import reject_unknown
+from marengo_cli.options import Connection
+from marengo_cli.terminal import say
+from marengo_mcp.server import create_server, run_http, run_stdio
+from marengo_mcp.settings import ServerSettings, read_settings, retriever_of
+
+__all__ = ["run"]
+
+BUCKET = "marengo-demo"
+
+
+def run(
+    connection: Connection,
+    given: dict[str, Any],
+    *,
+    config: Path | None,
+    local: bool,
+    media: Sequence[Path],
+    http: bool,
+    host: str,
+    port: int,
+) -> None:
+    """Serve until the client disconnects, or Ctrl-C with ``http``.
+
+    Args:
+        connection: how to reach AWS.
+        given: settings of ``ServerSettings``, as typed.
+        config: a TOML file with more of them.
+        local: use a stand-in for AWS.
+        media: with ``local``, files and folders; none for the demo's reel.
+        http: streamable HTTP instead of stdio.
+        host: for ``http``.
+        port: for ``http``.
+
+    Raises:
+        bedrock_marengo.MarengoError: A setting has a wrong value, or there is no such store.
+    """
+    settings, aws = read_settings(config, given)
+    if media and not local:
+        raise InputError(f"{media[0]}: files can only be served with --local. Embed them first, then pass --chroma.")
+    with _local(settings, media) if local else _opened(settings, _connection(connection, aws)) as retriever:
+        server = create_server(settings.tools(retriever))
+        if http:
+            say(f"Serving at http://{host}:{port}/mcp until Ctrl-C.", err=True)
+            run_http(server, host=host, port=port)
+        else:
+            run_stdio(server)
+
+
+def _connection(connection: Connection, aws: dict[str, Any]) -> Connection:
+    """The options as typed, and those of the file that were not."""
+    names = [field.name for field in fields(Connection)]
+    reject_unknown(aws, names, "[aws]")
+    return Connection(**{name: getattr(connection, name) or aws.get(name) for name in names})
+
+
+@contextmanager
+def _opened(settings: ServerSettings, connection: Connection) -> Iterator[Any]:
+    """The retriever of a store that is there."""
+    if (settings.retriever is None) == (settings.chroma is None):
+        raise ConfigurationError(
+            "Pass one of --chroma DIR (with --collection NAME), --retriever MODULE:NAME for any other store, or "
+            "--local to try it without AWS."
+        )
+    if settings.retriever is not None:
+        yield retriever_of(settings.retriever)
+        return
+    if settings.collection is None:
+        raise ConfigurationError("--chroma needs --collection NAME.")
+    from marengo_cli.migrate import embeddings_of
+
+    embeddings = embeddings_of(connection)
+    yield _retriever(embeddings, settings, _collections(Path(settings.chroma or ""), settings.collection, embeddings))
+    embeddings.core.close()
+
+
+def _collections(folder: Path, collection: str, embeddings: Any) -> dict[str, Any]:
+    """Settings of a retriever over one collection, or over one for each track."""
+    from langchain_chroma import Chroma
+
+    from marengo_cli.migrate import open_chroma
+
+    model = embeddings.core.model
+    tracks = {name: track for track, name in collection_names(collection, tracks_of(model), model).items()}
+    client, found = open_chroma(folder, collection, *tracks)
+    stores = {
+        name: Chroma(name, embeddings, client=client, create_collection_if_not_exists=False)
+        for name in ([collection] if collection in found else found)
+    }
+    if collection in stores:
+        return {"vectorstore": stores[collection]}
+    return {"vectorstores": {tracks[name]: store for name, store in stores.items()}}
+
+
+@contextmanager
+def _local(settings: ServerSettings, media: Sequence[Path]) -> Iterator[Any]:
+    """The retriever of a store in memory, over a stand-in: of the demo's reel, or of files of one's own."""
+    import marengo_local
+    from bedrock_marengo import Transcribe
+    from langchain_chroma import Chroma
+    from langchain_marengo import MarengoEmbeddings, MarengoLoader, add_segments
+    from marengo_cli.local import FREE, OUTSIDE
+    from marengo_local import reel
+
+    for name in OUTSIDE:
+        os.environ.pop(name, None)
+    for path in media:
+        if not path.exists():
+            raise InputError(f"{path}: there is no such file or folder.")
+    with marengo_local.serve(bucket=BUCKET) as local, tempfile.TemporaryDirectory() as folder:
+        sources: Any = list(media)
+        if not media:
+            reel.build(Path(folder, "reel.mp4"))
+            sources = local.put(Path(folder, "reel.mp4"))
+        embeddings = MarengoEmbeddings(**local.client_options, prices=FREE)
+        # The stand-in's Transcribe answers with the reel's own captions.
+        loader = MarengoLoader(sources, embeddings=embeddings, transcripts=True if media else Transcribe())
+        store = Chroma("local", embeddings, collection_configuration={"hnsw": {"space": "cosine"}})
+        count = len(add_segments(store, loader.lazy_load()))
+        if not count:
+            raise InputError("There are no videos, audio files or images here that Marengo can embed.")
+        say(f"{count:,} segments are ready. A stand-in for AWS runs here; nothing leaves this machine.", err=True)
+        yield _retriever(embeddings, settings, {"vectorstore": store})
+        embeddings.core.close()
+
+
+def _retriever(embeddings: Any, settings: ServerSettings, stores: dict[str, Any]) -> Any:
+    from langchain_marengo import MarengoRetriever
+
+    filters = {} if settings.filter is None else {"filter": dict(settings.filter)}
+    return MarengoRetriever(embeddings=embeddings, weights=settings.weights, **stores, **filters)

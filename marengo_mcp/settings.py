@@ -1,0 +1,116 @@
+"""What the server may reach and spend: from the command line and a TOML file, never from a client."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from bedrock_marengo.agents import Archive, MomentTools
+from bedrock_marengo.agents.spending import MAX_SESSION_USD, MAX_USD
+from bedrock_marengo.errors import ConfigurationError, InputError
+from bedrock_marengo.validation import reject_unknown, short_repr
+
+__all__ = ["ServerSettings", "archive_of", "read_settings", "retriever_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """The settings of a server. A TOML file has the same names.
+
+    Attributes:
+        chroma: folder of a Chroma store on disk.
+        collection: its collection; or the name of collections for each track, as ``create_track_stores`` makes them.
+        retriever: instead of these, ``module:name`` of a MarengoRetriever, or of a function that returns one.
+        weights: how much each track counts: a preset, "intent", or track -> weight.
+        filter: a filter in the store's own syntax, such as one for a tenant.
+        allow: tools that cost money: "ask", "describe".
+        allowed_prefixes: the only S3 prefixes and objects to search, list, read and link.
+        max_usd: what one call may cost, in US dollars.
+        max_session_usd: what all calls may cost, until the server is restarted.
+        links: whether results have presigned URLs, in ``_meta`` and not for the model.
+    """
+
+    chroma: str | None = None
+    collection: str | None = None
+    retriever: str | None = None
+    weights: str | Mapping[str, float] = "visual"
+    filter: Mapping[str, Any] | None = None
+    allow: Sequence[str] = ()
+    allowed_prefixes: Sequence[str] | None = None
+    max_usd: float = MAX_USD
+    max_session_usd: float = MAX_SESSION_USD
+    links: bool = False
+
+    def tools(self, retriever: Any) -> MomentTools:
+        """The tools of a retriever, within these limits.
+
+        Raises:
+            bedrock_marengo.MarengoError: A setting has a wrong value.
+        """
+        names = ("allow", "allowed_prefixes", "max_usd", "max_session_usd", "links")
+        return MomentTools(archive_of(retriever), **{name: getattr(self, name) for name in names})
+
+
+def read_settings(path: Path | None, given: Mapping[str, Any]) -> tuple[ServerSettings, dict[str, Any]]:
+    """The settings of a TOML file, with those given instead of the file's; and its table ``[aws]``.
+
+    Args:
+        path: the file; None for none.
+        given: as typed; None is not given.
+
+    Raises:
+        InputError: The file can't be read or has an unknown setting.
+    """
+    found: dict[str, Any] = {}
+    if path is not None:
+        try:
+            found = tomllib.loads(path.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise InputError(f"{path}: not a readable TOML file: {error}.") from error
+    aws = found.pop("aws", {})
+    reject_unknown(found, [field.name for field in fields(ServerSettings)], str(path))
+    return ServerSettings(**{**found, **{name: value for name, value in given.items() if value is not None}}), aws
+
+
+def retriever_of(spec: str) -> Any:
+    """What ``module:name`` names: a retriever, or what the function of that name returns.
+
+    The operator types this: it runs the module's code.
+
+    Raises:
+        ConfigurationError: There is no such module or name.
+    """
+    module, _, name = spec.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(
+            f"expected module:name of a MarengoRetriever, or of a function that returns one: {error}.",
+            setting="retriever",
+            value=spec,
+        ) from error
+    return found if hasattr(found, "retrieve") or hasattr(found, "invoke") or not callable(found) else found()
+
+
+def archive_of(retriever: Any) -> Archive:
+    """A retriever of either framework, as the tools use it.
+
+    Raises:
+        ConfigurationError: It is of neither.
+    """
+    for framework in ("langchain_marengo", "llama_index_marengo"):
+        # Whoever has such a retriever has imported its package.
+        if framework in sys.modules and isinstance(retriever, sys.modules[framework].MarengoRetriever):
+            archive: Archive = importlib.import_module(f"{framework}.tools").archive_of(retriever)
+            return archive
+    raise ConfigurationError(
+        f"expected a MarengoRetriever of langchain_marengo or llama_index_marengo, not {short_repr(retriever)}.",
+        setting="retriever",
+    )
