@@ -11,6 +11,7 @@ from langchain_marengo.loaders import MarengoLoader
 from langchain_marengo.pruning import Pruned, aprune, prune
 from langchain_marengo.retrievers import MarengoRetriever
 from langchain_marengo.stores import aadd_segments, add_segments, adelete_segments, delete_segments
+from langchain_marengo.tools import MarengoToolkit, create_moment_tools
 from langchain_marengo.words import aadd_words, add_words
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -20,6 +21,7 @@ __all__ = [
     "MarengoEmbeddings",
     "MarengoLoader",
     "MarengoRetriever",
+    "MarengoToolkit",
     "Media",
     "Pruned",
     "Query",
@@ -33,6 +35,7 @@ __all__ = [
     "amoment_content",
     "aprune",
     "create_indexes",
+    "create_moment_tools",
     "create_track_stores",
     "delete_segments",
     "format_moments",

@@ -14,7 +14,7 @@ from bedrock_marengo.search.prompt import MAX_CHARS, MAX_FRAMES, moment_parts, m
 from bedrock_marengo.search.results import results_and_texts
 from langchain_marengo.embeddings import MarengoEmbeddings
 
-__all__ = ["amoment_content", "format_moments", "moment_content"]
+__all__ = ["amoment_content", "content_block", "format_moments", "moment_content"]
 
 
 def format_moments(documents: Iterable[Document], *, max_chars: int = MAX_CHARS) -> str:
@@ -81,7 +81,7 @@ def moment_content(
         width=width,
         allowed_prefixes=allowed_prefixes,
     )
-    return [_block(part) for part in parts]
+    return [content_block(part) for part in parts]
 
 
 async def amoment_content(
@@ -92,7 +92,8 @@ async def amoment_content(
     return await embeddings.core.run_async(call, documents)
 
 
-def _block(part: str | bytes) -> TextContentBlock | ImageContentBlock:
+def content_block(part: str | bytes) -> TextContentBlock | ImageContentBlock:
+    """A text, or a JPEG, as a block of a message."""
     # Without the random IDs of create_text_block and create_image_block, which would defeat caches of answers.
     if isinstance(part, str):
         return TextContentBlock(type="text", text=part)

@@ -135,9 +135,10 @@ class JobRunner:
             job = self.find(key, read_from(1))
             if job.output_uri is not None:
                 return job
-        if claim.record.arn is not None:
+        # A process that died between a start and its write leaves no ARN, but what others read there is noted.
+        if (known := claim.record.arn or claim.record.output) is not None:
             running = self._job(job, claim, joined=True)
-            unusable = invocation_id(claim.record.arn) in job._unusable | {instead_of}
+            unusable = invocation_id(known) in job._unusable | {instead_of}
             if not self._wants_another(running, claim.record, force, repay_expired, unusable):
                 return running
             claim = self._next_attempt(job, key, claim, read_from(claim.record.attempt + 1))
@@ -229,7 +230,7 @@ class JobRunner:
     ) -> bool:
         """Whether a job that was started before needs a new attempt."""
         # What was read was usable, unless a mark says otherwise: whoever waited for it and missed it pays for nothing.
-        is_void = invocation_id(record.arn) in running._unusable
+        is_void = invocation_id(record.arn or record.output) in running._unusable
         if record.output is not None and not (is_void or force or repay_expired):
             raise _final(running, f"was done, but its output {record.output} is gone", "repay_expired")
         try:
@@ -400,7 +401,9 @@ class JobRunner:
         try:
             # Twice: whoever joined may have noted it, or the reply to our own last write was lost.
             for _ in range(2):
-                if record.output == output_uri or invocation_id(record.arn) != invocation_id(output_uri):
+                if record.output == output_uri:
+                    return
+                if record.arn is not None and invocation_id(record.arn) != invocation_id(output_uri):
                     return
                 record.output = output_uri
                 if folder.write_request(record, etag) is not None:
@@ -440,7 +443,7 @@ class JobRunner:
 
 def _final(job: Job, what: str, way_out: str) -> JobError:
     return JobError(
-        f"The job of {job.source} {what} ({job.arn}). {{{way_out}}} starts it again, and it is billed again.",
+        f"The job of {job.source} {what}{f' ({job.arn})' if job.arn else ''}. {{{way_out}}} starts it again, and it is billed again.",
         source=job.source,
         arn=job.arn,
         remedy={way_out: True},

@@ -200,6 +200,23 @@ class TestLostInBetween:
             connect().embed_media(video)
         assert len(local.jobs) == 1
 
+    def test_so_it_does_if_the_starter_died_before_it_could_write_the_job_down(
+        self, connect, local, video, keys, held, wait_for
+    ):
+        connect().start(video)
+        [name] = keys("request.json")
+        record = json.loads(local.s3.get_object(Bucket=local.bucket, Key=name)["Body"].read())
+        local.s3.put_object(Bucket=local.bucket, Key=name, Body=json.dumps({**record, "arn": None}))
+        held.set()
+        wait_for(lambda: keys("output.json"))
+        assert len(connect().embed_media(video))
+        for output in keys("output.json"):
+            local.s3.delete_object(Bucket=local.bucket, Key=output)
+        with pytest.raises(JobError, match=r"output .* is gone\. .*repay_expired=True"):
+            connect().embed_media(video)
+        assert len(local.jobs) == 1
+        assert len(connect().embed_media(video, repay_expired=True)) and len(local.jobs) == 2
+
 
 @pytest.mark.fault(
     "The source is replaced, archived or removed in the middle of its job",
