@@ -66,6 +66,4 @@ def mcp(
             "max_session_usd": max_session_usd,
             "links": links,
         }
-        module.run(
-            connection, given, config=config, local=local, media=media or [], http=http, host=host, port=port
-        )
+        module.run(connection, given, config=config, local=local, media=media or [], http=http, host=host, port=port)

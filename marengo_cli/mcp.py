@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from bedrock_marengo import ConfigurationError, InputError
+from bedrock_marengo.agents import TOOLS, MomentTools
 from bedrock_marengo.search.weights import collection_names, tracks_of
 from bedrock_marengo.validation import reject_unknown
 from marengo_cli.options import Connection
 from marengo_cli.terminal import say
-from marengo_mcp.server import create_server, run_http, run_stdio
+from marengo_mcp.server import PATH, create_server, run_http, run_stdio
 from marengo_mcp.settings import ServerSettings, read_settings, retriever_of
 
 __all__ = ["run"]
@@ -52,10 +54,17 @@ def run(
     settings, aws = read_settings(config, given)
     if media and not local:
         raise InputError(f"{media[0]}: files can only be served with --local. Embed them first, then pass --chroma.")
-    with _local(settings, media) if local else _opened(settings, _connection(connection, aws)) as retriever:
-        server = create_server(settings.tools(retriever))
+    with ExitStack() as opened, ThreadPoolExecutor(1) as pool:
+
+        def tools() -> MomentTools:
+            found = _local(settings, media) if local else _opened(settings, _connection(connection, aws))
+            return settings.tools(opened.enter_context(found))
+
+        # Clients wait 10 seconds for the first answer, and the stand-in has to embed its media.
+        specs = [spec for spec in TOOLS.values() if spec.permission in (None, *settings.allow)]
+        server = create_server(pool.submit(tools), specs=specs) if local else create_server(tools())
         if http:
-            say(f"Serving at http://{host}:{port}/mcp until Ctrl-C.", err=True)
+            say(f"Serving at http://{host}:{port}{PATH} until Ctrl-C.", err=True)
             run_http(server, host=host, port=port)
         else:
             run_stdio(server)
@@ -84,8 +93,9 @@ def _opened(settings: ServerSettings, connection: Connection) -> Iterator[Any]:
     from marengo_cli.migrate import embeddings_of
 
     embeddings = embeddings_of(connection)
-    yield _retriever(embeddings, settings, _collections(Path(settings.chroma or ""), settings.collection, embeddings))
-    embeddings.core.close()
+    with embeddings.core:
+        stores = _collections(Path(settings.chroma or ""), settings.collection, embeddings)
+        yield _retriever(embeddings, settings, stores)
 
 
 def _collections(folder: Path, collection: str, embeddings: Any) -> dict[str, Any]:
@@ -109,11 +119,12 @@ def _collections(folder: Path, collection: str, embeddings: Any) -> dict[str, An
 @contextmanager
 def _local(settings: ServerSettings, media: Sequence[Path]) -> Iterator[Any]:
     """The retriever of a store in memory, over a stand-in: of the demo's reel, or of files of one's own."""
+    from langchain_chroma import Chroma
+
     import marengo_local
     from bedrock_marengo import Transcribe
-    from langchain_chroma import Chroma
     from langchain_marengo import MarengoEmbeddings, MarengoLoader, add_segments
-    from marengo_cli.local import FREE, OUTSIDE
+    from marengo_cli.local import OUTSIDE
     from marengo_local import reel
 
     for name in OUTSIDE:
@@ -121,12 +132,16 @@ def _local(settings: ServerSettings, media: Sequence[Path]) -> Iterator[Any]:
     for path in media:
         if not path.exists():
             raise InputError(f"{path}: there is no such file or folder.")
-    with marengo_local.serve(bucket=BUCKET) as local, tempfile.TemporaryDirectory() as folder:
+    with ExitStack() as opened:
+        local = opened.enter_context(marengo_local.serve(bucket=BUCKET))
+        folder = opened.enter_context(tempfile.TemporaryDirectory())
         sources: Any = list(media)
         if not media:
             reel.build(Path(folder, "reel.mp4"))
             sources = local.put(Path(folder, "reel.mp4"))
-        embeddings = MarengoEmbeddings(**local.client_options, prices=FREE)
+        options: Any = local.client_options
+        embeddings = MarengoEmbeddings(**options)
+        opened.enter_context(embeddings.core)
         # The stand-in's Transcribe answers with the reel's own captions.
         loader = MarengoLoader(sources, embeddings=embeddings, transcripts=True if media else Transcribe())
         store = Chroma("local", embeddings, collection_configuration={"hnsw": {"space": "cosine"}})
@@ -135,11 +150,10 @@ def _local(settings: ServerSettings, media: Sequence[Path]) -> Iterator[Any]:
             raise InputError("There are no videos, audio files or images here that Marengo can embed.")
         say(f"{count:,} segments are ready. A stand-in for AWS runs here; nothing leaves this machine.", err=True)
         yield _retriever(embeddings, settings, {"vectorstore": store})
-        embeddings.core.close()
 
 
 def _retriever(embeddings: Any, settings: ServerSettings, stores: dict[str, Any]) -> Any:
     from langchain_marengo import MarengoRetriever
 
-    filters = {} if settings.filter is None else {"filter": dict(settings.filter)}
-    return MarengoRetriever(embeddings=embeddings, weights=settings.weights, **stores, **filters)
+    weights = settings.weights if isinstance(settings.weights, str) else dict(settings.weights)
+    return MarengoRetriever(embeddings=embeddings, weights=weights, filter=settings.filter, **stores)

@@ -6,7 +6,8 @@ import asyncio
 import base64
 import ipaddress
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import Future
 from importlib.metadata import version
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
@@ -40,19 +41,36 @@ _Context = Any
 _T = TypeVar("_T")
 
 
-def create_server(tools: MomentTools, *, name: str = "marengo") -> Server[Any]:
+def create_server(
+    tools: MomentTools | Future[MomentTools], *, specs: Sequence[ToolSpec] = (), name: str = "marengo"
+) -> Server[Any]:
     """The server of a set of tools. What a client may reach and spend is fixed in them.
 
     Args:
-        tools: what a client may call.
+        tools: what a client may call; a future of them if they take long to open, since clients don't wait long.
+        specs: with a future, what its tools will be, so that they can be listed before.
         name: as clients show it.
     """
 
+    async def opened() -> MomentTools:
+        if isinstance(tools, MomentTools):
+            return tools
+        try:
+            return await asyncio.wrap_future(tools)
+        except Exception as error:
+            raise MCPError(types.INTERNAL_ERROR, f"The archive can't be opened. {error_text(error)}") from error
+
+    async def call(name: str, arguments: dict[str, Any]) -> ToolAnswer:
+        return await (await opened()).acall(name, arguments)
+
+    async def clip_of(moment: str) -> bytes:
+        return await (await opened()).aclip(moment)
+
     async def list_tools(_: _Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
-        return types.ListToolsResult(tools=[_tool(spec) for spec in tools.specs])
+        return types.ListToolsResult(tools=[_tool(spec) for spec in specs or (await opened()).specs])
 
     async def call_tool(context: _Context, params: types.CallToolRequestParams) -> types.CallToolResult:
-        answer = await _with_progress(context, params.name, tools.acall(params.name, params.arguments or {}))
+        answer = await _with_progress(context, params.name, call(params.name, params.arguments or {}))
         return _result(params.name, answer)
 
     async def list_templates(
@@ -73,7 +91,7 @@ def create_server(tools: MomentTools, *, name: str = "marengo") -> Server[Any]:
     async def read_resource(context: _Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
         moment = unquote(params.uri.removeprefix(CLIP)) if params.uri.startswith(CLIP) else params.uri
         try:
-            clip = await _with_progress(context, "clip", tools.aclip(moment))
+            clip = await _with_progress(context, "clip", clip_of(moment))
         except MarengoError as error:
             raise MCPError(types.INVALID_PARAMS, error_text(error)) from None
         blob = base64.b64encode(clip).decode()
@@ -175,9 +193,7 @@ def _result(name: str, answer: ToolAnswer) -> types.CallToolResult:
         content.append(link)
     # Links are for the client's own use: models don't see _meta.
     meta: Any = {"links": dict(answer.links)} if answer.links else None
-    return types.CallToolResult(
-        content=content, structured_content=answer.data, is_error=answer.is_error, _meta=meta
-    )
+    return types.CallToolResult(content=content, structured_content=answer.data, is_error=answer.is_error, _meta=meta)
 
 
 async def _with_progress(context: _Context, name: str, call: Coroutine[Any, Any, _T]) -> _T:
