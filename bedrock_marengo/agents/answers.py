@@ -77,6 +77,11 @@ class ToolAnswer:
     links: Mapping[str, str] = field(default_factory=dict)
     is_error: bool = False
 
+    @property
+    def parts(self) -> list[str | bytes]:
+        """What the model gets: the text, then the JPEGs."""
+        return [self.text, *(frame.jpeg for frame in self.frames)]
+
 
 class ListedVideo(NamedTuple):
     """A file of the archive.
@@ -86,7 +91,7 @@ class ListedVideo(NamedTuple):
         segments: how many the store holds.
         is_more: whether it may hold more than that.
         end_sec: the end of its last segment; 0 for an image.
-        tracks: embedding options, sorted.
+        tracks: embedding options.
         media_type: "video", "audio" or "image".
     """
 
@@ -94,7 +99,7 @@ class ListedVideo(NamedTuple):
     segments: int
     is_more: bool
     end_sec: float
-    tracks: Sequence[str]
+    tracks: frozenset[str]
     media_type: str
 
 
@@ -131,7 +136,7 @@ def video_fields(video: ListedVideo) -> dict[str, Any]:
         "duration": clock_time(video.end_sec),
         "segments": video.segments,
         "is_more_segments": video.is_more,
-        "tracks": [track[:_TRACK] for track in video.tracks[:_TRACKS]],
+        "tracks": [track[:_TRACK] for track in sorted(video.tracks)[:_TRACKS]],
     }
 
 

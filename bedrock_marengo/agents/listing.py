@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -78,7 +77,7 @@ class VideoList:
                 raise InputError(
                     "This kind of store can't list what it holds. Use search_moments: it finds moments in all videos."
                 )
-            self._kept = (time.monotonic() + KEPT_SEC, _by_source(rows, self._scope))
+            self._kept = (time.monotonic() + KEPT_SEC, self._by_source(rows))
         return self._kept[1]
 
     def _seen(self, video: ListedVideo) -> ListedVideo | None:
@@ -86,7 +85,7 @@ class VideoList:
         if not self._archive.is_filtered:
             return video
         rows = self._archive.stored(video.source, depth=_COUNTED)
-        found = _by_source(rows, self._scope).get(video.source)
+        found = self._by_source(rows).get(video.source)
         if found is None:
             return None
         is_more = found.segments >= _COUNTED
@@ -98,28 +97,27 @@ class VideoList:
             raise InputError("This cursor is of no page: call list_videos without cursor.")
         return place + 1
 
+    def _by_source(self, rows: Iterable[Row]) -> dict[str, ListedVideo]:
+        """The files of some rows, sorted; forged ones and those that may not be shown are left out."""
+        found: dict[str, ListedVideo] = {}
+        for row in rows:
+            for result in results_from([row]):
+                if self._may_show(result):
+                    source, segment = result.source, result.segment
+                    before = found.get(source, ListedVideo(source, 0, False, 0.0, frozenset(), result.media_type))
+                    found[source] = before._replace(
+                        segments=before.segments + 1,
+                        end_sec=max(before.end_sec, segment.end_sec),
+                        tracks=before.tracks | {segment.option},
+                    )
+        return dict(sorted(found.items()))
 
-def _by_source(rows: Iterable[Row], scope: Scope) -> dict[str, ListedVideo]:
-    """The files of some rows, sorted; forged ones and those that may not be shown are left out."""
-    counts: defaultdict[str, int] = defaultdict(int)
-    ends: defaultdict[str, float] = defaultdict(float)
-    tracks: defaultdict[str, set[str]] = defaultdict(set)
-    kinds: dict[str, str] = {}
-    for row in rows:
-        for found in results_from([row]):
-            if _may_be_shown(found, scope):
-                counts[found.source] += 1
-                ends[found.source] = max(ends[found.source], found.segment.end_sec)
-                tracks[found.source].add(found.segment.option)
-                kinds[found.source] = found.media_type
-    return {
-        source: ListedVideo(source, counts[source], False, ends[source], sorted(tracks[source]), kinds[source])
-        for source in sorted(counts)
-    }
-
-
-def _may_be_shown(found: SearchResult, scope: Scope) -> bool:
-    return scope.holds(found.source) and len(found.segment.uri) <= MAX_ID
+    def _may_show(self, found: SearchResult) -> bool:
+        return (
+            found.segment.scope == self._archive.scope
+            and len(found.segment.uri) <= MAX_ID
+            and self._scope.holds(found.source)
+        )
 
 
 def _mark(source: str) -> str:
