@@ -11,8 +11,10 @@ from bedrock_marengo.agents.answers import ListedVideo, fitting_count, video_fie
 from bedrock_marengo.agents.archive import Archive, Row
 from bedrock_marengo.agents.scope import Scope
 from bedrock_marengo.agents.specs import MAX_ID
+from bedrock_marengo.contract.segments import MAX_SEC
 from bedrock_marengo.errors import InputError
-from bedrock_marengo.search.results import SearchResult, results_from
+from bedrock_marengo.search.results import results_from
+from bedrock_marengo.validation import is_number
 
 __all__ = ["VideoList"]
 
@@ -101,23 +103,23 @@ class VideoList:
         """The files of some rows, sorted; forged ones and those that may not be shown are left out."""
         found: dict[str, ListedVideo] = {}
         for row in rows:
-            for result in results_from([row]):
-                if self._may_show(result):
-                    source, segment = result.source, result.segment
-                    before = found.get(source, ListedVideo(source, 0, False, 0.0, frozenset(), result.media_type))
-                    found[source] = before._replace(
-                        segments=before.segments + 1,
-                        end_sec=max(before.end_sec, segment.end_sec),
-                        tracks=before.tracks | {segment.option},
-                    )
+            source, track, end = (row.metadata.get(key) for key in ("source", "embedding_option", "end_sec"))
+            if row.metadata.get("embedding_scope") != self._archive.scope or not isinstance(track, str):
+                continue
+            # Only the first row of a file is parsed: there may be millions.
+            if (before := found.get(str(source)) or self._first(row, source)) is not None:
+                found[before.source] = before._replace(
+                    segments=before.segments + 1,
+                    end_sec=max(before.end_sec, float(end) if is_number(end) and end < MAX_SEC else 0.0),
+                    tracks=before.tracks | {track},
+                )
         return dict(sorted(found.items()))
 
-    def _may_show(self, found: SearchResult) -> bool:
-        return (
-            found.segment.scope == self._archive.scope
-            and len(found.segment.uri) <= MAX_ID
-            and self._scope.holds(found.source)
-        )
+    def _first(self, row: Row, source: Any) -> ListedVideo | None:
+        for result in results_from([row]):
+            if result.source == source and len(result.segment.uri) <= MAX_ID and self._scope.holds(source):
+                return ListedVideo(source, 0, False, 0.0, frozenset(), result.media_type)
+        return None
 
 
 def _mark(source: str) -> str:
