@@ -151,7 +151,7 @@ def _content_and_artifact(answer: ToolAnswer) -> tuple[Any, dict[str, Any]]:
         raise ToolException(answer.text)
     content: Any = answer.text
     if answer.frames:
-        content = [content_block(part) for part in (answer.text, *(frame.jpeg for frame in answer.frames))]
+        content = [content_block(part) for part in answer.parts]
     documents = [
         Document(
             id=segment.id if (segment := Segment.find(row.text)) else None,
@@ -170,6 +170,7 @@ class _Archive:
         self.sources: Sequence[str] = tuple(retriever.sources)
         self.start_sec = retriever.start_sec
         self.end_sec = retriever.end_sec
+        self.scope = retriever.scope
         self.is_filtered = retriever.filter is not None
 
     def search(self, query: str, *, limit: int, **narrowed: Any) -> list[Row]:
@@ -183,9 +184,9 @@ class _Archive:
         retriever = self._retriever
         found = stored_items(
             self.client,
-            retriever._tracks,
             retriever._searches_of,
-            source=source,
+            retriever._tracks,
+            source,
             scope=retriever.scope,
             start_sec=start_sec,
             end_sec=end_sec,
@@ -199,8 +200,5 @@ class _Archive:
         if any(each is None for _, each in known):
             return None
         return (
-            Row(row.text, row.metadata)
-            for store, each in known
-            if each is not None
-            for row in each.rows(store, None)
+            Row(row.text, row.metadata) for store, each in known if each is not None for row in each.rows(store, None)
         )

@@ -12,6 +12,7 @@ from llama_index_marengo.postprocessors import MarengoLinks
 from llama_index_marengo.readers import MarengoReader
 from llama_index_marengo.retrievers import MarengoRetriever
 from llama_index_marengo.segmenter import MarengoSegmenter
+from llama_index_marengo.tools import MarengoToolSpec
 from llama_index_marengo.words import aadd_words, add_words
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -23,6 +24,7 @@ __all__ = [
     "MarengoReader",
     "MarengoRetriever",
     "MarengoSegmenter",
+    "MarengoToolSpec",
     "Media",
     "Query",
     "Segment",

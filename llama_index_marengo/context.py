@@ -13,7 +13,7 @@ from bedrock_marengo.search.prompt import MAX_CHARS, MAX_FRAMES, moment_parts, m
 from bedrock_marengo.search.results import results_and_texts
 from llama_index_marengo.embeddings import MarengoEmbedding
 
-__all__ = ["amoment_blocks", "format_moments", "moment_blocks"]
+__all__ = ["amoment_blocks", "content_block", "format_moments", "moment_blocks"]
 
 
 def format_moments(nodes: Iterable[NodeWithScore | BaseNode], *, max_chars: int = MAX_CHARS) -> str:
@@ -81,7 +81,7 @@ def moment_blocks(
         width=width,
         allowed_prefixes=allowed_prefixes,
     )
-    return [_block(part) for part in parts]
+    return [content_block(part) for part in parts]
 
 
 async def amoment_blocks(
@@ -92,5 +92,6 @@ async def amoment_blocks(
     return await embed_model.core.run_async(call, nodes)
 
 
-def _block(part: str | bytes) -> TextBlock | ImageBlock:
+def content_block(part: str | bytes) -> TextBlock | ImageBlock:
+    """A text, or a JPEG, as a block of a message."""
     return TextBlock(text=part) if isinstance(part, str) else ImageBlock(image=part, image_mimetype="image/jpeg")

@@ -77,6 +77,11 @@ class ToolAnswer:
     links: Mapping[str, str] = field(default_factory=dict)
     is_error: bool = False
 
+    @property
+    def parts(self) -> list[str | bytes]:
+        """What the model gets: the text, then the JPEGs."""
+        return [self.text, *(frame.jpeg for frame in self.frames)]
+
 
 class ListedVideo(NamedTuple):
     """A file of the archive.
@@ -86,7 +91,7 @@ class ListedVideo(NamedTuple):
         segments: how many the store holds.
         is_more: whether it may hold more than that.
         end_sec: the end of its last segment; 0 for an image.
-        tracks: embedding options, sorted.
+        tracks: embedding options.
         media_type: "video", "audio" or "image".
     """
 
@@ -94,7 +99,7 @@ class ListedVideo(NamedTuple):
     segments: int
     is_more: bool
     end_sec: float
-    tracks: Sequence[str]
+    tracks: frozenset[str]
     media_type: str
 
 
@@ -131,7 +136,7 @@ def video_fields(video: ListedVideo) -> dict[str, Any]:
         "duration": clock_time(video.end_sec),
         "segments": video.segments,
         "is_more_segments": video.is_more,
-        "tracks": [track[:_TRACK] for track in video.tracks[:_TRACKS]],
+        "tracks": [track[:_TRACK] for track in sorted(video.tracks)[:_TRACKS]],
     }
 
 
@@ -159,9 +164,12 @@ def moments_answer(
         text = "No moments found. Try other words, or search without sources, start_sec and end_sec."
         return ToolAnswer(text=text, data={"moments": [], "is_confident": False, "more": ""})
     heads = [_moment_line(i, each) for i, each in enumerate(found, start=1)]
-    kept = fitting_count(heads, found, max_bytes, _WORDS)
-    left = max_bytes - _RESERVED - sum(size(head) + 1 for head in heads[:kept])
-    share = min(_WORDS, left // kept - size(fenced("")) - 1)
+    kept = fitting_count(heads, found, max_bytes)
+    most = max_bytes - _RESERVED
+    in_text = most - sum(size(head) + 1 + size(fenced("")) + 1 for head in heads[:kept])
+    # Escaped in JSON, words may be twice as long.
+    in_json = most - sum(_json_size(each) for each in found[:kept]) // 2
+    share = min(_WORDS, in_text // kept, in_json // kept)
     words = [cut(one_line(words_in(row.text)), share) if share >= _LEAST_WORDS else "" for row in rows[:kept]]
     is_confident = any(each["confidence"] != "low" for each in found)
     lines = [NOTE]
@@ -198,17 +206,16 @@ def video_line(video: Mapping[str, Any]) -> str:
     return f"{quoted(video['file'])}, {length}, {count} ({', '.join(video['tracks'])}), id {video['id']}"
 
 
-def fitting_count(lines: Sequence[str], fields: Sequence[Mapping[str, Any]], max_bytes: int, words: int = 0) -> int:
+def fitting_count(lines: Sequence[str], fields: Sequence[Mapping[str, Any]], max_bytes: int) -> int:
     """How many entries of a list fit, at least one: the lines in the text, the fields in twice as much JSON.
 
     Args:
         lines: of the text.
         fields: of the JSON.
         max_bytes: the most bytes of the text.
-        words: bytes that each has in addition in the JSON; escaped, they may be twice as many.
     """
     texts = accumulate(size(line) + 1 for line in lines)
-    jsons = accumulate(len(json.dumps(each)) + 2 * words + 40 for each in fields)
+    jsons = accumulate(_json_size(each) for each in fields)
     most = max_bytes - _RESERVED
     return max(1, sum(text <= most and sent <= 2 * most for text, sent in zip(texts, jsons, strict=True)))
 
@@ -231,3 +238,7 @@ def _moment_line(i: int, moment: Mapping[str, Any]) -> str:
 
 def _file(source: str) -> str:
     return cut(one_line(source.rpartition("/")[2]), _NAME)
+
+
+def _json_size(fields: Mapping[str, Any]) -> int:
+    return len(json.dumps(fields)) + 40

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bedrock_marengo.client import MarengoClient
     from bedrock_marengo.search.track_hits import Searches
 
-__all__ = ["Archive", "Row", "stored_items"]
+__all__ = ["Archive", "Row", "stored_items", "stored_query"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Archive(Protocol):
             for all.
         start_sec: its own limit in time; None for none.
         end_sec: the same.
+        scope: "clip" or "asset": what it finds.
         is_filtered: whether it has a filter of its own, such as a tenant's. What ``rows`` returns has not passed it.
     """
 
@@ -42,6 +43,7 @@ class Archive(Protocol):
     sources: Sequence[str]
     start_sec: float | None
     end_sec: float | None
+    scope: Literal["clip", "asset"]
     is_filtered: bool
 
     def search(
@@ -59,29 +61,42 @@ class Archive(Protocol):
 
 
 def stored_items(
+    client: MarengoClient, searches: Searches, tracks: Sequence[str], source: str, **limits: Any
+) -> list[Any]:
+    """What a framework's stores hold of one source, as their own items.
+
+    Args:
+        client: the retriever's client.
+        searches: the stores' searches.
+        tracks: all tracks that the stores may hold.
+        source: raw S3 URI.
+        limits: of ``stored_query``.
+    """
+    vector, settings = stored_query(client, tracks, source, **limits)
+    return list(find_hits(client, np.asarray(vector, np.float32), settings, searches(vector, settings))[1].values())
+
+
+def stored_query(
     client: MarengoClient,
     tracks: Sequence[str],
-    searches: Searches,
-    *,
     source: str,
-    scope: Any = "clip",
+    *,
+    scope: Literal["clip", "asset"] = "clip",
     start_sec: float | None = None,
     end_sec: float | None = None,
     depth: int = 1,
-) -> list[Any]:
-    """What a framework's stores hold of one source, as their own items. Any vector finds what there is.
+) -> tuple[list[float], SearchSettings]:
+    """The vector and the settings that find what there is of one source: any vector does. Embeds nothing.
 
     Args:
         client: the retriever's client.
         tracks: all tracks that the stores may hold.
-        searches: the stores' searches.
         source: raw S3 URI.
-        scope: "clip" or "asset", as the retriever's.
+        scope: as the retriever's.
         start_sec: only segments that end after this time.
         end_sec: only segments that start before this time.
         depth: how many segments of each track.
     """
-    vector = np.full(client.dimension, client.dimension**-0.5, np.float32)
     settings = SearchSettings(
         weights=dict.fromkeys(tracks, 1.0),
         k=1,
@@ -91,4 +106,4 @@ def stored_items(
         start_sec=start_sec,
         end_sec=end_sec,
     )
-    return list(find_hits(client, vector, settings, searches(vector.tolist(), settings))[1].values())
+    return [client.dimension**-0.5] * client.dimension, settings

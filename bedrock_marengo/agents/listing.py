@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,8 +11,10 @@ from bedrock_marengo.agents.answers import ListedVideo, fitting_count, video_fie
 from bedrock_marengo.agents.archive import Archive, Row
 from bedrock_marengo.agents.scope import Scope
 from bedrock_marengo.agents.specs import MAX_ID
+from bedrock_marengo.contract.segments import MAX_SEC
 from bedrock_marengo.errors import InputError
-from bedrock_marengo.search.results import SearchResult, results_from
+from bedrock_marengo.search.results import results_from
+from bedrock_marengo.validation import is_number
 
 __all__ = ["VideoList"]
 
@@ -78,7 +79,7 @@ class VideoList:
                 raise InputError(
                     "This kind of store can't list what it holds. Use search_moments: it finds moments in all videos."
                 )
-            self._kept = (time.monotonic() + KEPT_SEC, _by_source(rows, self._scope))
+            self._kept = (time.monotonic() + KEPT_SEC, self._by_source(rows))
         return self._kept[1]
 
     def _seen(self, video: ListedVideo) -> ListedVideo | None:
@@ -86,7 +87,7 @@ class VideoList:
         if not self._archive.is_filtered:
             return video
         rows = self._archive.stored(video.source, depth=_COUNTED)
-        found = _by_source(rows, self._scope).get(video.source)
+        found = self._by_source(rows).get(video.source)
         if found is None:
             return None
         is_more = found.segments >= _COUNTED
@@ -98,28 +99,27 @@ class VideoList:
             raise InputError("This cursor is of no page: call list_videos without cursor.")
         return place + 1
 
+    def _by_source(self, rows: Iterable[Row]) -> dict[str, ListedVideo]:
+        """The files of some rows, sorted; forged ones and those that may not be shown are left out."""
+        found: dict[str, ListedVideo] = {}
+        for row in rows:
+            source, track, end = (row.metadata.get(key) for key in ("source", "embedding_option", "end_sec"))
+            if row.metadata.get("embedding_scope") != self._archive.scope or not isinstance(track, str):
+                continue
+            # Only the first row of a file is parsed: there may be millions.
+            if (before := found.get(str(source)) or self._first(row, source)) is not None:
+                found[before.source] = before._replace(
+                    segments=before.segments + 1,
+                    end_sec=max(before.end_sec, float(end) if is_number(end) and end < MAX_SEC else 0.0),
+                    tracks=before.tracks | {track},
+                )
+        return dict(sorted(found.items()))
 
-def _by_source(rows: Iterable[Row], scope: Scope) -> dict[str, ListedVideo]:
-    """The files of some rows, sorted; forged ones and those that may not be shown are left out."""
-    counts: defaultdict[str, int] = defaultdict(int)
-    ends: defaultdict[str, float] = defaultdict(float)
-    tracks: defaultdict[str, set[str]] = defaultdict(set)
-    kinds: dict[str, str] = {}
-    for row in rows:
-        for found in results_from([row]):
-            if _may_be_shown(found, scope):
-                counts[found.source] += 1
-                ends[found.source] = max(ends[found.source], found.segment.end_sec)
-                tracks[found.source].add(found.segment.option)
-                kinds[found.source] = found.media_type
-    return {
-        source: ListedVideo(source, counts[source], False, ends[source], sorted(tracks[source]), kinds[source])
-        for source in sorted(counts)
-    }
-
-
-def _may_be_shown(found: SearchResult, scope: Scope) -> bool:
-    return scope.holds(found.source) and len(found.segment.uri) <= MAX_ID
+    def _first(self, row: Row, source: Any) -> ListedVideo | None:
+        for result in results_from([row]):
+            if result.source == source and len(result.segment.uri) <= MAX_ID and self._scope.holds(source):
+                return ListedVideo(source, 0, False, 0.0, frozenset(), result.media_type)
+        return None
 
 
 def _mark(source: str) -> str:
