@@ -113,7 +113,7 @@ class TestMetadata:
 
 
 class TestConda:
-    """The recipe depends on what pyproject does. conda has no extras: theirs are constraints, or outputs of their own."""
+    """The recipe needs what pyproject does. conda has no extras: theirs are constraints, or outputs of their own."""
 
     def test_versions(self):
         assert RECIPE["context"]["version"] == MAIN["version"]
