@@ -14,7 +14,7 @@ VENV = $(PYTHON) -m venv .venv
 INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check
 endif
 
-.PHONY: demo test test-all lint docs notebooks compat audit bench clean
+.PHONY: demo test test-all lint docs notebooks compat audit bench release-check clean
 
 demo: .venv/demo  ## real video, indexed and searched without AWS; STORE=s3vectors: in S3 Vectors
 	$(BIN)/python -m marengo_cli.demo $(if $(STORE),--store $(STORE))
@@ -47,6 +47,9 @@ audit: .venv/dev  ## known holes of what is installed, if pip-audit's service ca
 
 bench: .venv/dev  ## figures as ratios of one run
 	for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+release-check:  ## what is missing for a release
+	$(PYTHON) release/check.py
 
 clean:
 	rm -rf .venv .nox demo-store

@@ -1,8 +1,9 @@
 """Each extra alone in an environment of its own: lowest and newest allowed versions, every Python that is here.
 
     nox                 all
-    nox -t quick        the oldest Python with the lowest versions, the newest Python with the newest: what CI runs
+    nox -t quick        the oldest Python with the lowest versions, the newest Python here with the newest: CI
     nox -k langchain    one extra
+    nox -s names        the distributions that are other names of an extra
     nox -s stores       stores whose packages can't be installed next to the others
 
 An environment has pytest and `bedrock-marengo[extra]` alone. The stand-in serves from outside, where nox runs; only the
@@ -12,6 +13,7 @@ extra `local` tests the stand-in that it installs.
 import json
 import logging
 import os
+import shutil
 
 import nox
 
@@ -22,6 +24,7 @@ nox.options.parallel = os.cpu_count()
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 OLDEST, *OTHERS = nox.project.python_versions(PROJECT)
+NEWEST = next((version for version in reversed(OTHERS) if shutil.which(f"python{version}")), OTHERS[-1])
 
 # Extra -> (tests, the packages that no other extra may install).
 EXTRAS = {
@@ -40,6 +43,8 @@ STORES = [
     *("langchain-community", "langchain-mongodb", "langchain-pinecone", "opensearch-py"),
     *(f"llama-index-vector-stores-{name}" for name in ("elasticsearch", "mongodb", "opensearch", "pinecone")),
 ]
+# Distribution -> the package whose modules it installs.
+NAMES = {"langchain-marengo": "langchain_marengo", "llama-index-embeddings-marengo": "llama_index_marengo"}
 STRANGERS = {name for _, own in EXTRAS.values() for name in own.split()} | {"ray"}
 # For these the lowest versions on the oldest Python are enough.
 ONCE = {"bare", "fast", "view", "cli"}
@@ -50,7 +55,7 @@ def environments():
         # numpy 1.26 and msgspec 0.19 are older than Python 3.13: the lowest versions go with the oldest Python.
         yield nox.param(OLDEST, extra, "lowest", id=f"{extra}-{OLDEST}-lowest", tags=["quick"])
         for python in [] if extra in ONCE else [OLDEST, *OTHERS]:
-            tags = ["quick"] if python == OTHERS[-1] else []
+            tags = ["quick"] if python == NEWEST else []
             yield nox.param(python, extra, "newest", id=f"{extra}-{python}-newest", tags=tags)
 
 
@@ -77,6 +82,23 @@ def compat(session, extra, versions):
             settings |= {"MARENGO_COMPAT": json.dumps(local.client_options), **local.env}
         # Not `python -m pytest`, which would put the source tree before what is installed.
         session.run("pytest", "test_strangers.py", *tests.split(), env=settings)
+
+
+def renamed():
+    for name, package in NAMES.items():
+        for python in [OLDEST, *OTHERS]:
+            tags = ["quick"] if python == NEWEST else []
+            yield nox.param(python, name, package, id=f"{name}-{python}", tags=tags)
+
+
+@nox.session(allow_parallel=True)
+@nox.parametrize("python,name,package", renamed())
+def names(session, name, package):
+    """Install a distribution that is another name of an extra, and import what it promises."""
+    session.install(".", f"./distributions/{name}")
+    session.chdir("tests/compat")
+    said = f"import {package} as package; print(*package.__all__)"
+    session.run("python", "-c", said, env={"PYTHONPATH": None}, silent=True)
 
 
 @nox.session(python=OLDEST, tags=["quick"], allow_parallel=True)

@@ -1,5 +1,6 @@
 """What is installed: small production wheels, complete stand-in wheels, and no framework that was not asked for."""
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -39,6 +40,33 @@ def test_the_stand_ins_wheel_holds_weights_contract_reel_and_notices(tmp_path):
     assert {Path(name).name for name in names if "/licenses/" in name} == {"LICENSE", "LICENSE-APACHE", "NOTICE"}
     questions = wheel.read("marengo_local/reel/reel.json")
     assert questions == (ROOT / "tests/data/reel.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "extra", "package"),
+    [
+        ("langchain-marengo", "langchain", "langchain_marengo"),
+        ("llama-index-embeddings-marengo", "llama-index", "llama_index_marengo"),
+    ],
+)
+def test_another_name_installs_the_extra_and_no_modules(name, extra, package, tmp_path):
+    wheels = [built(project, tmp_path).filename for project in (ROOT, ROOT / "distributions" / name)]
+    assert all(".dist-info/" in file for file in zipfile.ZipFile(wheels[1]).namelist())
+    installed = tmp_path / "installed"
+    command = [sys.executable, "-m", "uv", "pip", "install", "--offline", "--no-deps", "--target", installed, *wheels]
+    subprocess.run(command, check=True, capture_output=True)
+    script = (
+        "import sys; from importlib.metadata import distribution as found;"
+        f"import {package}; print({package}.__file__, *found('{name}').requires,"
+        "found('bedrock-marengo').version, *found('bedrock-marengo').metadata.get_all('Provides-Extra'))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    command = [sys.executable, "-c", script]
+    said = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    file, needed, version, *extras = said.split()
+    assert Path(file).is_relative_to(installed)
+    assert needed == f"bedrock-marengo[{extra}]=={version}"
+    assert extra in extras
 
 
 @pytest.mark.parametrize(

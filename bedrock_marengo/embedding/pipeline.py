@@ -296,7 +296,8 @@ class MediaEmbedder:
                 return found
             if not job.output_uri:
                 self._starter.mark_changed(job, output)
-            key, unusable, listed = now, None, time.monotonic()
+            # Why an earlier version's job failed is not why this ends.
+            key, unusable, last, listed = now, None, None, time.monotonic()
         raise last or never_settled(key.source)
 
     def _finish(self, job: Job, run: RunOptions) -> tuple[SegmentEmbeddings, str]:
