@@ -8,13 +8,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from langchain_core.documents import Document
-from langchain_core.messages.content import ImageContentBlock, TextContentBlock
+from langchain_core.messages.content import ImageContentBlock, TextContentBlock, VideoContentBlock
 
 from bedrock_marengo.search.prompt import MAX_CHARS, MAX_FRAMES, moment_parts, moment_text
 from bedrock_marengo.search.results import results_and_texts
+from bedrock_marengo.search.videos import MAX_VIDEO_BYTES, MAX_VIDEOS, VideoPart, Videos
 from langchain_marengo.embeddings import MarengoEmbeddings
 
 __all__ = ["amoment_content", "content_block", "format_moments", "moment_content"]
+
+ContentBlock = TextContentBlock | ImageContentBlock | VideoContentBlock | dict[str, Any]
+"""The last one is a video on S3."""
 
 
 def format_moments(documents: Iterable[Document], *, max_chars: int = MAX_CHARS) -> str:
@@ -47,7 +51,10 @@ def moment_content(
     frames_per_moment: int = 1,
     width: int = 512,
     allowed_prefixes: Sequence[str] | None = None,
-) -> list[TextContentBlock | ImageContentBlock]:
+    video: Videos = False,
+    max_videos: int = MAX_VIDEOS,
+    max_video_bytes: int = MAX_VIDEO_BYTES,
+) -> list[ContentBlock]:
     """Format moments as message content for a vision model: the text of each moment, followed by its frames.
 
     Needs the extra ``media``. Frames are JPEGs in the content, evenly spaced within each moment. From S3, only the
@@ -61,6 +68,11 @@ def moment_content(
         frames_per_moment: the maximum number of frames per moment.
         width: the maximum width of a frame, in pixels.
         allowed_prefixes: read only from these S3 prefixes and objects. Set it if others can write to your store.
+        video: for models that accept video. True: the best moments come as clips (MP4) of at most 60 s in the content
+            instead of frames. "s3": as whole files, which ``ChatBedrockConverse`` has the model read from S3; the text
+            of the moment says which part is meant.
+        max_videos: the maximum number of videos; Amazon Nova accepts one. The other moments have frames.
+        max_video_bytes: the maximum size of all clips. A moment whose clip doesn't fit has frames.
 
     Raises:
         bedrock_marengo.ConfigurationError: PyAV is not installed.
@@ -80,21 +92,30 @@ def moment_content(
         frames_per_moment=frames_per_moment,
         width=width,
         allowed_prefixes=allowed_prefixes,
+        video=video,
+        max_videos=max_videos,
+        max_video_bytes=max_video_bytes,
     )
     return [content_block(part) for part in parts]
 
 
 async def amoment_content(
     documents: Iterable[Document], *, embeddings: MarengoEmbeddings, **settings: Any
-) -> list[TextContentBlock | ImageContentBlock]:
+) -> list[ContentBlock]:
     """``moment_content`` for asyncio."""
     call = functools.partial(moment_content, embeddings=embeddings, **settings)
     return await embeddings.core.run_async(call, documents)
 
 
-def content_block(part: str | bytes) -> TextContentBlock | ImageContentBlock:
-    """A text, or a JPEG, as a block of a message."""
+def content_block(part: str | bytes | VideoPart) -> ContentBlock:
+    """A text, a JPEG, or a video as a block of a message."""
     # Without the random IDs of create_text_block and create_image_block, which would defeat caches of answers.
     if isinstance(part, str):
         return TextContentBlock(type="text", text=part)
-    return ImageContentBlock(type="image", base64=base64.b64encode(part).decode(), mime_type="image/jpeg")
+    if isinstance(part, bytes):
+        return ImageContentBlock(type="image", base64=base64.b64encode(part).decode(), mime_type="image/jpeg")
+    if part.data is not None:
+        return VideoContentBlock(type="video", base64=base64.b64encode(part.data).decode(), mime_type=part.mime_type)
+    # LangChain's own block has no place for it; ChatBedrockConverse reads this one.
+    location = {"type": "s3Location", "media_type": part.mime_type, "data": {"uri": part.s3_uri}}
+    return {"type": "video", "source": location}

@@ -6,11 +6,12 @@ import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from llama_index.core.llms import ImageBlock, TextBlock
+from llama_index.core.llms import ImageBlock, TextBlock, VideoBlock
 from llama_index.core.schema import BaseNode, NodeWithScore
 
 from bedrock_marengo.search.prompt import MAX_CHARS, MAX_FRAMES, moment_parts, moment_text
 from bedrock_marengo.search.results import results_and_texts
+from bedrock_marengo.search.videos import MAX_VIDEO_BYTES, MAX_VIDEOS, VideoPart
 from llama_index_marengo.embeddings import MarengoEmbedding
 
 __all__ = ["amoment_blocks", "content_block", "format_moments", "moment_blocks"]
@@ -47,7 +48,10 @@ def moment_blocks(
     frames_per_moment: int = 1,
     width: int = 512,
     allowed_prefixes: Sequence[str] | None = None,
-) -> list[TextBlock | ImageBlock]:
+    video: bool = False,
+    max_videos: int = MAX_VIDEOS,
+    max_video_bytes: int = MAX_VIDEO_BYTES,
+) -> list[TextBlock | ImageBlock | VideoBlock]:
     """Format moments as message blocks for a vision model: the text of each moment, followed by its frames.
 
     Needs the extra ``media``. Frames are JPEGs in the blocks, evenly spaced within each moment. From S3, only the
@@ -61,6 +65,9 @@ def moment_blocks(
         frames_per_moment: the maximum number of frames per moment.
         width: the maximum width of a frame, in pixels.
         allowed_prefixes: read only from these S3 prefixes and objects. Set it if others can write to your store.
+        video: for models that accept video: the best moments come as clips (MP4) of at most 60 s instead of frames.
+        max_videos: the maximum number of clips; Amazon Nova accepts one. The other moments have frames.
+        max_video_bytes: the maximum size of all clips. A moment whose clip doesn't fit has frames.
 
     Raises:
         bedrock_marengo.ConfigurationError: PyAV is not installed.
@@ -80,18 +87,23 @@ def moment_blocks(
         frames_per_moment=frames_per_moment,
         width=width,
         allowed_prefixes=allowed_prefixes,
+        video=bool(video),
+        max_videos=max_videos,
+        max_video_bytes=max_video_bytes,
     )
     return [content_block(part) for part in parts]
 
 
 async def amoment_blocks(
     nodes: Iterable[NodeWithScore | BaseNode], *, embed_model: MarengoEmbedding, **settings: Any
-) -> list[TextBlock | ImageBlock]:
+) -> list[TextBlock | ImageBlock | VideoBlock]:
     """``moment_blocks`` for asyncio."""
     call = functools.partial(moment_blocks, embed_model=embed_model, **settings)
     return await embed_model.core.run_async(call, nodes)
 
 
-def content_block(part: str | bytes) -> TextBlock | ImageBlock:
-    """A text, or a JPEG, as a block of a message."""
+def content_block(part: str | bytes | VideoPart) -> TextBlock | ImageBlock | VideoBlock:
+    """A text, a JPEG, or a clip as a block of a message."""
+    if isinstance(part, VideoPart):
+        return VideoBlock(video=part.data, video_mimetype=part.mime_type)
     return TextBlock(text=part) if isinstance(part, str) else ImageBlock(image=part, image_mimetype="image/jpeg")

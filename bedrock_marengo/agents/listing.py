@@ -110,7 +110,9 @@ class VideoList:
             if (before := found.get(str(source)) or self._first(row, source)) is not None:
                 found[before.source] = before._replace(
                     segments=before.segments + 1,
-                    end_sec=max(before.end_sec, float(end) if is_number(end) and end < MAX_SEC else 0.0),
+                    end_sec=max(
+                        before.end_sec, min(float(end), MAX_SEC) if end is not None and is_number(end) else 0.0
+                    ),
                     tracks=before.tracks | {track},
                 )
         return dict(sorted(found.items()))

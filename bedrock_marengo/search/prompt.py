@@ -15,6 +15,14 @@ from bedrock_marengo.contract.models import KINDS
 from bedrock_marengo.contract.words import Words, span
 from bedrock_marengo.errors import InputError, MarengoWarning, ServiceError
 from bedrock_marengo.search.results import OtherText, SearchResult, check_allowed_prefixes, is_allowed, names_of
+from bedrock_marengo.search.videos import (
+    MAX_VIDEO_BYTES,
+    MAX_VIDEOS,
+    VideoPart,
+    Videos,
+    check_videos,
+    videos_of,
+)
 from bedrock_marengo.validation import check_width, is_int, short_repr
 
 if TYPE_CHECKING:
@@ -57,8 +65,11 @@ def moment_parts(
     frames_per_moment: int = 1,
     width: int = 512,
     allowed_prefixes: Sequence[str] | None = None,
-) -> list[str | bytes]:
-    """The same with pictures: each moment's text, followed by JPEGs of evenly spaced frames.
+    video: Videos = False,
+    max_videos: int = MAX_VIDEOS,
+    max_video_bytes: int = MAX_VIDEO_BYTES,
+) -> list[str | bytes | VideoPart]:
+    """The same with pictures: each moment's text, followed by JPEGs of evenly spaced frames, or by its video.
 
     If ``max_frames`` is not enough for all, the best moments get theirs first. Audio has no frames. A file that can't
     be read or decoded has none either, with a warning: an answer without a picture is better than none.
@@ -71,27 +82,33 @@ def moment_parts(
         frames_per_moment: the most frames of one moment; an image has one.
         width: the largest width of a frame, in pixels.
         allowed_prefixes: the only S3 prefixes and objects to read. Set it if others can write to your store.
+        video: True: the best moments come as clips, of at most ``MAX_CLIP_SEC``; "s3": as whole files on S3.
+        max_videos: the most videos.
+        max_video_bytes: the most bytes of all clips. A moment whose clip doesn't fit has frames.
 
     Raises:
         ConfigurationError: PyAV is not installed.
         InputError: A budget, the width or a prefix has a wrong value.
     """
+    check_videos(video, max_videos, max_video_bytes)
     for name, value in (("max_frames", max_frames), ("frames_per_moment", frames_per_moment)):
         if not is_int(value, 0):
             raise InputError("expected a whole number, 0 or more.", setting=name, value=value)
     check_width(width)
     check_allowed_prefixes(allowed_prefixes)
     texts, rest = _texts(found, max_chars)
+    limits = {"max_videos": max_videos, "max_video_bytes": max_video_bytes}
+    videos = videos_of(client, found[: len(texts)], video, width=width, allowed_prefixes=allowed_prefixes, **limits)
     most = [
         _most(hit, frames_per_moment)
-        if isinstance(hit, SearchResult) and is_allowed(hit.source, allowed_prefixes)
+        if isinstance(hit, SearchResult) and i not in videos and is_allowed(hit.source, allowed_prefixes)
         else 0
-        for hit in found[: len(texts)]
+        for i, hit in enumerate(found[: len(texts)])
     ]
     frames = _frames(client, found, _deal(most, max_frames), width)
-    parts: list[str | bytes] = []
+    parts: list[str | bytes | VideoPart] = []
     for i, text in enumerate(texts):
-        parts += [text, *frames[i]]
+        parts += [text, *([videos[i]] if i in videos else frames[i])]
     return parts + rest
 
 

@@ -143,3 +143,39 @@ class TestContent:
             turns += 1
         assert turns > 5
         assert task.result() == moment_content(moments, embeddings=embeddings, max_frames=1)
+
+
+class TestVideo:
+    @pytest.fixture
+    def found(self, embeddings, store):
+        return MarengoRetriever(vectorstore=store, embeddings=embeddings, k=2).invoke("a goal")
+
+    def test_the_best_moment_is_a_clip_and_the_next_a_frame(self, embeddings, found):
+        content = moment_content(found, embeddings=embeddings, video=True)
+        assert [block["type"] for block in content] == ["text", "video", "text", "image"]
+        assert base64.b64decode(content[1]["base64"])[4:8] == b"ftyp" and content[1]["mime_type"] == "video/mp4"
+        messages, _ = _messages_to_bedrock([HumanMessage(content=content)])
+        sent = messages[0]["content"][1]["video"]
+        assert sent["format"] == "mp4" and sent["source"]["bytes"][4:8] == b"ftyp"
+
+    def test_a_file_on_s3_for_converse(self, embeddings, found, match, local):
+        local.calls.reset()
+        content = moment_content(found, embeddings=embeddings, video="s3", max_videos=2)
+        messages, _ = _messages_to_bedrock([HumanMessage(content=content)])
+        assert [part["video"] for part in messages[0]["content"] if "video" in part] == [
+            {"format": "mp4", "source": {"s3Location": {"uri": match}}}
+        ] * 2
+        assert local.calls["s3:GetObject"] == 0
+
+    @pytest.mark.parametrize(
+        "settings",
+        [{"max_video_bytes": 10}, {"max_videos": 0}, {"video": False}, {"allowed_prefixes": ["s3://other/"]}],
+    )
+    def test_what_does_not_fit_or_may_not_be_read_is_no_video(self, embeddings, found, settings):
+        content = moment_content(found, embeddings=embeddings, **{"video": True, **settings})
+        assert "video" not in {block["type"] for block in content}
+
+    @pytest.mark.parametrize("settings", [{"video": "inline"}, {"max_videos": -1}, {"max_video_bytes": 1.5}])
+    def test_a_wrong_setting(self, embeddings, found, settings):
+        with pytest.raises(InputError, match=next(iter(settings))):
+            moment_content(found, embeddings=embeddings, **{"video": True, **settings})

@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 from llama_index.core import VectorStoreIndex
-from llama_index.core.llms import ChatMessage, ImageBlock, MockLLM, TextBlock
+from llama_index.core.llms import ChatMessage, ImageBlock, MockLLM, TextBlock, VideoBlock
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from bedrock_marengo import InputError, MarengoWarning
@@ -118,3 +118,11 @@ class TestBlocks:
             turns += 1
         assert turns > 5
         assert task.result() == moment_blocks(moments, embed_model=embed_model, max_frames=1)
+
+    def test_the_best_moment_as_a_clip(self, moments, embed_model):
+        blocks = moment_blocks(moments, embed_model=embed_model, video=True)
+        assert [block.block_type for block in blocks] == ["text", "video", "text", "image"]
+        assert isinstance(blocks[1], VideoBlock) and blocks[1].video_mimetype == "video/mp4"
+        assert blocks[1].resolve_video().read()[4:8] == b"ftyp"
+        blocks = moment_blocks(moments, embed_model=embed_model, video=True, max_video_bytes=10)
+        assert [block.block_type for block in blocks] == ["text", "image", "text", "image"]
