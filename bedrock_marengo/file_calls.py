@@ -240,7 +240,7 @@ class FileCalls(ClientBase):
         return frames_of(self._runtime.objects, Media.of(source), at_sec, width=width)
 
     def clip(self, source: MediaLike, start_sec: float, end_sec: float, *, width: int = 480) -> bytes:
-        """A part of a video or audio file as a small, separate MP4 (H.264, AAC).
+        """A part of a video or audio file as a small, separate MP4 (H.264, MP3).
 
         For pages and notebooks that must include their media. From S3, only the required byte ranges are read. Needs
         the extra ``media``.
