@@ -13,9 +13,9 @@ import numpy.typing as npt
 from bedrock_marengo import MarengoClient, Query, Segment, SegmentEmbeddings
 from bedrock_marengo.search import SearchResult, results_from
 from bedrock_marengo.search.citations import describe_query
-from marengo_view.cards import cards_of
+from marengo_view.cards import cards_of, files_of, wanted_words
 from marengo_view.rendering import HasCore, asset, client_of, embeddings_list, render
-from marengo_view.timelines import chart_of
+from marengo_view.timelines import chart_of, without_empty_rows
 
 __all__ = ["page"]
 
@@ -34,7 +34,7 @@ def page(
     note: str = "",
     allowed_prefixes: Sequence[str] | None = None,
 ) -> str:
-    """Write a search as one HTML file to keep or share: a player for each result and a timeline for each file.
+    """Write a search as one HTML file to keep or share: a player for each result, by file, and timelines.
 
     Clips (at most 20 seconds each) and thumbnails are embedded. The file plays anywhere and contains no links, no
     credentials and no third-party scripts. It can be used with mouse or keyboard.
@@ -65,12 +65,15 @@ def page(
         return next((f"#hit-{number}" for number, hit in enumerate(found, start=1) if _contains(hit, segment)), "")
 
     charts = [chart_of(text, some, query_vector, href) for some in searched if query_vector is not None]
+    charts = [shown for chart in charts if (shown := without_empty_rows(chart)).rows]
     script = asset("page.js")
     return render(
         "page.html",
         query=text,
         note=note,
-        cards=cards,
+        count=len(cards),
+        files=files_of(cards),
+        wanted=wanted_words(query),
         charts=charts,
         width=_WIDTH,
         is_page=True,

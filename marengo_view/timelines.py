@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -15,7 +15,7 @@ from bedrock_marengo.search import cosines
 from bedrock_marengo.search.citations import describe_query
 from marengo_view.rendering import HasCore, View, client_of, embeddings_list, render
 
-__all__ = ["Chart", "chart_of", "timeline"]
+__all__ = ["Chart", "chart_of", "timeline", "without_empty_rows"]
 
 Vector = npt.NDArray[np.float32]
 
@@ -23,6 +23,8 @@ MAX_BARS = 480
 """Bars per row, two pixels each. With more segments, neighbours share a bar, which shows the best of them."""
 _TICK_STEPS_SEC = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 _MAX_TICKS = 10
+_LEAST_COSINE = 0.0005
+"""Below this, a cosine reads 0.000."""
 
 
 def timeline(
@@ -123,6 +125,11 @@ def chart_of(query: str, segments: SegmentEmbeddings, vector: Vector, href: Call
     ticks = range(0, int(end) + 1, step)
     rows = [_row(clips.select(option=track), vector, end, href) for track in dict.fromkeys(clips.option)]
     return Chart(query, segments.source, end, ticks, rows)
+
+
+def without_empty_rows(chart: Chart) -> Chart:
+    """A chart without the tracks that show nothing: those of one clip, and those that found nothing."""
+    return replace(chart, rows=[row for row in chart.rows if len(row.bars) > 1 and row.highest >= _LEAST_COSINE])
 
 
 def _row(clips: SegmentEmbeddings, vector: Vector, end: float, href: Callable[[Segment], str]) -> Row:
