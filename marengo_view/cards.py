@@ -19,7 +19,7 @@ from bedrock_marengo.search import SearchResult, results_from
 from bedrock_marengo.search.results import check_allowed_prefixes, is_allowed, names_of
 from bedrock_marengo.validation import check_width
 from marengo_view.highlights import query_words
-from marengo_view.rendering import HasCore, View, client_of, render
+from marengo_view.rendering import LEAST_COSINE, HasCore, View, client_of, render
 
 __all__ = ["Card", "File", "cards_of", "files_of", "show"]
 
@@ -29,8 +29,6 @@ _PHOTO_WIDTH = 1280
 """Of a photo that can be opened large."""
 _TALL = 1.1
 """Pictures that are not this much wider than high are shown next to their words. Photos are cropped, up to squares."""
-_LEAST_COSINE = 0.0005
-"""Below this, a cosine reads 0.000: the track found nothing."""
 _MAX_THREADS = 4
 
 
@@ -143,7 +141,7 @@ class Card:
     def tracks(self) -> Mapping[str, float | None]:
         """The tracks that found it."""
         tracks = self.result.tracks
-        return {t: cosine for t, cosine in tracks.items() if cosine is None or abs(cosine) >= _LEAST_COSINE}
+        return {t: cosine for t, cosine in tracks.items() if cosine is None or abs(cosine) >= LEAST_COSINE}
 
     @property
     def score(self) -> float | None:

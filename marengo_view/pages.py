@@ -22,6 +22,9 @@ __all__ = ["page"]
 MAX_CHARTS = 5
 """The files of the best results get a timeline, up to this many."""
 _WIDTH = 360
+"""Of a clip, in pixels."""
+_CARD_WIDTH = 300
+"""Of the narrowest card: as many as fit share a row."""
 
 
 def page(
@@ -75,7 +78,7 @@ def page(
         files=files_of(cards),
         wanted=wanted_words(query),
         charts=charts,
-        width=_WIDTH,
+        width=_CARD_WIDTH,
         is_page=True,
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -20,7 +20,11 @@ except ModuleNotFoundError as error:
         f"marengo_view needs {error.name}: pip install 'bedrock-marengo[view]'", name=error.name
     ) from error
 
-__all__ = ["HasCore", "View", "asset", "client_of", "embeddings_list", "render"]
+__all__ = ["LEAST_COSINE", "HasCore", "View", "asset", "client_of", "embeddings_list", "render"]
+
+
+LEAST_COSINE = 0.0005
+"""Closer to 0, a cosine reads 0.000: its track found nothing."""
 
 
 class HasCore(Protocol):

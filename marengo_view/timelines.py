@@ -13,7 +13,7 @@ from bedrock_marengo import InputError, MarengoClient, Query, Segment, SegmentEm
 from bedrock_marengo.s3.presign import fragment
 from bedrock_marengo.search import cosines
 from bedrock_marengo.search.citations import describe_query
-from marengo_view.rendering import HasCore, View, client_of, embeddings_list, render
+from marengo_view.rendering import LEAST_COSINE, HasCore, View, client_of, embeddings_list, render
 
 __all__ = ["Chart", "chart_of", "timeline", "without_empty_rows"]
 
@@ -23,8 +23,6 @@ MAX_BARS = 480
 """Bars per row, two pixels each. With more segments, neighbours share a bar, which shows the best of them."""
 _TICK_STEPS_SEC = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 _MAX_TICKS = 10
-_LEAST_COSINE = 0.0005
-"""Below this, a cosine reads 0.000."""
 
 
 def timeline(
@@ -128,8 +126,9 @@ def chart_of(query: str, segments: SegmentEmbeddings, vector: Vector, href: Call
 
 
 def without_empty_rows(chart: Chart) -> Chart:
-    """A chart without the tracks that show nothing: those of one clip, and those that found nothing."""
-    return replace(chart, rows=[row for row in chart.rows if len(row.bars) > 1 and row.highest >= _LEAST_COSINE])
+    """A chart without the tracks that show nothing: those of one clip, and those whose cosines are all 0.000."""
+    shown = [row for row in chart.rows if len(row.bars) > 1 and any(abs(b.cosine) >= LEAST_COSINE for b in row.bars)]
+    return replace(chart, rows=shown)
 
 
 def _row(clips: SegmentEmbeddings, vector: Vector, end: float, href: Callable[[Segment], str]) -> Row:

@@ -91,10 +91,8 @@ class TestTimelines:
         assert len(drawn.all("figure", "chart")) == 1
         best = [(moment.start_sec, moment.end_sec) for moment in hits]
         links = [attributes for attributes, _ in drawn.all("a")]
-        # Each of the two moments is one clip on each track that found something.
-        tracks = len(drawn.all("g"))
-        assert sorted(link["href"] for link in links) == ["#hit-1"] * tracks + ["#hit-2"] * tracks
-        assert tracks >= 2
+        # Each of the two moments is one clip on three tracks.
+        assert sorted(link["href"] for link in links) == ["#hit-1"] * 3 + ["#hit-2"] * 3
         assert {link["href"] for link in links if clock_of(best[0]) in link["aria-label"]} == {"#hit-1"}
 
     def test_segments_of_one_file_need_no_list(self, client, hits, segments):
@@ -113,6 +111,15 @@ class TestTimelines:
             "2.mp4",
             "1.mp4",
         ]
+
+    def test_what_would_be_empty_has_none(self, client, match, hit, segments):
+        one = client.embed_media(match, scopes=["clip"], segmentation=Segmentation.fixed(10), end_sec=10.0)
+        assert Drawn(page([hit(match)], client=client, query="a goal", segments=one)).all("figure") == []
+        # At a right angle to every segment.
+        vector = np.linalg.svd(segments.vectors)[2][-1]
+        for given, rows in ((vector, 0), (segments.vectors[0], 3)):
+            html = page([hit(match)], client=client, query="a goal", segments=segments, query_vector=given)
+            assert len(Drawn(html).all("g")) == rows
 
     def test_images_and_assets_have_none(self, client, local, match, hits, segments):
         whole = client.embed_media(match, scopes=["asset"])
