@@ -18,7 +18,7 @@ from bedrock_marengo.errors import MarengoError
 from bedrock_marengo.jobs.cleanup import Cleanup, DeletionReport
 from bedrock_marengo.jobs.index import JobIndex
 from bedrock_marengo.media.clips import clip_of
-from bedrock_marengo.media.durations import Durations
+from bedrock_marengo.media.durations import Durations, duration_of
 from bedrock_marengo.media.frames import frames_of
 from bedrock_marengo.runtime import ClientBase
 from bedrock_marengo.s3.listing import MediaListing, object_tags
@@ -240,7 +240,7 @@ class FileCalls(ClientBase):
         return frames_of(self._runtime.objects, Media.of(source), at_sec, width=width)
 
     def clip(self, source: MediaLike, start_sec: float, end_sec: float, *, width: int = 480) -> bytes:
-        """A part of a video or audio file as a small, separate MP4 (H.264, AAC).
+        """A part of a video or audio file as a small, separate MP4 (H.264, MP3).
 
         For pages and notebooks that must include their media. From S3, only the required byte ranges are read. Needs
         the extra ``media``.
@@ -257,6 +257,19 @@ class FileCalls(ClientBase):
             ConfigurationError: PyAV is not installed.
         """
         return clip_of(self._runtime.objects, Media.of(source), start_sec, end_sec, width=width)
+
+    def duration(self, source: MediaLike) -> float | None:
+        """How long a file is, in seconds, read from its container; None if it doesn't say, or for an image.
+
+        From S3, only the required byte ranges are read. Needs the extra ``media``, without which it is None.
+
+        Args:
+            source: as for ``embed_media``.
+
+        Raises:
+            ServiceError: AWS refused to send the bytes.
+        """
+        return duration_of(self._runtime.objects, Media.of(source))
 
     def captions_of(self, source: MediaLike) -> Transcript | None:
         """The captions stored next to a file under its own name, such as match.srt; None if there are none.
@@ -277,3 +290,4 @@ class FileCalls(ClientBase):
     amissing_sources = async_twin(missing_sources)
     aframes = async_twin(frames)
     aclip = async_twin(clip)
+    aduration = async_twin(duration)

@@ -13,15 +13,18 @@ import numpy.typing as npt
 from bedrock_marengo import MarengoClient, Query, Segment, SegmentEmbeddings
 from bedrock_marengo.search import SearchResult, results_from
 from bedrock_marengo.search.citations import describe_query
-from marengo_view.cards import cards_of
+from marengo_view.cards import cards_of, files_of, wanted_words
 from marengo_view.rendering import HasCore, asset, client_of, embeddings_list, render
-from marengo_view.timelines import chart_of
+from marengo_view.timelines import chart_of, without_empty_rows
 
 __all__ = ["page"]
 
 MAX_CHARTS = 5
 """The files of the best results get a timeline, up to this many."""
 _WIDTH = 360
+"""Of a clip, in pixels."""
+_CARD_WIDTH = 300
+"""Of the narrowest card: as many as fit share a row."""
 
 
 def page(
@@ -34,7 +37,7 @@ def page(
     note: str = "",
     allowed_prefixes: Sequence[str] | None = None,
 ) -> str:
-    """Write a search as one HTML file to keep or share: a player for each result and a timeline for each file.
+    """Write a search as one HTML file to keep or share: a player for each result, by file, and timelines.
 
     Clips (at most 20 seconds each) and thumbnails are embedded. The file plays anywhere and contains no links, no
     credentials and no third-party scripts. It can be used with mouse or keyboard.
@@ -65,14 +68,17 @@ def page(
         return next((f"#hit-{number}" for number, hit in enumerate(found, start=1) if _contains(hit, segment)), "")
 
     charts = [chart_of(text, some, query_vector, href) for some in searched if query_vector is not None]
+    charts = [shown for chart in charts if (shown := without_empty_rows(chart)).rows]
     script = asset("page.js")
     return render(
         "page.html",
         query=text,
         note=note,
-        cards=cards,
+        count=len(cards),
+        files=files_of(cards),
+        wanted=wanted_words(query),
         charts=charts,
-        width=_WIDTH,
+        width=_CARD_WIDTH,
         is_page=True,
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -10,16 +10,21 @@ from typing import Any, Protocol
 from bedrock_marengo import InputError, MarengoClient, SegmentEmbeddings
 from bedrock_marengo.contract.words import clock
 from bedrock_marengo.validation import require_many, short_repr, valid_unicode
+from marengo_view.highlights import parts_of
 
 try:
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"marengo_view needs {error.name}: pip install 'bedrock-marengo[view]'", name=error.name
     ) from error
 
-__all__ = ["HasCore", "View", "asset", "client_of", "embeddings_list", "render"]
+__all__ = ["LEAST_COSINE", "HasCore", "View", "asset", "client_of", "embeddings_list", "render"]
+
+
+LEAST_COSINE = 0.0005
+"""Closer to 0, a cosine reads 0.000: its track found nothing."""
 
 
 class HasCore(Protocol):
@@ -89,6 +94,13 @@ def asset(name: str) -> Markup:
     return Markup(loader.get_source(_templates(), name)[0])  # noqa: S704  part of this package
 
 
+def _marked(text: str, words: frozenset[str]) -> Markup:
+    """A text with these words in ``<mark>``."""
+    return Markup("").join(
+        Markup("<mark>{}</mark>").format(part) if is_match else escape(part) for part, is_match in parts_of(text, words)
+    )
+
+
 @cache
 def _templates() -> Environment:
     templates = Environment(
@@ -99,5 +111,6 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     templates.filters["clock"] = clock
+    templates.filters["marked"] = _marked
     templates.globals["asset"] = asset
     return templates

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -13,9 +13,9 @@ from bedrock_marengo import InputError, MarengoClient, Query, Segment, SegmentEm
 from bedrock_marengo.s3.presign import fragment
 from bedrock_marengo.search import cosines
 from bedrock_marengo.search.citations import describe_query
-from marengo_view.rendering import HasCore, View, client_of, embeddings_list, render
+from marengo_view.rendering import LEAST_COSINE, HasCore, View, client_of, embeddings_list, render
 
-__all__ = ["Chart", "chart_of", "timeline"]
+__all__ = ["Chart", "chart_of", "timeline", "without_empty_rows"]
 
 Vector = npt.NDArray[np.float32]
 
@@ -123,6 +123,12 @@ def chart_of(query: str, segments: SegmentEmbeddings, vector: Vector, href: Call
     ticks = range(0, int(end) + 1, step)
     rows = [_row(clips.select(option=track), vector, end, href) for track in dict.fromkeys(clips.option)]
     return Chart(query, segments.source, end, ticks, rows)
+
+
+def without_empty_rows(chart: Chart) -> Chart:
+    """A chart without the tracks that show nothing: those of one clip, and those whose cosines are all 0.000."""
+    shown = [row for row in chart.rows if len(row.bars) > 1 and any(abs(b.cosine) >= LEAST_COSINE for b in row.bars)]
+    return replace(chart, rows=shown)
 
 
 def _row(clips: SegmentEmbeddings, vector: Vector, end: float, href: Callable[[Segment], str]) -> Row:

@@ -42,7 +42,7 @@ reliability/test_properties reliability/test_races reliability/test_s3_requests 
 reliability/test_writers reliability/test_writers_llama_index stores/test_brute_force stores/test_langchain_stores
 stores/test_layouts stores/test_layouts_llama_index stores/test_llama_index_stores stores/test_mongodb
 stores/test_opensearch_serverless stores/test_pinecone stores/test_s3_vectors_limits stores/test_served_stores
-stores/test_served_stores_llama_index stores/test_unknown_stores test_packaging
+stores/test_served_stores_llama_index stores/test_unknown_stores test_packaging view/test_page_design
 """
 """Files that take long as a whole: `make test-all` runs them, so that `make test` takes minutes."""
 

@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 import numpy.typing as npt
 
+from bedrock_marengo.contract.html_tables import html_table
 from bedrock_marengo.contract.inputs import split_s3_uri
 from bedrock_marengo.contract.models import Kind
 from bedrock_marengo.errors import InputError
@@ -37,6 +38,8 @@ METADATA_KEYS = (
 
 TIME = r"(?:0|[1-9]\d{0,6})(?:\.\d{0,2}[1-9])?"
 _TRACK = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)
+_MOST_SHOWN = 10
+"""Rows of a table in a notebook."""
 _JOB = re.compile(r"[0-9a-f]{16}")
 _SCOPES = ("clip", "asset")
 URI = (
@@ -116,6 +119,15 @@ class Segment:
             f"s3://{bucket}/{quote(key, safe='/~')}#t={_seconds(start_sec)},{_seconds(end_sec)}"
             f"&track={self.option}&job={self.job}{'&scope=asset' if self.scope == 'asset' else ''}"
         )
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        rows = [("file", self.source), ("time", self._times), ("track", self.option), ("scope", self.scope)]
+        return html_table(row for row in rows if row[1])
+
+    @property
+    def _times(self) -> str:
+        return f"{self.start_sec:g} to {self.end_sec:g} s" if self.end_sec > self.start_sec else ""
 
     @property
     def id(self) -> str:
@@ -224,6 +236,14 @@ class SegmentEmbeddings:
     def __getitem__(self, i: int) -> Segment:
         start, end = float(self.start_sec[i]), float(self.end_sec[i])
         return Segment(self.source, start, end, self.option[i], self.scope[i], self.job)
+
+    def _repr_html_(self) -> str:
+        """The first segments as a table, for notebooks."""
+        name = self.source.rpartition("/")[2]
+        first = [self[i] for i in range(min(len(self), _MOST_SHOWN))]
+        shown = [(segment._times, segment.option, segment.scope) for segment in first]
+        note = f"{name}: segments {len(self):,}, dimension {self.vectors.shape[1]:,}"
+        return html_table(shown, head=("time", "track", "scope"), note=note)
 
     def select(self, *, option: str | None = None, scope: str | None = None) -> SegmentEmbeddings:
         """The rows of one track, of one scope, or of both."""

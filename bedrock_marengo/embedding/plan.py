@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bedrock_marengo.aws.parallel import in_order
+from bedrock_marengo.contract.html_tables import html_table
 from bedrock_marengo.contract.inputs import Media, MediaLike, split_s3_uri
 from bedrock_marengo.contract.models import GB, KINDS, Kind
 from bedrock_marengo.contract.payloads import MediaRequest
@@ -36,6 +37,8 @@ AUDIO_SEC = 10.0
 """Mean segment lengths of the service's own segmentation, measured in real runs: long shots are cut to about 6 s."""
 BYTES_A_VALUE = 22
 """In an output.json: 164 MB for 14,400 rows of 512."""
+_LABEL = 11
+"""How wide the first column of a plan's text is."""
 MOST_NAMED = 10
 """How many unknown or refused files a plan names; it counts all of them."""
 
@@ -133,6 +136,11 @@ class Plan:
             *(f"  {visible(refusal)}" for refusal in self.refusals),
         ]
         return "\n".join(line for line in lines if line)
+
+    def _repr_html_(self) -> str:
+        """The same as a table, without the cost if there is none."""
+        lines = [line for line in str(self).splitlines() if self.total_usd or not line.startswith("cost ")]
+        return html_table((line[:_LABEL].strip(), line[_LABEL:]) if line[0] != " " else ("", line) for line in lines)
 
     def _names(self, count: int) -> str:
         return visible(", ".join(self.unknown_names)) + (" ..." if count > len(self.unknown_names) else "")

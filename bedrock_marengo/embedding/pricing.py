@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from bedrock_marengo import instrumentation
+from bedrock_marengo.contract.html_tables import html_table
 from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.contract.models import Kind
 from bedrock_marengo.contract.payloads import MediaRequest
@@ -68,6 +69,17 @@ class Usage:
 
     def __str__(self) -> str:
         return f"{self.media_sec:,.0f} s of media, {self.usd:,.2f} USD"
+
+    def _repr_html_(self) -> str:
+        """What was asked for, as a table, with the cost if there is one."""
+        rows: list[tuple[str, object]] = [("texts", self.texts), ("images", self.images)]
+        rows += [(f"{kind} jobs", count) for kind, count in self.jobs.items()]
+        rows += [(f"{service} calls", row.calls) for service, row in self.services.items()]
+        rows = [(name, f"{count:,}") for name, count in rows if count]
+        rows.append(("media", f"{self.media_sec:,.0f} s"))
+        rows += [("of unknown length", f"{self.unknown:,} jobs")] if self.unknown else []
+        rows += [("cost", f"{self.usd:,.2f} USD")] if self.usd else []
+        return html_table(rows)
 
     def text(self) -> None:
         """A text was embedded."""

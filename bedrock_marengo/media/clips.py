@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.contract.models import KINDS
@@ -25,7 +25,8 @@ __all__ = ["clip_of"]
 _TICKS = 90_000
 """Ticks of a clip's clock per second: MPEG's own."""
 _SOUND_HZ = 48_000
-_SOUND_BITS = 64_000
+_SOUND_BITS = {"mp3": 96_000, "aac": 64_000}
+"""Codec of the sound -> bits per second."""
 _PICTURE_SEC = 1 / 31
 """A browser's thumbnail needs no more frames per second than this."""
 _LAG_SEC = 2
@@ -34,8 +35,16 @@ _LAG_SEC = 2
 _VIDEO_OPTIONS = {"crf": "28", "preset": "veryfast", "bf": "0", "threads": "1"}
 
 
-def clip_of(objects: S3Objects, media: Media, start_sec: float, end_sec: float, *, width: int) -> bytes:
-    """A part of a video or audio file as a small MP4 (H.264, AAC) that begins where the part does.
+def clip_of(
+    objects: S3Objects,
+    media: Media,
+    start_sec: float,
+    end_sec: float,
+    *,
+    width: int,
+    sound: Literal["mp3", "aac"] = "mp3",
+) -> bytes:
+    """A part of a video or audio file as a small MP4 that begins where the part does: H.264, and MP3 unless told.
 
     Args:
         objects: S3.
@@ -43,6 +52,7 @@ def clip_of(objects: S3Objects, media: Media, start_sec: float, end_sec: float, 
         start_sec: seconds from the file's start.
         end_sec: seconds from the file's start.
         width: maximum width in pixels; the height keeps the aspect ratio.
+        sound: its codec. All browsers play MP3 in MP4, and so do the webviews of VS Code, which have no AAC.
 
     Raises:
         ConfigurationError: PyAV is not installed.
@@ -62,14 +72,16 @@ def clip_of(objects: S3Objects, media: Media, start_sec: float, end_sec: float, 
         import av
 
         with av.open(file, "w", format="mp4") as film:
-            if not _transcode(container, film, start_sec, end_sec, width):
+            if not _transcode(container, film, start_sec, end_sec, width, sound):
                 raise InputError(
                     f"{media.name} has nothing from {start_sec:g} to {end_sec:g} s: choose a range within the file."
                 )
     return file.getvalue()
 
 
-def _transcode(container: InputContainer, film: OutputContainer, start: float, end: float, width: int) -> bool:
+def _transcode(
+    container: InputContainer, film: OutputContainer, start: float, end: float, width: int, sound: str
+) -> bool:
     """Write what is between two times; False if nothing is."""
     outputs: dict[str, Any] = {}
     # Written at the end: the file's header names all tracks, whose sizes are known from their first frames.
@@ -80,7 +92,7 @@ def _transcode(container: InputContainer, film: OutputContainer, start: float, e
             output = outputs.get("video") or _video_track(film, pixels)
             frame = _video_frame(pixels, time - start)
         else:
-            output = outputs.get("audio") or _sound_track(film)
+            output = outputs.get("audio") or _sound_track(film, sound)
             frame.pts, frame.time_base = round((time - start) * frame.sample_rate), Fraction(1, frame.sample_rate)
         outputs[stream.type] = output
         packets[stream.type] += output.encode(frame)
@@ -140,9 +152,9 @@ def _video_track(film: OutputContainer, pixels: Any) -> Any:
     return track
 
 
-def _sound_track(film: OutputContainer) -> Any:
-    track: Any = film.add_stream("aac", rate=_SOUND_HZ, layout="stereo")
-    track.bit_rate = _SOUND_BITS
+def _sound_track(film: OutputContainer, codec: str) -> Any:
+    track: Any = film.add_stream(codec, rate=_SOUND_HZ, layout="stereo")
+    track.bit_rate = _SOUND_BITS[codec]
     return track
 
 

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Literal
 
+from bedrock_marengo.contract.html_tables import html_table
 from bedrock_marengo.contract.models import UNTIMED_TRACKS
 from bedrock_marengo.contract.segments import Segment
+from bedrock_marengo.contract.words import span
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.search.targets import SearchTarget
 from bedrock_marengo.validation import is_int, is_number, require_many, short_repr
@@ -89,6 +91,12 @@ class Moment:
     def best(self) -> Hit:
         """The hit that contributed most."""
         return next(iter(self.tracks.values()))
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks: where it is, and the cosine of each track."""
+        cosines = [(track, f"{hit.score:.3f}") for track, hit in self.tracks.items()]
+        rows = [("file", self.source), ("time", span(self.start_sec, self.end_sec)), *cosines]
+        return html_table(row for row in [*rows, ("confidence", self.confidence)] if row[1])
 
     @property
     def uri(self) -> str:

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, get_args
 
+from bedrock_marengo.contract.html_tables import html_table
 from bedrock_marengo.contract.inputs import Media, kind_of_name
 from bedrock_marengo.contract.models import UNTIMED_TRACKS, Kind
 from bedrock_marengo.contract.moments import check_allowed_prefixes, is_allowed
 from bedrock_marengo.contract.segments import MAX_SEC, Segment, is_label, time_range
-from bedrock_marengo.contract.words import words_in
+from bedrock_marengo.contract.words import span, words_in
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.search.fusion import Hit, Moment
 from bedrock_marengo.validation import is_number, require_many
@@ -60,6 +61,13 @@ class SearchResult:
     def name(self) -> str:
         """The file's name."""
         return self.source.rpartition("/")[2]
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks: where it is, the cosine of each track, and its words."""
+        cosines = [(track, "" if cosine is None else f"{cosine:.3f}") for track, cosine in self.tracks.items()]
+        words = [("words" if i == 0 else "", line) for i, line in enumerate(self.words.splitlines())]
+        times = [("time", times)] if (times := span(self.start_sec, self.end_sec)) else []
+        return html_table([("file", self.source), *times, *cosines, *words])
 
     @property
     def media(self) -> Media:

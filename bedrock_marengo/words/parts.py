@@ -171,11 +171,11 @@ class PartSender:
 
     def _clip(self, part: Part) -> Sent:
         end = part.end_sec or 0.0
-        clip = clip_of(self._objects, part.media, part.start_sec, end, width=WIDTHS[0])
+        clip = clip_of(self._objects, part.media, part.start_sec, end, width=WIDTHS[0], sound="aac")
         if len(clip) > INLINE_BYTES:
             fits = WIDTHS[0] * math.sqrt(INLINE_BYTES / len(clip)) * 0.9
             width = next((width for width in WIDTHS if width <= fits), WIDTHS[-1])
-            clip = clip_of(self._objects, part.media, part.start_sec, end, width=width)
+            clip = clip_of(self._objects, part.media, part.start_sec, end, width=width, sound="aac")
         if len(clip) > INLINE_BYTES:
             raise InputError(
                 f"A clip of {part.name} is {len(clip):,} bytes even at {WIDTHS[-1]} pixels; a request to Pegasus holds "

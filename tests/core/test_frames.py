@@ -272,7 +272,8 @@ class TestClips:
     def test_sound_alone(self, client):
         clip = client.clip(Media.from_bytes(film(video=None), "audio"), 0.5, 2.5)
         with av.open(io.BytesIO(clip)) as container:
-            assert [stream.type for stream in container.streams] == ["audio"]
+            # VS Code has no AAC.
+            assert [stream.codec_context.name for stream in container.streams] == ["mp3float"]
         assert beeps_in(sound_in(clip)) == pytest.approx([0.5, 1.5], abs=0.05)
 
     @pytest.mark.parametrize("form", ["mp3", "mp4"])

@@ -44,7 +44,9 @@ class Skeleton(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, tuple(name for name, _ in attributes)))
+        # Words of the query are marked, wherever a text has them.
+        if (tag, attributes) != ("mark", []):
+            self.elements.append((tag, tuple(name for name, _ in attributes)))
         self.links += [value for name, value in attributes if name in ("href", "src", "poster", "action", "data")]
 
 

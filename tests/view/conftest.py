@@ -9,6 +9,7 @@ from bedrock_marengo import Segment
 from bedrock_marengo.search.results import SearchResult
 
 from ..films import film
+from .browser import chromium
 
 # Set before scikit-learn is imported: with several workers, its spinning threads make it ten times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,6 +28,14 @@ def local(marengo_bedrock):
 @pytest.fixture
 def old_client(connect):
     return connect("2.7")
+
+
+# Of the module, not the session: Playwright keeps an event loop running, which asyncio's tests would meet.
+@pytest.fixture(scope="module")
+def opened():
+    """Opens a file in a tab of the system's Chromium."""
+    with chromium() as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -1,10 +1,6 @@
 """What is drawn, in Chromium: it plays from the right moment, by mouse and by keys, in light and dark."""
 
-import os
 import re
-import shutil
-import time
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -54,48 +50,6 @@ CONTRAST = """(() => {
   }
   return found;
 })()"""
-
-
-class Tab:
-    """A page, and what it said and requested meanwhile."""
-
-    def __init__(self, page):
-        self.page, self.complaints, self.requests = page, [], []
-        page.on("console", lambda message: self.complaints.append(message.text))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("request", lambda request: self.requests.append(request.url))
-        self.run, self.press, self.click = page.evaluate, page.keyboard.press, page.click
-
-    def until(self, script, seconds=60.0):
-        """Wait for an expression to be true. The pages' policy forbids what ``wait_for_function`` does."""
-        end = time.monotonic() + seconds
-        while not self.run(script):
-            assert time.monotonic() < end, f"not within {seconds} s: {script}"
-            time.sleep(0.02)
-
-
-# Of the module, not the session: Playwright keeps an event loop running, which asyncio's tests would meet.
-@pytest.fixture(scope="module")
-def opened():
-    """Opens a file in a tab of the system's Chromium."""
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("Chromium is not installed")
-
-    from playwright.sync_api import sync_playwright
-
-    @contextmanager
-    def opened(path, *, width=1200, scheme="light"):
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        tab = Tab(page)
-        page.goto(path.as_uri())
-        yield tab
-        page.close()
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--disable-gpu"])
-        yield opened
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -244,11 +198,12 @@ class TestThePage:
             nodes = tab.page.context.new_cdp_session(tab.page).send("Accessibility.getFullAXTree")["nodes"]
         named = {
             role: [node.get("name", {}).get("value", "") for node in nodes if node.get("role", {}).get("value") == role]
-            for role in ("Video", "Audio", "link", "image", "heading")
+            for role in ("Video", "button", "link", "image", "heading", "meter")
         }
         assert named["Video"] == [f"match.mp4, {t}" for t in ("00:06 to 00:09", "00:00 to 00:03", "00:09 to 00:12")]
-        assert named["Audio"] == ["song.mp4, 00:02 to 00:06"]
-        assert named["heading"] == ["a goal", "Similarity over time"]
+        assert named["button"] == [*(f"Play {name}" for name in named["Video"]), "Play song.mp4, 00:02 to 00:06"]
+        files = ["match.mp4 3 results, 00:12", "song.mp4 00:12", "gone.mp4"]
+        assert sorted(named["heading"]) == sorted(["a goal", *files, "Similarity over time"])
         assert all(re.match(r"(visual|audio|transcription), 00:", name) for name in named["link"])
         assert not [role for role, names in named.items() if "" in names]
 

@@ -112,6 +112,15 @@ class TestTimelines:
             "1.mp4",
         ]
 
+    def test_what_would_be_empty_has_none(self, client, match, hit, segments):
+        one = client.embed_media(match, scopes=["clip"], segmentation=Segmentation.fixed(10), end_sec=10.0)
+        assert Drawn(page([hit(match)], client=client, query="a goal", segments=one)).all("figure") == []
+        # At a right angle to every segment.
+        vector = np.linalg.svd(segments.vectors)[2][-1]
+        for given, rows in ((vector, 0), (segments.vectors[0], 3)):
+            html = page([hit(match)], client=client, query="a goal", segments=segments, query_vector=given)
+            assert len(Drawn(html).all("g")) == rows
+
     def test_images_and_assets_have_none(self, client, local, match, hits, segments):
         whole = client.embed_media(match, scopes=["asset"])
         assert Drawn(page(hits, client=client, query="a goal", segments=[whole])).all("figure") == []
