@@ -11,11 +11,13 @@ import tomllib
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import distribution
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 import typer
-from langchain_core.language_models import FakeListChatModel
+from langchain_core.language_models import FakeListChatModel, GenericFakeChatModel
+from langchain_core.messages import AIMessage
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
@@ -381,26 +383,57 @@ def an_app(world):
     return {"my_index": Index}
 
 
+class Caller(GenericFakeChatModel):
+    """A chat model that accepts tools, searches, and answers."""
+
+    def bind_tools(self, tools, **settings):
+        return self
+
+
+def with_agents(world):
+    """The reader's own models, which call a tool."""
+    from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
+    from llama_index.core.llms.mock import MockFunctionCallingLLM
+
+    search = {"name": "search_moments", "args": {"query": "a goal"}, "id": "1"}
+
+    def reply(messages, **settings):
+        if any(message.role == "tool" for message in messages):
+            return ChatMessage("At 00:00.", role="assistant")
+        call = ToolCallBlock(tool_call_id="1", tool_name=search["name"], tool_kwargs=search["args"])
+        return ChatMessage(role="assistant", blocks=[call])
+
+    replies = cycle([AIMessage("", tool_calls=[search]), AIMessage("At 00:00.")])
+    return {
+        **both(world),
+        "model": Caller(messages=replies),
+        "function_calling_llm": MockFunctionCallingLLM(response_generator=reply),
+    }
+
+
 def langchain_docstrings(world):
+    from langchain.agents import create_agent
     from langchain_chroma import Chroma
     from langchain_core.messages import HumanMessage
     from langchain_core.prompts import ChatPromptTemplate
     from langchain_core.runnables import RunnablePassthrough
 
-    names = {**vars(import_module("langchain_marengo")), **both(world)}
+    names = {**vars(import_module("langchain_marengo")), **with_agents(world)}
     return {
         **names,
+        "create_agent": create_agent,
         "Chroma": Chroma,
         "HumanMessage": HumanMessage,
         "Path": Path,
         "RunnablePassthrough": RunnablePassthrough,
         "prompt": ChatPromptTemplate.from_template("{context} {question}"),
-        "retriever": names["store"].as_retriever(),
+        "retriever": names["MarengoRetriever"](vectorstore=names["store"], embeddings=names["embeddings"]),
     }
 
 
 def llama_index_docstrings(world):
     from llama_index.core import Settings, StorageContext, VectorStoreIndex
+    from llama_index.core.agent.workflow import FunctionAgent
     from llama_index.core.ingestion import IngestionPipeline
     from llama_index.core.llms import ChatMessage, TextBlock
 
@@ -408,6 +441,7 @@ def llama_index_docstrings(world):
     return {
         **names,
         "ChatMessage": ChatMessage,
+        "FunctionAgent": FunctionAgent,
         "IngestionPipeline": IngestionPipeline,
         "Path": Path,
         "Settings": Settings,
@@ -416,7 +450,7 @@ def llama_index_docstrings(world):
         "VectorStoreIndex": VectorStoreIndex,
         "llm": Settings.llm,
         "question": "When is the goal?",
-        "retriever": names["index"].as_retriever(),
+        "retriever": names["MarengoRetriever"](names["index"]),
     }
 
 
@@ -427,6 +461,7 @@ def view_docstrings(world):
 
 # A page, or a package's docstrings -> what it finds there.
 PRELUDES = {
+    "docs/agents.md": with_agents,
     "docs/ask.md": decoded,
     "docs/cost.md": both,
     "docs/evaluate.md": with_questions,
