@@ -9,16 +9,18 @@ import tomllib
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import distribution
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 import typer
-from langchain_core.language_models import FakeListChatModel
+from langchain_core.language_models import FakeListChatModel, GenericFakeChatModel
+from langchain_core.messages import AIMessage
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 REEL = ROOT / "marengo_local/marengo_local/reel"
-PACKAGES = ("bedrock_marengo", "langchain_marengo", "llama_index_marengo", "marengo_ray", "marengo_view")
+PACKAGES = ("bedrock_marengo", "langchain_marengo", "llama_index_marengo", "marengo_mcp", "marengo_ray", "marengo_view")
 BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\S*)[^\n]*\n(?P<code>.*?)^(?P=indent)```$", re.M | re.S)
 LANGUAGES = {"json", "python", "sh", "text"}
 
@@ -27,6 +29,7 @@ NOT_RUN_HERE = {
     ("docs/lambda.md", "# start.py"): "tests/core/test_schedulers.py: each handler has a process of its own",
     ("docs/lambda.md", "# collect.py"): "tests/core/test_schedulers.py: each handler has a process of its own",
     ("docs/logging.md", "from opentelemetry import trace"): "tests/core/test_instrumentation.py: exports to memory",
+    ("docs/mcp.md", "from strands import Agent"): "nothing: no release of Strands works with the newest mcp",
     ("docs/ray.md", "import ray"): "tests/cluster/test_pages.py: on a cluster",
     ("marengo_ray/job_slots.py", 'ray.init("auto")'): "tests/cluster/test_pages.py: in the programs of docs/ray.md",
 }
@@ -355,26 +358,57 @@ def an_app(world):
     return {"my_index": Index}
 
 
+class Caller(GenericFakeChatModel):
+    """A chat model that accepts tools, searches, and answers."""
+
+    def bind_tools(self, tools, **settings):
+        return self
+
+
+def with_agents(world):
+    """The reader's own models, which call a tool."""
+    from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
+    from llama_index.core.llms.mock import MockFunctionCallingLLM
+
+    search = {"name": "search_moments", "args": {"query": "a goal"}, "id": "1"}
+
+    def reply(messages, **settings):
+        if any(message.role == "tool" for message in messages):
+            return ChatMessage("At 00:00.", role="assistant")
+        call = ToolCallBlock(tool_call_id="1", tool_name=search["name"], tool_kwargs=search["args"])
+        return ChatMessage(role="assistant", blocks=[call])
+
+    replies = cycle([AIMessage("", tool_calls=[search]), AIMessage("At 00:00.")])
+    return {
+        **both(world),
+        "model": Caller(messages=replies),
+        "function_calling_llm": MockFunctionCallingLLM(response_generator=reply),
+    }
+
+
 def langchain_docstrings(world):
+    from langchain.agents import create_agent
     from langchain_chroma import Chroma
     from langchain_core.messages import HumanMessage
     from langchain_core.prompts import ChatPromptTemplate
     from langchain_core.runnables import RunnablePassthrough
 
-    names = {**vars(import_module("langchain_marengo")), **both(world)}
+    names = {**vars(import_module("langchain_marengo")), **with_agents(world)}
     return {
         **names,
+        "create_agent": create_agent,
         "Chroma": Chroma,
         "HumanMessage": HumanMessage,
         "Path": Path,
         "RunnablePassthrough": RunnablePassthrough,
         "prompt": ChatPromptTemplate.from_template("{context} {question}"),
-        "retriever": names["store"].as_retriever(),
+        "retriever": names["MarengoRetriever"](vectorstore=names["store"], embeddings=names["embeddings"]),
     }
 
 
 def llama_index_docstrings(world):
     from llama_index.core import Settings, StorageContext, VectorStoreIndex
+    from llama_index.core.agent.workflow import FunctionAgent
     from llama_index.core.ingestion import IngestionPipeline
     from llama_index.core.llms import ChatMessage, TextBlock
 
@@ -382,6 +416,7 @@ def llama_index_docstrings(world):
     return {
         **names,
         "ChatMessage": ChatMessage,
+        "FunctionAgent": FunctionAgent,
         "IngestionPipeline": IngestionPipeline,
         "Path": Path,
         "Settings": Settings,
@@ -390,7 +425,7 @@ def llama_index_docstrings(world):
         "VectorStoreIndex": VectorStoreIndex,
         "llm": Settings.llm,
         "question": "When is the goal?",
-        "retriever": names["index"].as_retriever(),
+        "retriever": names["MarengoRetriever"](names["index"]),
     }
 
 
@@ -401,6 +436,7 @@ def view_docstrings(world):
 
 # A page, or a package's docstrings -> what it finds there.
 PRELUDES = {
+    "docs/agents.md": with_agents,
     "docs/ask.md": decoded,
     "docs/cost.md": both,
     "docs/evaluate.md": with_questions,
