@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llama_index.core.llms import ImageBlock, TextBlock, VideoBlock
+from llama_index.core.llms import ImageBlock, TextBlock
 from llama_index.core.schema import BaseNode, NodeWithScore
 
 from bedrock_marengo.search.prompt import MAX_CHARS, MAX_FRAMES, moment_parts, moment_text
 from bedrock_marengo.search.results import results_and_texts
 from bedrock_marengo.search.videos import MAX_VIDEO_BYTES, MAX_VIDEOS, VideoPart
 from llama_index_marengo.embeddings import MarengoEmbedding
+
+if TYPE_CHECKING:
+    from llama_index.core.llms import VideoBlock
 
 __all__ = ["amoment_blocks", "content_block", "format_moments", "moment_blocks"]
 
@@ -66,6 +69,7 @@ def moment_blocks(
         width: the maximum width of a frame, in pixels.
         allowed_prefixes: read only from these S3 prefixes and objects. Set it if others can write to your store.
         video: for models that accept video: the best moments come as clips (MP4) of at most 60 s instead of frames.
+            Needs a llama-index-core that has ``VideoBlock``.
         max_videos: the maximum number of clips; Amazon Nova accepts one. The other moments have frames.
         max_video_bytes: the maximum size of all clips. A moment whose clip doesn't fit has frames.
 
@@ -105,5 +109,8 @@ async def amoment_blocks(
 def content_block(part: str | bytes | VideoPart) -> TextBlock | ImageBlock | VideoBlock:
     """A text, a JPEG, or a clip as a block of a message."""
     if isinstance(part, VideoPart):
+        # Newer than 0.14.0 of llama-index-core.
+        from llama_index.core.llms import VideoBlock
+
         return VideoBlock(video=part.data, video_mimetype=part.mime_type)
     return TextBlock(text=part) if isinstance(part, str) else ImageBlock(image=part, image_mimetype="image/jpeg")

@@ -13,6 +13,7 @@ from bedrock_marengo.agents.plain_text import NOTE, clock_time, cut, fenced, one
 from bedrock_marengo.agents.spending import SpendingLimit
 from bedrock_marengo.aws.cancellation import cancel_scope
 from bedrock_marengo.contract.inputs import Media
+from bedrock_marengo.embedding.job_costs import JobCosts
 from bedrock_marengo.errors import BudgetError, InputError, OutputError
 from bedrock_marengo.words.descriptions import Descriptions
 from bedrock_marengo.words.pegasus import Pegasus, PegasusSource
@@ -111,15 +112,7 @@ class PaidCalls:
         found, price = self._kept(watched)
         usd = 0.0
         if found is None:
-            self._spending.charge(price)
-            try:
-                found = self._made(watched, price)
-                usd = price
-            except BaseException as error:
-                usd = _billed(error, price)
-                raise _unless_cut_off(error) from None
-            finally:
-                self._spending.settle(price, usd)
+            found, usd = self._made(watched, price)
         parts = [
             {
                 "start_sec": each.start_sec,
@@ -157,9 +150,20 @@ class PaidCalls:
             )
         return None, price
 
-    def _made(self, watched: Watched, max_cost_usd: float) -> Descriptions:
-        with self._opened(watched, max_cost_usd) as (source, file):
-            return source.make(file)
+    def _made(self, watched: Watched, price: float) -> tuple[Descriptions, float]:
+        """The descriptions, asked for now, and what they cost: nothing if another process made them meanwhile."""
+        self._spending.charge(price)
+        budget = None
+        try:
+            with self._opened(watched, price) as (source, file):
+                assert isinstance(file.costs, JobCosts)  # noqa: S101  of this client
+                budget = file.costs.budget
+                found = source.make(file)
+            return found, budget.spent_usd if budget else price
+        except BaseException as error:
+            raise _unless_cut_off(error) from None
+        finally:
+            self._spending.settle(price, budget.spent_usd if budget else 0.0)
 
     @contextmanager
     def _opened(self, watched: Watched, max_cost_usd: float | None) -> Iterator[tuple[PegasusSource, WordsFile]]:

@@ -471,7 +471,8 @@ class TestCosts:
     def test_a_description_is_paid_for_once(self, open_match, match, local):
         tools = open_match()
         first = tools.run("describe_video", {"video": match})
-        assert first.data["usd"] > 0 and local.usage.pegasus_calls == 1
+        assert first.data["usd"] == pytest.approx(local.usage.pegasus_usd) and local.usage.pegasus_calls == 1
+        assert tools.spending.spent_usd == pytest.approx(local.usage.pegasus_usd)
         assert first.data["descriptions"][0]["start_sec"] == 0.0
         again = tools.run("describe_video", {"video": match})
         assert again.data["usd"] == 0 and again.data["descriptions"] == first.data["descriptions"]
