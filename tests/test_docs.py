@@ -221,6 +221,7 @@ def marengo():
 COMMANDS = {
     "pip": check_pip,
     "make": check_make,
+    "claude": lambda words: check_marengo(words[words.index("--") + 2 :]),
     "marengo": check_marengo,
     "python": check_python,
     ".": lambda words: None,  # an environment is entered

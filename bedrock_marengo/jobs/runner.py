@@ -442,9 +442,6 @@ class JobRunner:
 
 
 def _final(job: Job, what: str, way_out: str) -> JobError:
-    return JobError(
-        f"The job of {job.source} {what}{f' ({job.arn})' if job.arn else ''}. {{{way_out}}} starts it again, and it is billed again.",
-        source=job.source,
-        arn=job.arn,
-        remedy={way_out: True},
-    )
+    arn = f" ({job.arn})" if job.arn else ""
+    text = f"The job of {job.source} {what}{arn}. {{{way_out}}} starts it again, and it is billed again."
+    return JobError(text, source=job.source, arn=job.arn, remedy={way_out: True})

@@ -40,6 +40,7 @@ COMMANDS = (
     "cost",
     "captions",
     "forget",
+    "mcp",
     "migrate",
     "prune",
 )

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("bedrock_marengo", "langchain_marengo", "llama_index_marengo", "marengo_cli", "marengo_mcp", "marengo_ray", "marengo_view")
+PACKAGES = (
+    "bedrock_marengo",
+    "langchain_marengo",
+    "llama_index_marengo",
+    "marengo_cli",
+    "marengo_mcp",
+    "marengo_ray",
+    "marengo_view",
+)
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 FILES += sorted((ROOT / "marengo_local" / "marengo_local").rglob("*.py"))
 
