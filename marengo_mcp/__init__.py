@@ -1,8 +1,8 @@
 """An MCP server over your own videos: assistants and agents search moments, read their words, and look at frames.
 
 Needs the extra ``mcp``. ``marengo mcp`` runs it. In Python, it is
-``run_stdio(create_server(MomentTools(archive_of(retriever))))``, with ``archive_of`` from ``langchain_marengo.tools`` or
-``llama_index_marengo.tools``.
+``run_stdio(create_server(MomentTools(archive_of(retriever))))``, with ``archive_of`` from ``langchain_marengo.tools``
+or ``llama_index_marengo.tools``.
 """
 
 try:
