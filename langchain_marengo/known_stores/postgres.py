@@ -41,14 +41,23 @@ def _pgvector_search(
     return similar(found, "cosine" in str(store._distance_strategy).lower())
 
 
-def _pgvector_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
+def _pgvector_rows(store: Any, source: str | None, user_filter: Any = None) -> Iterator[StoredRow]:
     table = store.EmbeddingStore
     with store._make_sync_session() as session:
         rows = session.query(table.id, table.document, table.cmetadata)
         rows = rows.filter(table.collection_id == store.get_collection(session).uuid)
         if source is not None:
             rows = rows.filter(table.cmetadata["source"].astext == source)
+        if user_filter:
+            rows = rows.filter(*_pgvector_filter(store, user_filter))
         yield from (StoredRow(str(key), text or "", metadata or {}) for key, text, metadata in rows.all())
+
+
+def _pgvector_filter(store: Any, user_filter: Any) -> list[Any]:
+    if store.use_jsonb:
+        return [store._create_filter_clause(user_filter)]
+    clauses: list[Any] = store._create_filter_clause_json_deprecated(user_filter)
+    return clauses
 
 
 def _pgvector_add(store: Any, documents: Mapping[str, Document]) -> None:
@@ -127,8 +136,9 @@ def _field(inner: Any, name: str) -> str:
     return f"{inner.metadata_json_column}->>{sql_text(name)}"
 
 
-def _pgvectorstore_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
-    where = {"source": {"$eq": source}} if source is not None else None
+def _pgvectorstore_rows(store: Any, source: str | None, user_filter: Any = None) -> Iterator[StoredRow]:
+    terms = [*([{"source": {"$eq": source}}] if source is not None else []), *([user_filter] if user_filter else [])]
+    where = {"$and": terms} if len(terms) > 1 else next(iter(terms), None)
     # Without a limit it returns as few as its searches do.
     found = store.get(where=where, include=["documents", "metadatas"], limit=2**31 - 1)
     yield from map(StoredRow, found["ids"], found["documents"], found["metadatas"])

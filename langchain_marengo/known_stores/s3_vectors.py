@@ -21,7 +21,7 @@ from langchain_marengo.known_stores.known_store import (
     of_source,
     similar,
 )
-from langchain_marengo.store_filters import dict_filter
+from langchain_marengo.store_filters import dict_filter, matches
 
 _VECTORS = 500
 """In one PutVectors, from botocore's model of the service."""
@@ -39,10 +39,11 @@ def _s3_vectors_search(
     return similar(found, store.distance_metric == "cosine")
 
 
-def _s3_vectors_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
+def _s3_vectors_rows(store: Any, source: str | None, user_filter: Any = None) -> Iterator[StoredRow]:
     # ListVectors has no filter: the whole index is listed.
     documents = map(store._create_document, iter_rows(store.client, _index(store)))
-    return of_source((StoredRow(row.id, row.page_content, row.metadata) for row in documents), source)
+    rows = (StoredRow(row.id, row.page_content, row.metadata) for row in documents)
+    return of_source((row for row in rows if matches(user_filter or {}, row.metadata)), source)
 
 
 def _s3_vectors_add(store: Any, documents: Mapping[str, Document]) -> None:
