@@ -21,6 +21,7 @@ from bedrock_marengo.search.postgres import (
     scan_settings,
     store_inline,
 )
+from bedrock_marengo.search.targets import SearchTarget
 from llama_index_marengo.elasticsearch_store import elasticsearch_asearch, elasticsearch_search
 from llama_index_marengo.mongodb_store import (
     mongodb_create,
@@ -60,6 +61,8 @@ class KnownStore:
         search: (store, vector, k, filters) -> nodes, best first; None for the index's own retriever.
         asearch: as ``search``, for ``aretrieve``, if it can't be called on another thread.
         search_sources: as ``search``, with the target's sources apart from the filters, for a store that limits those.
+        text_search: (store, text, k, target, user's filters) -> nodes of that target by their text, best first, with
+            scores above 0; None if the store has no text search, or none that is supported.
         nodes: store -> all its nodes, if its ``get_nodes`` can't return them.
         create: opens a collection or table for one track, with the cosine as metric; creates it if it doesn't exist.
         create_indexes: (store, tracks) -> the names of indexes on what searches filter for, which exist afterwards.
@@ -79,6 +82,7 @@ class KnownStore:
     search_sources: (
         Callable[[Any, list[float], int, MetadataFilters | None, Sequence[str]], list[NodeWithScore]] | None
     ) = None
+    text_search: Callable[[Any, str, int, SearchTarget, MetadataFilters | None], list[NodeWithScore]] | None = None
     nodes: Callable[[Any], Iterable[BaseNode]] | None = None
     create: Callable[[NewStore], Any] | None = None
     create_indexes: Callable[[Any, Sequence[str]], list[str]] | None = None
