@@ -92,7 +92,9 @@ def check_queries(queries: Any, tracks: Sequence[str]) -> dict[str, str | Query]
     for track, query in queries.items():
         if track == WORDS and WORDS not in tracks:
             raise InputError(
-                "queries has 'words', which needs a retriever with words=, such as words=\"bm25\".", setting="queries"
+                "queries has 'words', and words are not a track unless you pass {words}.",
+                setting="queries",
+                remedy={"words": "bm25"},
             )
         if track not in tracks:
             raise InputError(

@@ -131,7 +131,9 @@ def weights_of(weights: str | Mapping[str, float], tracks: Sequence[str]) -> dic
     for track, weight in weights.items():
         if track == WORDS and WORDS not in tracks:
             raise InputError(
-                "weights has 'words', which needs a retriever with words=, such as words=\"bm25\".", setting="weights"
+                "weights has 'words', and words are not a track unless you pass {words}.",
+                setting="weights",
+                remedy={"words": "bm25"},
             )
         if track not in tracks:
             raise InputError(

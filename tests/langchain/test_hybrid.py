@@ -266,7 +266,7 @@ def test_wrong_queries_are_refused_before_anything_is_paid(local, retriever, que
 def test_words_need_words(store, embeddings):
     retriever = MarengoRetriever(vectorstore=store, embeddings=embeddings)
     for given in ({"weights": {"words": 1.0}}, {"queries": {"words": "x"}}):
-        with pytest.raises(InputError, match="words="):
+        with pytest.raises(InputError, match="unless you pass words="):
             retriever.invoke("x", **given)
     with pytest.raises(InputError, match="no text"):
         retriever.invoke(Query(image=PHOTO), words="bm25", weights={"words": 1.0})

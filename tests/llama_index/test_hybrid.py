@@ -97,7 +97,7 @@ def test_without_words_nothing_changes(make):
         assert plain.retrieve(query) == both.retrieve(query)
     with pytest.raises(InputError, match="no text"):
         make(weights=ONLY).retrieve(Query(image=PHOTO))
-    with pytest.raises(InputError, match="words="):
+    with pytest.raises(InputError, match="unless you pass words="):
         make(words=None, weights=ONLY)
 
 
