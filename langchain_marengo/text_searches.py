@@ -11,6 +11,7 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.vectorstores import VectorStore
 
 from bedrock_marengo import ConfigurationError, Segment
+from bedrock_marengo.contract.words import words_in
 from bedrock_marengo.search.fusion import SearchTarget
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch
 from bedrock_marengo.search.text_index import TextIndex, TextRow, check_bm25, kept_index, once_each
@@ -99,7 +100,8 @@ def _by_stores(stores: list[VectorStore], text: str, target: SearchTarget, user_
         if known is not None and known.text_search is not None:
             # Several tracks have the same words.
             found = known.text_search(store, text, _ROWS_PER_CLIP * limit, target, user_filter)
-            hits += [_hit(document, score) for document, score in found]
+            # An image without words has a name, and a text index may contain it.
+            hits += [_hit(document, score) for document, score in found if words_in(document.page_content)]
     return once_each(sorted(hits, key=lambda hit: -(hit.score or 0.0)))[:limit]
 
 

@@ -23,7 +23,7 @@ from llama_index_marengo.embeddings import MarengoEmbedding
 from llama_index_marengo.known_stores import UNKNOWN, find_known_store
 from llama_index_marengo.rows import nodes_of
 
-__all__ = ["IndexSearches"]
+__all__ = ["IndexSearches", "store_filters"]
 
 Answer = TypeVar("Answer")
 _Hits = list[StoreHit[BaseNode]]
@@ -88,10 +88,10 @@ class IndexSearches:
         index = self.indices[target.track]
         known = find_known_store(index.vector_store)
         if known.search_sources is not None:
-            wanted = _filters(replace(target, sources=()), filters, known.only_equality)
+            wanted = store_filters(replace(target, sources=()), filters, known.only_equality)
             return self._hits(target, known.search_sources(index.vector_store, vector, limit, wanted, target.sources))
         if known.search is not None:
-            wanted = _filters(target, filters, known.only_equality)
+            wanted = store_filters(target, filters, known.only_equality)
             return self._hits(target, known.search(index.vector_store, vector, limit, wanted))
         bundle = QueryBundle("", embedding=vector)
         try:
@@ -110,7 +110,7 @@ class IndexSearches:
         store = self.indices[target.track].vector_store
         known = find_known_store(store)
         if known.asearch is not None:
-            wanted = _filters(target, filters, known.only_equality)
+            wanted = store_filters(target, filters, known.only_equality)
             return self._hits(target, await known.asearch(store, vector, limit, wanted))
         if known.search is not None or known.search_sources is not None:
             return await self.embed_model.core.run_async(self._search, target, filters, vector, limit)
@@ -130,7 +130,7 @@ class IndexSearches:
         only_equality = only_equality or find_known_store(index.vector_store).only_equality
         return index.as_retriever(
             similarity_top_k=limit,
-            filters=_filters(target, filters, only_equality),
+            filters=store_filters(target, filters, only_equality),
             embed_model=self.embed_model,
         )
 
@@ -157,7 +157,10 @@ class IndexSearches:
 _ONLY_EQUALITY = "only supports exact match filters"
 
 
-def _filters(target: SearchTarget, user_filters: MetadataFilters | None, only_equality: bool) -> MetadataFilters | None:
+def store_filters(
+    target: SearchTarget, user_filters: MetadataFilters | None, only_equality: bool
+) -> MetadataFilters | None:
+    """A target's filters and the user's own, as LlamaIndex's stores take them."""
     filters: list[MetadataFilter | MetadataFilters] = [
         MetadataFilter(key=name, value=value) for name, value in target.equals.items()
     ]

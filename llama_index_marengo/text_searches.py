@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -12,9 +13,11 @@ from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 from llama_index.core.vector_stores import MetadataFilters
 
 from bedrock_marengo import ConfigurationError, MarengoClient, Segment
+from bedrock_marengo.contract.words import words_in
 from bedrock_marengo.search.fusion import SearchTarget
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch
 from bedrock_marengo.search.text_index import TextIndex, TextRow, check_bm25, kept_index, once_each
+from llama_index_marengo.index_searches import store_filters
 from llama_index_marengo.known_stores import KNOWN_STORES, UNKNOWN, find_known_store
 from llama_index_marengo.rows import nodes_of
 
@@ -133,7 +136,10 @@ def _by_stores(
         known = find_known_store(index.vector_store)
         if known.text_search is not None:
             # Several tracks have the same words.
-            hits += map(_hit, known.text_search(index.vector_store, text, _ROWS_PER_CLIP * limit, target, filters))
+            wanted = store_filters(replace(target, sources=()), filters, known.only_equality)
+            rows = _ROWS_PER_CLIP * limit
+            hits += map(_hit, known.text_search(index.vector_store, text, rows, wanted, target.sources))
+    hits = [hit for hit in hits if words_in(hit.item.get_content(MetadataMode.NONE))]
     return once_each(sorted(hits, key=lambda hit: -(hit.score or 0.0)))[:limit]
 
 

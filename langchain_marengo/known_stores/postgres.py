@@ -118,6 +118,46 @@ async def _nearest(
     return sorted(((_document(inner, row), row["distance"]) for row in rows), key=itemgetter(1))
 
 
+def _pgvectorstore_text_search(
+    store: Any, text: str, k: int, target: SearchTarget, user_filter: Any
+) -> list[tuple[Document, float]]:
+    inner = store._PGVectorStore__vs
+    if inner.hybrid_search_config is None:
+        raise ConfigurationError(
+            "This PGVectorStore has no text search: create it with hybrid_search_config=HybridSearchConfig(...), or "
+            "use words='bm25'."
+        )
+    found: list[tuple[Document, float]] = store._engine._run_as_sync(_by_text(inner, text, k, target, user_filter))
+    return found
+
+
+async def _by_text(
+    inner: Any, words: str, k: int, target: SearchTarget, user_filter: Any
+) -> list[tuple[Document, float]]:
+    """PostgreSQL's full text search for any of the words: its own ranks longer texts higher, so lengths count here."""
+    from sqlalchemy import text
+
+    config = inner.hybrid_search_config
+    language = f"CAST({sql_text(config.tsv_lang or 'pg_catalog.simple')} AS regconfig)"
+    content = f"to_tsvector({language}, {quoted(inner.content_column)})"
+    document = quoted(config.tsv_column) if config.tsv_column else content
+    query = f"CAST(replace(CAST(plainto_tsquery({language}, :words) AS text), '&', '|') AS tsquery)"
+    terms, params = [f"{document} @@ {query}"], {"words": words}
+    if where := dict_filter(target, user_filter):
+        clause, given = inner._create_filter_clause(where)
+        terms, params = [*terms, f"({clause})"], {**params, **given}
+    columns = [inner.id_column, inner.content_column, *inner.metadata_columns]
+    columns += [inner.metadata_json_column] if inner.metadata_json_column else []
+    statement = text(
+        f"SELECT {', '.join(map(quoted, columns))}, ts_rank({document}, {query}, 1) AS rank "  # noqa: S608
+        f"FROM {quoted(inner.schema_name)}.{quoted(inner.table_name)} "
+        f"WHERE {' AND '.join(terms)} ORDER BY rank DESC, {quoted(inner.id_column)} LIMIT {int(k)}"
+    )
+    async with inner.engine.connect() as connection:
+        rows = (await connection.execute(statement, params)).mappings().all()
+    return [(_document(inner, row), row["rank"]) for row in rows]
+
+
 _versions: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 """Engine -> the version of its pgvector."""
 
@@ -236,6 +276,7 @@ PGVECTOR = KnownStore(search=_pgvector_search, rows=_pgvector_rows, add=_pgvecto
 PGVECTORSTORE = KnownStore(
     search=_pgvectorstore_search,
     rows=_pgvectorstore_rows,
+    text_search=_pgvectorstore_text_search,
     add=_pgvectorstore_add,
     create=_pgvectorstore_create,
     create_indexes=_pgvectorstore_create_indexes,

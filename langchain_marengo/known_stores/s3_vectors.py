@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from langchain_core.documents import Document
 
 from bedrock_marengo import ConfigurationError
-from bedrock_marengo.search.s3_vectors import MAX_REQUEST_BYTES, iter_rows, query_rows
+from bedrock_marengo.search.s3_vectors import MAX_REQUEST_BYTES, iter_rows, query_rows, query_words
 from bedrock_marengo.search.targets import SearchTarget
 from langchain_marengo.known_stores.known_store import (
     KnownStore,
@@ -37,6 +37,15 @@ def _s3_vectors_search(
     rows = query_rows(store.client, _index(store), vector, k, where, target.sources)
     found = ((store._create_document(row), row["distance"]) for row in rows)
     return similar(found, store.distance_metric == "cosine")
+
+
+def _s3_vectors_text_search(
+    store: Any, text: str, k: int, target: SearchTarget, user_filter: Any
+) -> list[tuple[Document, float]]:
+    where = dict_filter(replace(target, sources=()), _joined(user_filter))
+    key = store.page_content_metadata_key or "_page_content"
+    found = query_words(store.client, _index(store), text, key, min(k, 10_000), where, target.sources)
+    return [(store._create_document(row), score) for row, score in found]
 
 
 def _s3_vectors_rows(store: Any, source: str | None, user_filter: Any = None) -> Iterator[StoredRow]:
@@ -106,6 +115,7 @@ def _s3_vectors_create(new: NewStore) -> Any:
 S3_VECTORS = KnownStore(
     search=_s3_vectors_search,
     rows=_s3_vectors_rows,
+    text_search=_s3_vectors_text_search,
     add=_s3_vectors_add,
     create=_s3_vectors_create,
     # All filterable metadata is indexed.
