@@ -64,6 +64,7 @@ def demo(
     framework: Annotated[Framework, typer.Option(help="Framework to build the store with.")] = Framework.LANGCHAIN,
 ) -> None:
     """Index and search real photos and clips, without AWS."""
+    say("Loading the demo: it indexes and searches real photos and clips, in less than a minute ...")
     module = needed("marengo_cli.demo", "pip install 'bedrock-marengo[demo]'")
     raise typer.Exit(module.main(["--store", store, "--framework", framework.value]))
 

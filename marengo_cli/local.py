@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 import marengo_local
 from bedrock_marengo import ConfigurationError, InputError, MarengoClient, Prices
+from marengo_cli.free import FREE
 from marengo_local.__main__ import run as serve_in_shell
 from marengo_local.contract import REGIONS
 
 __all__ = ["run", "stand_in"]
 
-FREE = Prices(**{price.name: 0.0 for price in fields(Prices)})
 OUTSIDE = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_BEARER_TOKEN_BEDROCK", "AWS_SESSION_TOKEN")
 """Environment variables that would direct a client away from the stand-in."""
 

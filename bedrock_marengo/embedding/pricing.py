@@ -67,7 +67,7 @@ class Usage:
     _lock: ForkSafeLock = field(default_factory=ForkSafeLock, init=False, repr=False)
 
     def __str__(self) -> str:
-        return f"{self.media_sec:,.0f} s of media, {self.usd:,.2f} USD"
+        return f"{self.media_sec:,.0f} s of media" + (f", {self.usd:,.2f} USD" if self.usd else "")
 
     def text(self) -> None:
         """A text was embedded."""
