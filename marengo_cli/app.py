@@ -28,13 +28,12 @@ from marengo_cli.options import (
     prices_of,
     sources_of,
 )
-from marengo_cli.running import CONTINUES, client_of, errors_shown, needed, stand_in
+from marengo_cli.running import CONTINUES, client_of, errors_shown, needed, show_version, stand_in
 from marengo_cli.terminal import say
 
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="TwelveLabs Marengo on Amazon Bedrock, from the command line. Unofficial.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -56,6 +55,15 @@ class Fusion(StrEnum):
     SCORES = "scores"
 
 
+@app.callback()
+def marengo(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """TwelveLabs Marengo on Amazon Bedrock, from the command line. Unofficial."""
+
+
 @app.command()
 def demo(
     store: Annotated[
@@ -65,8 +73,9 @@ def demo(
 ) -> None:
     """Index and search real photos and clips, without AWS."""
     say("Loading the demo: it indexes and searches real photos and clips, in less than a minute ...")
-    module = needed("marengo_cli.demo", "pip install 'bedrock-marengo[demo]'")
-    raise typer.Exit(module.main(["--store", store, "--framework", framework.value]))
+    with errors_shown(0):
+        module = needed("marengo_cli.demo", "pip install 'bedrock-marengo[demo]'")
+        raise typer.Exit(module.main(["--store", store, "--framework", framework.value]))
 
 
 @app.command()

@@ -62,6 +62,12 @@ def main(arguments: list[str] | None = None) -> int:
     store_path = Path(given.store).resolve() if given.store != S3_VECTORS else None
     if store_path is not None and store_path.exists() and not store_path.is_dir():
         parser.exit(2, f"--store {given.store}: this is a file; expected a folder, or {S3_VECTORS}.\n")
+    try:
+        if store_path is not None:
+            store_path.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=store_path).close()
+    except OSError as error:
+        parser.exit(2, f"--store {given.store}: {error.strerror}. Expected a folder that you can write to.\n")
     began = time.monotonic()
     framework = _framework(parser, given.framework)
     if store_path is None and (missing := framework.missing_for_s3_vectors()):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_chroma import Chroma
 from langchain_core.vectorstores import VectorStore
 
-from bedrock_marengo import Transcribe
+from bedrock_marengo import ConfigurationError, Transcribe
 from langchain_marengo import MarengoEmbeddings, MarengoLoader, Query, add_segments
 from marengo_cli.demo import Found, Indexed
 from marengo_cli.free import FREE
@@ -45,12 +45,13 @@ def index(uri: str, settings: Mapping[str, Any], path: Path | None) -> Indexed:
 
 
 def _chroma(embeddings: MarengoEmbeddings, path: Path) -> VectorStore:
-    return Chroma(
-        "marengo-demo",
-        embeddings,
-        persist_directory=str(path),
-        collection_configuration={"hnsw": {"space": "cosine"}},
-    )
+    settings: Any = {"persist_directory": str(path), "collection_configuration": {"hnsw": {"space": "cosine"}}}
+    try:
+        return Chroma("marengo-demo", embeddings, **settings)
+    except Exception as error:  # Chroma's have no base of their own
+        raise ConfigurationError(
+            f"--store {path}: Chroma can't open this store ({error}). Delete it, or pass another folder."
+        ) from error
 
 
 def _s3_vectors(embeddings: MarengoEmbeddings, settings: Mapping[str, Any]) -> VectorStore:

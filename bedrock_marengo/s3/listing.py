@@ -182,8 +182,15 @@ class MediaListing(Iterable[Media]):
                 yield found
 
     def _folder(self, folder: Path) -> Iterator[tuple[MediaLike, Media | MarengoError]]:
-        for path in sorted(folder.rglob("*")):
+        closed: dict[Path, OSError] = {}
+        walk = os.walk(folder, onerror=lambda error: closed.setdefault(Path(error.filename), error))
+        found = [Path(parent, name) for parent, _, names in walk for name in names]
+        for path in sorted((*found, *closed)):
             name = path.relative_to(folder).as_posix()
+            if path in closed:
+                if name == "." or not is_hidden(name):
+                    yield path, InputError(unreadable(str(path), closed[path]))
+                continue
             try:
                 media = self._kept_file(path, name)
             except OSError as error:

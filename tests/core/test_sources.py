@@ -302,3 +302,21 @@ def test_object_tags(client, local, video):
     local.faults = [Fault("s3:GetObjectTagging", error="AccessDenied")]
     with pytest.raises(ServiceError, match="GetObjectTagging"):
         client.object_tags(video)
+
+
+def test_a_folder_that_can_not_be_read_is_an_error_of_its_own(client, tmp_path, monkeypatch):
+    for name in ("a", "closed", ".closed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.mp4").write_bytes(b"a video")
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    # As root, no folder is closed.
+    monkeypatch.setattr(os, "scandir", refuse)
+    media, error = [found for _, found in client.list_media(tmp_path).items()]
+    assert media.path == tmp_path / "a" / "a.mp4"
+    assert f"{tmp_path / 'closed'} can't be read: Permission denied" in str(error)
