@@ -99,6 +99,15 @@ class TestPython:
             names[name](world.local)
 
     @pytest.mark.filterwarnings("ignore")
+    @pytest.mark.parametrize("block", [block for block in PYTHON if block.page == "docs/testing.md"], ids=str)
+    def test_each_test_of_the_page_on_testing_runs_on_its_own(self, world, block):
+        names = {}
+        exec(block.compiled(world.local.bucket), names)
+        for name in [name for name in names if name.startswith("test_")]:
+            world.local.reset()
+            names[name](world.local)
+
+    @pytest.mark.filterwarnings("ignore")
     def test_the_readme_runs(self, world, capsys):
         from llama_index.core.llms import MockLLM
 
