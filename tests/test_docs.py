@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from chromadb.api.shared_system_client import SharedSystemClient
 from langchain_core.language_models import FakeListChatModel, GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from packaging.requirements import Requirement
@@ -83,6 +84,8 @@ class TestPython:
     @pytest.fixture
     def world(self, marengo_bedrock, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
+        # Chroma keeps open stores by their relative path: "store" would be that of an earlier test's folder.
+        SharedSystemClient.clear_system_cache()
         return World(marengo_bedrock, monkeypatch)
 
     @pytest.mark.slow
