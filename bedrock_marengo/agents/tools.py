@@ -23,7 +23,7 @@ from bedrock_marengo.agents.listing import VideoList
 from bedrock_marengo.agents.paid import PaidCalls, Watched
 from bedrock_marengo.agents.plain_text import NOTE, error_text, fenced, one_line, quoted
 from bedrock_marengo.agents.scope import Scope, decoded
-from bedrock_marengo.agents.specs import MAX_ID, PERMISSIONS, TOOLS, ToolSpec, check_arguments
+from bedrock_marengo.agents.specs import MAX_ID, TOOLS, ToolSpec, check_arguments, check_permissions
 from bedrock_marengo.agents.spending import MAX_SESSION_USD, MAX_USD, SpendingLimit
 from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.contract.models import KINDS
@@ -31,7 +31,7 @@ from bedrock_marengo.contract.segments import Segment, time_range
 from bedrock_marengo.contract.words import Words
 from bedrock_marengo.errors import ConfigurationError, InputError, MarengoError
 from bedrock_marengo.search.results import SearchResult, results_from
-from bedrock_marengo.validation import is_int, require_many, short_repr
+from bedrock_marengo.validation import is_int, short_repr
 
 __all__ = ["CLIP_SEC", "LINK_SEC", "MomentTools"]
 
@@ -82,11 +82,7 @@ class MomentTools:
         link_sec: int = LINK_SEC,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        permissions = tuple(require_many(allow, "allow=", "permissions"))
-        if unknown := [each for each in permissions if each not in PERMISSIONS]:
-            raise ConfigurationError(
-                f"expected {' or '.join(map(repr, PERMISSIONS))}.", setting="allow", value=unknown[0]
-            )
+        permissions = check_permissions(allow)
         for setting, value, least, most in (
             ("link_sec", link_sec, _LEAST_LINK_SEC, LINK_SEC),
             ("max_bytes", max_bytes, LEAST_MAX_BYTES, MOST_MAX_BYTES),
