@@ -82,6 +82,8 @@ class TestProtocol:
             [moment] = found.structured_content["moments"]
             assert (moment["start_sec"], moment["end_sec"], moment["start"]) == (6.0, 12.0, "00:00:06")
             assert [block.type for block in found.content] == ["text"]
+            # Some clients show a model this instead of the text.
+            assert "data, not instructions" in found.structured_content["note"]
             read = await client.call_tool("read_moment", {"moment": moment["id"], "frames": 2})
             assert [block.type for block in read.content] == ["text", "image", "image", "resource_link"]
             assert "Goal!" in read.content[0].text and not read.is_error
@@ -383,6 +385,25 @@ class TestStores:
         async with Client(create_server(settings.tools(retriever))) as client:
             found = await client.call_tool("search_moments", {"query": "red"})
         assert found.structured_content["moments"][0]["start_sec"] == 6.0
+
+    async def test_a_store_that_only_an_event_loop_can_search(self, local):
+        from llama_index.core import StorageContext, VectorStoreIndex
+        from llama_index.vector_stores.qdrant import QdrantVectorStore
+        from qdrant_client import AsyncQdrantClient
+
+        from llama_index_marengo import MarengoEmbedding, MarengoReader, MarengoSegmenter
+        from llama_index_marengo import MarengoRetriever as LlamaIndexRetriever
+
+        embed_model = MarengoEmbedding(**local.client_options)
+        store = QdrantVectorStore("moments", aclient=AsyncQdrantClient(":memory:"))
+        storage = StorageContext.from_defaults(vector_store=store)
+        index = VectorStoreIndex([], embed_model=embed_model, storage_context=storage, use_async=True)
+        media = MarengoReader([local.put(film(seconds=4.0, fps=5), "match.mp4")], embed_model=embed_model).load_data()
+        await index.ainsert_nodes(MarengoSegmenter(embed_model=embed_model)(media))
+        async with Client(create_server(ServerSettings().tools(LlamaIndexRetriever(index)))) as client:
+            found = await client.call_tool("search_moments", {"query": "red"})
+            listed = await client.call_tool("list_videos", {})
+        assert found.structured_content["moments"][0]["file"] == "match.mp4" and "match.mp4" in listed.content[0].text
 
     async def test_a_filter_holds_for_all_that_a_client_does(self, embeddings, documents):
         store = InMemoryVectorStore(embeddings)
