@@ -16,9 +16,11 @@ from uuid import uuid4
 from bedrock_marengo import ConfigurationError, InputError
 from bedrock_marengo.agents import TOOLS, MomentTools
 from bedrock_marengo.aws.cancellation import CancelToken
+from bedrock_marengo.errors import visible
 from bedrock_marengo.search.weights import collection_names, tracks_of
 from bedrock_marengo.validation import reject_unknown
 from marengo_cli.options import Connection
+from marengo_cli.spelling import rendered
 from marengo_cli.terminal import say
 from marengo_mcp.server import PATH, create_server, run_http, run_stdio
 from marengo_mcp.settings import ServerSettings, read_settings, retriever_of
@@ -57,6 +59,7 @@ def run(
     """
     settings, aws = read_settings(config, given)
     connection = _connection(connection, aws)
+    folders = [Path.cwd(), *([config.resolve().parent] if config else [])]
     _check_store(settings, connection, media, local=local)
     wire = nullcontext() if http else claim_stdio()
     # The stack ends first: it closes the client, so that an opening which nobody waits for ends, too.
@@ -65,7 +68,7 @@ def run(
         opened.callback(ended.cancel)
 
         def tools() -> MomentTools:
-            found = _local(settings, media, opened, ended) if local else _opened(settings, connection, opened)
+            found = _local(settings, media, opened, ended) if local else _opened(settings, connection, opened, folders)
             return settings.tools(found)
 
         # Clients wait 10 seconds for the first answer, and the stand-in has to embed its media.
@@ -121,10 +124,10 @@ def _connection(connection: Connection, aws: dict[str, Any]) -> Connection:
     return Connection(**{name: getattr(connection, name) or aws.get(name) for name in names})
 
 
-def _opened(settings: ServerSettings, connection: Connection, opened: ExitStack) -> Any:
+def _opened(settings: ServerSettings, connection: Connection, opened: ExitStack, folders: Sequence[Path]) -> Any:
     """The retriever of a store that is there."""
     if settings.retriever is not None:
-        return retriever_of(settings.retriever)
+        return retriever_of(settings.retriever, *folders)
     from marengo_cli.migrate import embeddings_of
 
     embeddings = embeddings_of(connection)
@@ -174,7 +177,9 @@ def _local(settings: ServerSettings, media: Sequence[Path], opened: ExitStack, e
     embeddings = MarengoEmbeddings(**options)
     opened.enter_context(embeddings.core)
     # The stand-in's Transcribe answers with the reel's own captions.
-    loader = MarengoLoader(sources, embeddings=embeddings, transcripts=True if media else Transcribe())
+    loader = MarengoLoader(
+        sources, embeddings=embeddings, transcripts=True if media else Transcribe(), on_error=_skipped
+    )
     # Chroma shares collections in memory between all of a process.
     ended.check("Opening the archive")
     store = Chroma(f"local-{uuid4().hex}", embeddings, collection_configuration={"hnsw": {"space": "cosine"}})
@@ -183,6 +188,11 @@ def _local(settings: ServerSettings, media: Sequence[Path], opened: ExitStack, e
         raise InputError("There are no videos, audio files or images here that Marengo can embed.")
     say(f"{count:,} segments are ready. A stand-in for AWS runs here; nothing leaves this machine.", err=True)
     return _retriever(embeddings, settings, {"vectorstore": store})
+
+
+def _skipped(source: object, error: Exception) -> None:
+    """One file that Marengo can't embed doesn't keep the others from being served."""
+    say(f"Skipped {visible(str(source))}: {rendered(error)}", err=True)
 
 
 def _retriever(embeddings: Any, settings: ServerSettings, stores: dict[str, Any]) -> Any:

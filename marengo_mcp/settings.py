@@ -6,7 +6,7 @@ import importlib
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class ServerSettings:
     """The settings of a server. A TOML file has the same names.
 
     Attributes:
-        chroma: folder of a Chroma store on disk.
+        chroma: folder of a Chroma store on disk; in a file, from the file's own folder.
         collection: its collection; or the name of collections for each track, as ``create_track_stores`` makes them.
         retriever: instead of these, ``module:name`` of a MarengoRetriever, or of a function that returns one.
         weights: how much each track counts: a preset, "intent", or track -> weight; None for the retriever's default.
@@ -102,20 +102,27 @@ def read_settings(path: Path | None, given: Mapping[str, Any]) -> tuple[ServerSe
     if not isinstance(aws, dict):
         raise InputError(f"{path}: aws = {short_repr(aws)}: expected a table, [aws].")
     reject_unknown(found, [field.name for field in fields(ServerSettings)], str(path))
-    return ServerSettings(**{**found, **{name: value for name, value in given.items() if value is not None}}), aws
+    settings = ServerSettings(**{**found, **{name: value for name, value in given.items() if value is not None}})
+    if path is not None and settings.chroma is not None and given.get("chroma") is None:
+        # Assistants start servers in a folder of their own.
+        settings = replace(settings, chroma=str(path.parent / settings.chroma))
+    return settings, aws
 
 
-def retriever_of(spec: str) -> Any:
+def retriever_of(spec: str, *folders: Path) -> Any:
     """What ``module:name`` names: a retriever, or what the function of that name returns.
 
     The operator types this: it runs the module's code.
+
+    Args:
+        spec: module:name.
+        folders: where a module may be that is not installed.
 
     Raises:
         ConfigurationError: There is no such module or name.
     """
     module, _, name = spec.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    sys.path[:0] = [str(folder) for folder in folders if str(folder) not in sys.path]
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:

@@ -202,7 +202,8 @@ def videos_answer(found: Sequence[dict[str, Any]], more: str, cursor: str | None
 def video_line(video: Mapping[str, Any]) -> str:
     """``"match.mp4", 750 s (00:12:30), 375 segments (audio, visual), id s3://...``."""
     length = f"{number(video['duration_sec'])} s ({video['duration']})" if video["duration_sec"] else "image"
-    count = f"{video['segments']:,}{'+' if video['is_more_segments'] else ''} segments"
+    is_one = video["segments"] == 1 and not video["is_more_segments"]
+    count = f"{video['segments']:,}{'+' if video['is_more_segments'] else ''} segment{'' if is_one else 's'}"
     return f"{quoted(video['file'])}, {length}, {count} ({', '.join(video['tracks'])}), id {video['id']}"
 
 

@@ -99,7 +99,7 @@ class VideoList:
     def _after(self, names: list[str], cursor: str) -> int:
         place = next((i for i, name in enumerate(names) if _mark(name) == cursor), None)
         if place is None:
-            raise InputError("This cursor is of no page: call list_videos without cursor.")
+            raise InputError("This cursor is not valid, or no longer: call list_videos without cursor.")
         return place + 1
 
     def _by_source(self, rows: Iterable[Row]) -> dict[str, ListedVideo]:

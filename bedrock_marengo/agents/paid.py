@@ -80,7 +80,7 @@ class PaidCalls:
         left = self._spending.left_usd
         allowed = is_offered and usd <= left + 1e-9
         title = watched.title if action == "ask" else quoted_name(watched.media)
-        note = f"The next call may cost {left:.4f}." if is_offered else f"There is no tool {action}_video here."
+        note = f"The next call may cost up to {left:.4f}." if is_offered else f"There is no tool {action}_video here."
         return ToolAnswer(
             text=f"{title}: at most {usd:.4f} US dollars. {note}",
             data={"usd": usd, "left_usd": left, "is_allowed": allowed, "action": action},
@@ -190,8 +190,8 @@ class PaidCalls:
             yield source, WordsFile(media=media, source=identity, costs=run.costs, is_whole=False)
 
     def _cost(self, usd: float) -> str:
-        cost = f"It cost {usd:.4f} US dollars" if usd else "It cost nothing: it was there"
-        return f"{cost}; the next call may cost {self._spending.left_usd:.4f}."
+        cost = f"It cost {usd:.4f} US dollars" if usd else "It cost nothing: it was there already"
+        return f"{cost}; the next call may cost up to {self._spending.left_usd:.4f}."
 
     def _ask_price(self, watched: Watched, question: str) -> float:
         return self._client.ask_price(watched.media, question, start_sec=watched.start_sec, end_sec=watched.end_sec)
@@ -217,7 +217,7 @@ def _billed(error: BaseException, price: float) -> float:
 def _unless_cut_off(error: BaseException) -> BaseException:
     if isinstance(error, BudgetError) and error.spent_usd > 0:
         return OutputError(
-            f"The answer was too long and was cut off, so it was thrown away. It cost {error.spent_usd:.4f} US "
+            f"The answer was too long and was cut off, so it was discarded. It cost {error.spent_usd:.4f} US "
             "dollars. Ask for less: a shorter range, or a question with a short answer."
         )
     return error

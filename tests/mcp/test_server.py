@@ -280,6 +280,7 @@ class TestCommand:
     async def test_http(self, tmp_path):
         port = free_port()
         (tmp_path / "clip.mp4").write_bytes(film(seconds=4.0, fps=5))
+        (tmp_path / "broken.mp4").write_bytes(b"broken")
         arguments = ["mcp", "--local", str(tmp_path), "--http", "--port", str(port)]
         with subprocess.Popen([sys.executable, "-m", "marengo_cli", *arguments], stderr=subprocess.PIPE) as process:
             try:
@@ -303,6 +304,9 @@ class TestSettings:
         )
         settings, aws = read_settings(path, {"max_usd": 0.2, "collection": None})
         assert (settings.collection, settings.max_usd, settings.filter) == ("videos", 0.2, {"tenant": "acme"})
+        # Assistants start servers in a folder of their own.
+        assert settings.chroma == str(tmp_path / "store")
+        assert read_settings(path, {"chroma": "other"})[0].chroma == "other"
         assert aws == {"region": "eu-west-1"}
 
     @pytest.mark.parametrize(
@@ -334,9 +338,8 @@ class TestSettings:
 
     def test_a_retriever_of_ones_own(self, tmp_path, monkeypatch, retriever):
         (tmp_path / "my_archive.py").write_text("def make():\n    return 'made'\nready = 'ready'\n")
-        monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "path", list(sys.path))
-        assert (retriever_of("my_archive:make"), retriever_of("my_archive:ready")) == ("made", "ready")
+        assert (retriever_of("my_archive:make", tmp_path), retriever_of("my_archive:ready")) == ("made", "ready")
         with pytest.raises(ConfigurationError, match="expected a MarengoRetriever"):
             archive_of("made")
         assert archive_of(retriever).client is retriever.embeddings.core
