@@ -190,9 +190,9 @@ def _local(settings: ServerSettings, media: Sequence[Path], opened: ExitStack, e
     return _retriever(embeddings, settings, {"vectorstore": store})
 
 
-def _skipped(source: object, error: Exception) -> None:
+def _skipped(source: Any, error: Exception) -> None:
     """One file that Marengo can't embed doesn't keep the others from being served."""
-    say(f"Skipped {visible(str(source))}: {rendered(error)}", err=True)
+    say(f"\nSkipped {visible(str(getattr(source, 'path', source)))}: {rendered(error)}", err=True)
 
 
 def _retriever(embeddings: Any, settings: ServerSettings, stores: dict[str, Any]) -> Any:
