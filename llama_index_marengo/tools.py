@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
-from contextvars import ContextVar
 from copy import copy
 from typing import Any, ClassVar, TypeVar
 
@@ -16,6 +15,7 @@ from llama_index.core.tools.tool_spec.base import SPEC_FUNCTION_TYPE, BaseToolSp
 from bedrock_marengo import InputError, MarengoClient, Query
 from bedrock_marengo.agents import Archive, MomentTools, Row, ToolAnswer, ToolSpec, stored_items, stored_query
 from bedrock_marengo.agents.answers import MAX_BYTES
+from bedrock_marengo.agents.archive import loop_of_caller
 from bedrock_marengo.agents.spending import MAX_SESSION_USD, MAX_USD
 from bedrock_marengo.agents.tools import LINK_SEC
 from bedrock_marengo.search.fusion import SearchTarget
@@ -28,9 +28,6 @@ from llama_index_marengo.retrievers import MarengoRetriever
 __all__ = ["MarengoToolSpec", "archive_of"]
 
 T = TypeVar("T")
-
-_loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar("marengo_tools_loop", default=None)
-"""The event loop of an asynchronous call: some stores can be searched only there."""
 
 
 class MarengoToolSpec(BaseToolSpec):
@@ -173,11 +170,7 @@ class _Tool(FunctionTool):
 
     async def acall(self, *args: Any, **kwargs: Any) -> ToolOutput:
         arguments = self._arguments(args, kwargs)
-        token = _loop.set(asyncio.get_running_loop())
-        try:
-            answer = await self._tools.acall(self._spec.name, arguments)
-        finally:
-            _loop.reset(token)
+        answer = await self._tools.acall(self._spec.name, arguments)
         return _output(self.metadata.get_name(), arguments, answer)
 
     def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -263,7 +256,7 @@ class _Archive:
     def _only_loop(self) -> asyncio.AbstractEventLoop | None:
         """The caller's event loop, if a store can be searched only there; None if it can be searched on a thread."""
         stores = [index.vector_store for index in self._retriever._indices.values()]
-        return _loop.get() if any(find_known_store(store).is_only_async(store) for store in stores) else None
+        return loop_of_caller.get() if any(find_known_store(store).is_only_async(store) for store in stores) else None
 
 
 def _row(found: NodeWithScore | BaseNode) -> Row:

@@ -22,7 +22,7 @@ def mcp(
     local: Local = False,
     chroma: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of a Chroma store on disk.")] = None,
     collection: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Its collection, or the name of one for each track.")
+        str | None, typer.Option(metavar="NAME", help="Its collection, or the base name of one collection per track.")
     ] = None,
     retriever: Annotated[
         str | None,
@@ -42,17 +42,19 @@ def mcp(
     links: Annotated[
         bool | None, typer.Option("--links", help="Add presigned URLs for clients; models don't see them.")
     ] = None,
-    http: Annotated[bool, typer.Option("--http", help="Streamable HTTP on this machine instead of stdio.")] = False,
-    host: Annotated[str, typer.Option(metavar="HOST", help="Loopback address for --http.")] = "127.0.0.1",
+    http: Annotated[
+        bool, typer.Option("--http", help="Serve streamable HTTP on this machine instead of stdio.")
+    ] = False,
+    host: Annotated[str, typer.Option(metavar="HOST", help="For --http: 127.0.0.1, ::1 or localhost.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="PORT", help="Port for --http.")] = 8000,
     verbose: Verbose = 0,
 ) -> None:
-    """Serve your moments to an assistant or agent by MCP: Claude, VS Code, Cursor and others start this command.
+    """Serve your moments to an assistant or agent over MCP: Claude, VS Code, Cursor and others start this command.
 
     Assistants can search, read words and look at frames; with --allow they can also ask a video model, within a budget.
     Try it with --local, without AWS.
 
-    Exit code: 0 the client disconnected, 2 invalid input, 130 Ctrl-C.
+    Exit code: 0 the client disconnected, 2 invalid input, 130 Ctrl-C or SIGTERM.
     """
     with errors_shown(verbose):
         module = needed("marengo_cli.mcp", "pip install 'bedrock-marengo[cli,langchain,mcp]' langchain-chroma")

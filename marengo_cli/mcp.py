@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from bedrock_marengo import ConfigurationError, InputError
 from bedrock_marengo.agents import TOOLS, MomentTools
+from bedrock_marengo.aws.cancellation import CancelToken
+from bedrock_marengo.errors import visible
 from bedrock_marengo.search.weights import collection_names, tracks_of
 from bedrock_marengo.validation import reject_unknown
 from marengo_cli.options import Connection
+from marengo_cli.spelling import rendered
 from marengo_cli.terminal import say
 from marengo_mcp.server import PATH, create_server, run_http, run_stdio
 from marengo_mcp.settings import ServerSettings, read_settings, retriever_of
+from marengo_mcp.stdio import claim_stdio
 
 __all__ = ["run"]
 
@@ -36,7 +42,7 @@ def run(
     host: str,
     port: int,
 ) -> None:
-    """Serve until the client disconnects, or Ctrl-C with ``http``.
+    """Serve until the client disconnects, Ctrl-C or SIGTERM.
 
     Args:
         connection: how to reach AWS.
@@ -52,50 +58,82 @@ def run(
         bedrock_marengo.MarengoError: A setting has a wrong value, or there is no such store.
     """
     settings, aws = read_settings(config, given)
-    if media and not local:
-        raise InputError(f"{media[0]}: files can only be served with --local. Embed them first, then pass --chroma.")
-    with ExitStack() as opened, ThreadPoolExecutor(1) as pool:
+    connection = _connection(connection, aws)
+    folders = [Path.cwd(), *([config.resolve().parent] if config else [])]
+    _check_store(settings, connection, media, local=local)
+    wire = nullcontext() if http else claim_stdio()
+    # The stack ends first: it closes the client, so that an opening which nobody waits for ends, too.
+    with _until_terminated(), wire as streams, ThreadPoolExecutor(1) as pool, ExitStack() as opened:
+        ended = CancelToken()
+        opened.callback(ended.cancel)
 
         def tools() -> MomentTools:
-            found = _local(settings, media) if local else _opened(settings, _connection(connection, aws))
-            return settings.tools(opened.enter_context(found))
+            found = _local(settings, media, opened, ended) if local else _opened(settings, connection, opened, folders)
+            return settings.tools(found)
 
         # Clients wait 10 seconds for the first answer, and the stand-in has to embed its media.
         specs = [spec for spec in TOOLS.values() if spec.permission in (None, *settings.allow)]
         server = create_server(pool.submit(tools), specs=specs) if local else create_server(tools())
-        if http:
-            say(f"Serving at http://{host}:{port}{PATH} until Ctrl-C.", err=True)
-            run_http(server, host=host, port=port)
+        if streams is None:
+            shown = f"[{host}]" if ":" in host else host
+            run_http(server, host=host, port=port, started=f"Serving at http://{shown}:{port}{PATH} until Ctrl-C.")
         else:
-            run_stdio(server)
+            run_stdio(server, streams)
+
+
+@contextmanager
+def _until_terminated() -> Iterator[None]:
+    """Let SIGTERM, with which assistants end their servers, clean up as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _check_store(settings: ServerSettings, connection: Connection, media: Sequence[Path], *, local: bool) -> None:
+    """Refuse settings that would have no effect: a filter that isn't used shows what it should hide."""
+    if media and not local:
+        raise InputError(f"{media[0]}: files can only be served with --local. Embed them first, then pass --chroma.")
+    for path in media:
+        if not path.exists():
+            raise InputError(f"{path}: there is no such file or folder.")
+    stores = [name for name in ("chroma", "retriever") if getattr(settings, name) is not None]
+    if len(stores) + local != 1:
+        raise ConfigurationError(
+            "Pass one of --chroma DIR (with --collection NAME), --retriever MODULE:NAME for any other store, or "
+            f"--local to try it without AWS.{f' Got {len(stores) + local}.' if stores else ''}"
+        )
+    if settings.chroma is not None and settings.collection is None:
+        raise ConfigurationError("--chroma needs --collection NAME.")
+    if settings.retriever is not None:
+        for setting in ("filter", "weights", "collection"):
+            if getattr(settings, setting) is not None:
+                raise ConfigurationError(
+                    f"{setting} has no effect with --retriever: set it in your retriever, and remove it here."
+                )
 
 
 def _connection(connection: Connection, aws: dict[str, Any]) -> Connection:
     """The options as typed, and those of the file that were not."""
     names = [field.name for field in fields(Connection)]
     reject_unknown(aws, names, "[aws]")
+    for name, value in aws.items():
+        if not isinstance(value, str):
+            raise ConfigurationError("expected a string.", setting=f"[aws] {name}", value=value)
     return Connection(**{name: getattr(connection, name) or aws.get(name) for name in names})
 
 
-@contextmanager
-def _opened(settings: ServerSettings, connection: Connection) -> Iterator[Any]:
+def _opened(settings: ServerSettings, connection: Connection, opened: ExitStack, folders: Sequence[Path]) -> Any:
     """The retriever of a store that is there."""
-    if (settings.retriever is None) == (settings.chroma is None):
-        raise ConfigurationError(
-            "Pass one of --chroma DIR (with --collection NAME), --retriever MODULE:NAME for any other store, or "
-            "--local to try it without AWS."
-        )
     if settings.retriever is not None:
-        yield retriever_of(settings.retriever)
-        return
-    if settings.collection is None:
-        raise ConfigurationError("--chroma needs --collection NAME.")
+        return retriever_of(settings.retriever, *folders)
     from marengo_cli.migrate import embeddings_of
 
     embeddings = embeddings_of(connection)
-    with embeddings.core:
-        stores = _collections(Path(settings.chroma or ""), settings.collection, embeddings)
-        yield _retriever(embeddings, settings, stores)
+    opened.enter_context(embeddings.core)
+    stores = _collections(Path(settings.chroma or ""), settings.collection or "", embeddings)
+    return _retriever(embeddings, settings, stores)
 
 
 def _collections(folder: Path, collection: str, embeddings: Any) -> dict[str, Any]:
@@ -116,8 +154,7 @@ def _collections(folder: Path, collection: str, embeddings: Any) -> dict[str, An
     return {"vectorstores": {tracks[name]: store for name, store in stores.items()}}
 
 
-@contextmanager
-def _local(settings: ServerSettings, media: Sequence[Path]) -> Iterator[Any]:
+def _local(settings: ServerSettings, media: Sequence[Path], opened: ExitStack, ended: CancelToken) -> Any:
     """The retriever of a store in memory, over a stand-in: of the demo's reel, or of files of one's own."""
     from langchain_chroma import Chroma
 
@@ -129,31 +166,38 @@ def _local(settings: ServerSettings, media: Sequence[Path]) -> Iterator[Any]:
 
     for name in OUTSIDE:
         os.environ.pop(name, None)
-    for path in media:
-        if not path.exists():
-            raise InputError(f"{path}: there is no such file or folder.")
-    with ExitStack() as opened:
-        local = opened.enter_context(marengo_local.serve(bucket=BUCKET))
-        folder = opened.enter_context(tempfile.TemporaryDirectory())
-        sources: Any = list(media)
-        if not media:
-            reel.build(Path(folder, "reel.mp4"))
-            sources = local.put(Path(folder, "reel.mp4"))
-        options: Any = local.client_options
-        embeddings = MarengoEmbeddings(**options)
-        opened.enter_context(embeddings.core)
-        # The stand-in's Transcribe answers with the reel's own captions.
-        loader = MarengoLoader(sources, embeddings=embeddings, transcripts=True if media else Transcribe())
-        store = Chroma("local", embeddings, collection_configuration={"hnsw": {"space": "cosine"}})
-        count = len(add_segments(store, loader.lazy_load()))
-        if not count:
-            raise InputError("There are no videos, audio files or images here that Marengo can embed.")
-        say(f"{count:,} segments are ready. A stand-in for AWS runs here; nothing leaves this machine.", err=True)
-        yield _retriever(embeddings, settings, {"vectorstore": store})
+    ended.check("Opening the archive")
+    local = opened.enter_context(marengo_local.serve(bucket=BUCKET))
+    folder = opened.enter_context(tempfile.TemporaryDirectory())
+    sources: Any = list(media)
+    if not media:
+        reel.build(Path(folder, "reel.mp4"))
+        sources = local.put(Path(folder, "reel.mp4"))
+    options: Any = local.client_options
+    embeddings = MarengoEmbeddings(**options)
+    opened.enter_context(embeddings.core)
+    # The stand-in's Transcribe answers with the reel's own captions.
+    loader = MarengoLoader(
+        sources, embeddings=embeddings, transcripts=True if media else Transcribe(), on_error=_skipped
+    )
+    # Chroma shares collections in memory between all of a process.
+    ended.check("Opening the archive")
+    store = Chroma(f"local-{uuid4().hex}", embeddings, collection_configuration={"hnsw": {"space": "cosine"}})
+    count = len(add_segments(store, loader.lazy_load()))
+    if not count:
+        raise InputError("There are no videos, audio files or images here that Marengo can embed.")
+    say(f"{count:,} segments are ready. A stand-in for AWS runs here; nothing leaves this machine.", err=True)
+    return _retriever(embeddings, settings, {"vectorstore": store})
+
+
+def _skipped(source: Any, error: Exception) -> None:
+    """One file that Marengo can't embed doesn't keep the others from being served."""
+    say(f"\nSkipped {visible(str(getattr(source, 'path', source)))}: {rendered(error)}", err=True)
 
 
 def _retriever(embeddings: Any, settings: ServerSettings, stores: dict[str, Any]) -> Any:
     from langchain_marengo import MarengoRetriever
 
-    weights = settings.weights if isinstance(settings.weights, str) else dict(settings.weights)
-    return MarengoRetriever(embeddings=embeddings, weights=weights, filter=settings.filter, **stores)
+    # Without weights, the retriever has its own default.
+    weights: Any = {} if settings.weights is None else {"weights": settings.weights}
+    return MarengoRetriever(embeddings=embeddings, filter=settings.filter, **weights, **stores)

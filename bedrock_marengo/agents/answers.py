@@ -162,7 +162,7 @@ def moments_answer(
     """
     if not found:
         text = "No moments found. Try other words, or search without sources, start_sec and end_sec."
-        return ToolAnswer(text=text, data={"moments": [], "is_confident": False, "more": ""})
+        return ToolAnswer(text=text, data={"moments": [], "is_confident": False, "more": "", "note": text})
     heads = [_moment_line(i, each) for i, each in enumerate(found, start=1)]
     kept = fitting_count(heads, found, max_bytes)
     most = max_bytes - _RESERVED
@@ -172,9 +172,8 @@ def moments_answer(
     share = min(_WORDS, in_text // kept, in_json // kept)
     words = [cut(one_line(words_in(row.text)), share) if share >= _LEAST_WORDS else "" for row in rows[:kept]]
     is_confident = any(each["confidence"] != "low" for each in found)
-    lines = [NOTE]
-    if not is_confident:
-        lines.append("No confident match: all are rated low. Say so, or search again with other words.")
+    note = "" if is_confident else "No confident match: all are rated low. Say so, or search again with other words."
+    lines = [NOTE, note] if note else [NOTE]
     lines += [f"{head} {fenced(text)}" if text else head for head, text in zip(heads, words, strict=False)]
     if kept < len(found):
         more = f"{len(found) - kept} more don't fit here: narrow the search with sources, start_sec and end_sec."
@@ -185,7 +184,7 @@ def moments_answer(
     ]
     return ToolAnswer(
         text="\n".join(lines),
-        data={"moments": moments, "is_confident": is_confident, "more": more},
+        data={"moments": moments, "is_confident": is_confident, "more": more, "note": note},
         rows=tuple(rows[:kept]),
         links={each["id"]: links[each["id"]] for each in moments if each["id"] in links},
     )
@@ -193,7 +192,8 @@ def moments_answer(
 
 def videos_answer(found: Sequence[dict[str, Any]], more: str, cursor: str | None) -> ToolAnswer:
     """One page of the archive."""
-    lines = [NOTE if found else "There are no videos in this archive.", *map(video_line, found)]
+    nothing = "No videos on this page." if more else "There are no videos in this archive."
+    lines = [NOTE if found else nothing, *map(video_line, found)]
     if more:
         lines.append(more)
     return ToolAnswer(text="\n".join(lines), data={"videos": list(found), "more": more, "cursor": cursor})
@@ -202,7 +202,8 @@ def videos_answer(found: Sequence[dict[str, Any]], more: str, cursor: str | None
 def video_line(video: Mapping[str, Any]) -> str:
     """``"match.mp4", 750 s (00:12:30), 375 segments (audio, visual), id s3://...``."""
     length = f"{number(video['duration_sec'])} s ({video['duration']})" if video["duration_sec"] else "image"
-    count = f"{video['segments']:,}{'+' if video['is_more_segments'] else ''} segments"
+    is_one = video["segments"] == 1 and not video["is_more_segments"]
+    count = f"{video['segments']:,}{'+' if video['is_more_segments'] else ''} segment{'' if is_one else 's'}"
     return f"{quoted(video['file'])}, {length}, {count} ({', '.join(video['tracks'])}), id {video['id']}"
 
 

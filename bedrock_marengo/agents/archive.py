@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -14,7 +17,21 @@ if TYPE_CHECKING:
     from bedrock_marengo.client import MarengoClient
     from bedrock_marengo.search.track_hits import Searches
 
-__all__ = ["Archive", "Row", "stored_items", "stored_query"]
+__all__ = ["Archive", "Row", "caller_loop", "loop_of_caller", "stored_items", "stored_query"]
+
+
+loop_of_caller: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar("marengo_tools_loop", default=None)
+"""The event loop of an asynchronous call: some stores can be searched only there."""
+
+
+@contextmanager
+def caller_loop() -> Iterator[None]:
+    """Let what runs on threads from here know the running event loop."""
+    token = loop_of_caller.set(asyncio.get_running_loop())
+    try:
+        yield
+    finally:
+        loop_of_caller.reset(token)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ class VideoList:
         self._archive = archive
         self._scope = scope
         self._max_bytes = max_bytes
+        # What is in the store but out of the retriever's reach is neither listed nor counted.
+        self._is_limited = archive.is_filtered or archive.start_sec is not None or archive.end_sec is not None
         self._kept: tuple[float, dict[str, ListedVideo]] | None = None
 
     def page(self, cursor: str | None) -> tuple[list[dict[str, Any]], str, str | None]:
@@ -69,7 +71,7 @@ class VideoList:
             return fields, "", None
         following = _mark(names[place - 1])
         # How many others there are is not for everyone.
-        count = "There may be more" if self._archive.is_filtered else f"{len(names) - place:,} more"
+        count = "There may be more" if self._is_limited else f"{len(names) - place:,} more"
         return fields, f"{count}: ask with cursor={following}.", following
 
     def _listed(self) -> dict[str, ListedVideo]:
@@ -84,9 +86,10 @@ class VideoList:
 
     def _seen(self, video: ListedVideo) -> ListedVideo | None:
         """A file as the retriever can find it; None if it can't."""
-        if not self._archive.is_filtered:
+        if not self._is_limited:
             return video
-        rows = self._archive.stored(video.source, depth=_COUNTED)
+        times = {"start_sec": self._archive.start_sec, "end_sec": self._archive.end_sec}
+        rows = self._archive.stored(video.source, **times, depth=_COUNTED)
         found = self._by_source(rows).get(video.source)
         if found is None:
             return None
@@ -96,7 +99,7 @@ class VideoList:
     def _after(self, names: list[str], cursor: str) -> int:
         place = next((i for i, name in enumerate(names) if _mark(name) == cursor), None)
         if place is None:
-            raise InputError("This cursor is of no page: call list_videos without cursor.")
+            raise InputError("This cursor is not valid, or no longer: call list_videos without cursor.")
         return place + 1
 
     def _by_source(self, rows: Iterable[Row]) -> dict[str, ListedVideo]:

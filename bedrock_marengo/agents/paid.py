@@ -74,13 +74,17 @@ class PaidCalls:
         self._spending = spending
         self._max_bytes = max_bytes
 
-    def estimate(self, watched: Watched, action: str) -> ToolAnswer:
-        """The most that a call would cost, and whether it may."""
+    def estimate(self, watched: Watched, action: str, *, is_offered: bool) -> ToolAnswer:
+        """The most that a call would cost, and whether it may be made."""
         usd = self._ask_price(watched, "?") if action == "ask" else self._kept(watched)[1]
-        allowed = usd <= self._spending.left_usd + 1e-9
         left = self._spending.left_usd
-        text = f"{watched.title}: at most {usd:.4f} US dollars. The next call may cost {left:.4f}."
-        return ToolAnswer(text=text, data={"usd": usd, "left_usd": left, "is_allowed": allowed, "action": action})
+        allowed = is_offered and usd <= left + 1e-9
+        title = watched.title if action == "ask" else quoted_name(watched.media)
+        note = f"The next call may cost up to {left:.4f}." if is_offered else f"There is no tool {action}_video here."
+        return ToolAnswer(
+            text=f"{title}: at most {usd:.4f} US dollars. {note}",
+            data={"usd": usd, "left_usd": left, "is_allowed": allowed, "action": action},
+        )
 
     def ask(self, watched: Watched, question: str, allowed_prefixes: Sequence[str] | None) -> ToolAnswer:
         """Ask once. An answer that is cut off is not asked for again."""
@@ -107,12 +111,15 @@ class PaidCalls:
         data = {"answer": shown, "usd": usd, "left_usd": self._spending.left_usd}
         return ToolAnswer(text=text, data={**data, **_range_of(watched), "video": video_id(watched.media.uri or "")})
 
-    def describe(self, watched: Watched, cursor: int) -> ToolAnswer:
-        """Descriptions with times of the whole file: those that are kept, or asked for now."""
+    def describe(
+        self, watched: Watched, cursor: int, within: tuple[float | None, float | None] = (None, None)
+    ) -> ToolAnswer:
+        """Descriptions with times of the whole file, kept or asked for now; those within a time range are shown."""
         found, price = self._kept(watched)
         usd = 0.0
         if found is None:
             found, usd = self._made(watched, price)
+        start_sec, end_sec = within
         parts = [
             {
                 "start_sec": each.start_sec,
@@ -121,8 +128,9 @@ class PaidCalls:
                 "end": clock_time(each.end_sec),
                 "text": cut(one_line(each.text), _DESCRIPTION),
             }
-            for each in found.found[cursor:]
-        ]
+            for each in found.found
+            if (start_sec is None or each.end_sec > start_sec) and (end_sec is None or each.start_sec < end_sec)
+        ][cursor:]
         return self._described(watched, parts, cursor, usd)
 
     def _described(self, watched: Watched, parts: list[dict[str, Any]], cursor: int, usd: float) -> ToolAnswer:
@@ -182,8 +190,8 @@ class PaidCalls:
             yield source, WordsFile(media=media, source=identity, costs=run.costs, is_whole=False)
 
     def _cost(self, usd: float) -> str:
-        cost = f"It cost {usd:.4f} US dollars" if usd else "It cost nothing: it was there"
-        return f"{cost}; the next call may cost {self._spending.left_usd:.4f}."
+        cost = f"It cost {usd:.4f} US dollars" if usd else "It cost nothing: it was there already"
+        return f"{cost}; the next call may cost up to {self._spending.left_usd:.4f}."
 
     def _ask_price(self, watched: Watched, question: str) -> float:
         return self._client.ask_price(watched.media, question, start_sec=watched.start_sec, end_sec=watched.end_sec)
@@ -209,7 +217,7 @@ def _billed(error: BaseException, price: float) -> float:
 def _unless_cut_off(error: BaseException) -> BaseException:
     if isinstance(error, BudgetError) and error.spent_usd > 0:
         return OutputError(
-            f"The answer was too long and was cut off, so it was thrown away. It cost {error.spent_usd:.4f} US "
+            f"The answer was too long and was cut off, so it was discarded. It cost {error.spent_usd:.4f} US "
             "dollars. Ask for less: a shorter range, or a question with a short answer."
         )
     return error

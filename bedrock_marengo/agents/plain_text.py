@@ -88,8 +88,8 @@ def error_text(error: BaseException) -> str:
     """
     if not isinstance(error, MarengoError):
         return (
-            f"The tool failed with {type(error).__name__}. Nothing is known of the result. Try once more with other "
-            "arguments, else tell the user to look at the log."
+            f"The tool failed with {type(error).__name__}, so its result is unknown. Try once more with other "
+            "arguments; if it fails again, tell the user to look at the log."
         )
     text = one_line(str(error))
     for pattern, instead in _SECRETS:

@@ -71,8 +71,8 @@ class SpendingLimit:
             )
         if self._spent_usd + usd > self.max_session_usd + 1e-9:
             return (
-                f"Not called, nothing was billed: this may cost {usd:.4f} US dollars, and of the session's "
-                f"{self.max_session_usd:.4f} only {max(0.0, self.max_session_usd - self._spent_usd):.4f} are left. Ask "
-                "about a shorter range, or tell the user that the budget is used up."
+                f"Not called, nothing was billed: this may cost {usd:.4f} US dollars, and only "
+                f"{max(0.0, self.max_session_usd - self._spent_usd):.4f} of the session's {self.max_session_usd:.4f} "
+                "are left. Ask about a shorter range, or tell the user that the budget is used up."
             )
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bedrock_marengo.agents.answers import (
@@ -18,20 +18,19 @@ from bedrock_marengo.agents.answers import (
     time_text,
     videos_answer,
 )
-from bedrock_marengo.agents.archive import Archive, Row
+from bedrock_marengo.agents.archive import Archive, Row, caller_loop
 from bedrock_marengo.agents.listing import VideoList
 from bedrock_marengo.agents.paid import PaidCalls, Watched
 from bedrock_marengo.agents.plain_text import NOTE, error_text, fenced, one_line, quoted
 from bedrock_marengo.agents.scope import Scope, decoded
-from bedrock_marengo.agents.specs import MAX_ID, PERMISSIONS, TOOLS, ToolSpec, check_arguments
+from bedrock_marengo.agents.specs import MAX_ID, TOOLS, ToolSpec, check_arguments, check_permissions
 from bedrock_marengo.agents.spending import MAX_SESSION_USD, MAX_USD, SpendingLimit
-from bedrock_marengo.contract.inputs import Media
 from bedrock_marengo.contract.models import KINDS
 from bedrock_marengo.contract.segments import Segment, time_range
 from bedrock_marengo.contract.words import Words
 from bedrock_marengo.errors import ConfigurationError, InputError, MarengoError
 from bedrock_marengo.search.results import SearchResult, results_from
-from bedrock_marengo.validation import is_int, require_many, short_repr
+from bedrock_marengo.validation import is_int, short_repr
 
 __all__ = ["CLIP_SEC", "LINK_SEC", "MomentTools"]
 
@@ -82,11 +81,7 @@ class MomentTools:
         link_sec: int = LINK_SEC,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        permissions = tuple(require_many(allow, "allow=", "permissions"))
-        if unknown := [each for each in permissions if each not in PERMISSIONS]:
-            raise ConfigurationError(
-                f"expected {' or '.join(map(repr, PERMISSIONS))}.", setting="allow", value=unknown[0]
-            )
+        permissions = check_permissions(allow)
         for setting, value, least, most in (
             ("link_sec", link_sec, _LEAST_LINK_SEC, LINK_SEC),
             ("max_bytes", max_bytes, LEAST_MAX_BYTES, MOST_MAX_BYTES),
@@ -125,7 +120,8 @@ class MomentTools:
 
     async def acall(self, name: str, arguments: Mapping[str, Any]) -> ToolAnswer:
         """``call`` for asyncio, on the client's own threads."""
-        return await self._archive.client.run_async(self.call, name, arguments)
+        with caller_loop():
+            return await self._archive.client.run_async(self.call, name, arguments)
 
     def clip(self, moment: str) -> bytes:
         """A moment as a small MP4, of at most ``CLIP_SEC`` seconds; for a client to play, not for a model.
@@ -144,7 +140,8 @@ class MomentTools:
 
     async def aclip(self, moment: str) -> bytes:
         """``clip`` for asyncio."""
-        return await self._archive.client.run_async(self.clip, moment)
+        with caller_loop():
+            return await self._archive.client.run_async(self.clip, moment)
 
     def run(self, name: str, arguments: Mapping[str, Any]) -> ToolAnswer:
         """``call``, with errors as exceptions.
@@ -178,7 +175,7 @@ class MomentTools:
             at_most = f"limit={min(2 * limit, most)}, at most {most}" if limit < most else "narrower sources or times"
             more = f"There are more moments: ask with {at_most}."
         fields = [moment_fields(result, row.metadata) for row, result in shown]
-        links = {} if self._link_sec is None else {each["id"]: self._link(each["id"]) for each in fields}
+        links = self._links(each["id"] for each in fields)
         return moments_answer(fields, [row for row, _ in shown], more, max_bytes=self._max_bytes, links=links)
 
     def _read_moment(self, moment: str, frames: int, cursor: int) -> ToolAnswer:
@@ -193,19 +190,29 @@ class MomentTools:
         words = one_line(Words.joined(each.words for each in in_order))
         shown, following = page(words, cursor, self._max_bytes - 1_000)
         lines = [NOTE, f"{quoted(fields['file'])}, {time_text(fields)}"]
-        lines.append(fenced(shown) if shown else "There are no words here. frames=4 shows pictures of a video.")
+        no_words = "" if shown else "There are no words here."
+        if not shown and not frames and KINDS[found.media.kind].frames:
+            no_words += " Call again with frames=4 to see pictures."
+        lines.append(no_words or fenced(shown))
         more = f"{len(words) - following:,} more characters: ask with cursor={following}." if following else ""
         pictures, why_not = self._frames(found, frames)
         lines += [line for line in (more, why_not) if line]
-        links = {} if self._link_sec is None else {moment: self._link(moment)}
+        notes = " ".join(line for line in (no_words, why_not) if line)
         data = {**fields, "words": shown, "more": more, "cursor": following or None, "frames": len(pictures)}
-        return ToolAnswer(text="\n".join(lines), data=data, frames=pictures, rows=(found.row,), links=links)
+        return ToolAnswer(
+            text="\n".join(lines),
+            data={**data, "note": notes},
+            frames=pictures,
+            rows=(found.row,),
+            links=self._links([moment]),
+        )
 
     def _list_videos(self, cursor: str | None) -> ToolAnswer:
         return videos_answer(*self._videos.page(cursor))
 
     def _estimate_cost(self, video: str, action: str) -> ToolAnswer:
-        return self._paid.estimate(self._resolve(video), action)
+        is_offered = any(spec.permission == action for spec in self.specs)
+        return self._paid.estimate(self._resolve(video), action, is_offered=is_offered)
 
     def _ask_video(self, video: str, question: str, start_sec: float | None, end_sec: float | None) -> ToolAnswer:
         found = self._resolve(video)
@@ -215,7 +222,7 @@ class MomentTools:
         return self._paid.ask(found.within(start, end), question, self._scope.allowed_prefixes)
 
     def _describe_video(self, video: str, cursor: int) -> ToolAnswer:
-        return self._paid.describe(self._resolve(video), cursor)
+        return self._paid.describe(self._resolve(video), cursor, self._times(None, None))
 
     # What they share.
 
@@ -236,15 +243,22 @@ class MomentTools:
             row = next((row for row in rows if Segment.find(row.text) == segment), None)
             if row is None:
                 raise unknown
-            moment = Row(f"{uri}\n{row.text.partition(chr(10))[2]}", {**row.metadata, **_range_fields(times)})
-            return Watched(_media(row), *times, moment)
+            # The model wrote these times: they may be wider than any moment.
+            start, end = times if times[0] == times[1] else self._times(*times)
+            own = {"start_sec": start or 0.0, "end_sec": end or 0.0}
+            moment = Row(f"{uri}\n{row.text.partition(chr(10))[2]}", {**row.metadata, **own})
+            return Watched(next(iter(results_from([row]))).media, start, end, moment)
         try:
             sources = decoded(uri) if segment is None else []
         except InputError:
             raise unknown from None
         for source in sources:
-            if self._scope.holds(source) and (rows := self._stored(source, None, None, 1)):
-                return Watched(_media(rows[0]), *self._times(None, None), None)
+            if not self._scope.holds(source):
+                continue
+            # A forged segment may say that it is of this file, and have the URI of another one.
+            for result in results_from(self._stored(source, None, None, 1)):
+                if result.source == source:
+                    return Watched(result.media, *self._times(None, None), None)
         raise unknown
 
     def _stored(self, source: str, start_sec: float | None, end_sec: float | None, depth: int) -> list[Row]:
@@ -273,8 +287,10 @@ class MomentTools:
             self._scope.holds(found.source) and len(found.segment.uri_within(found.start_sec, found.end_sec)) <= MAX_ID
         )
 
-    def _link(self, uri: str) -> str:
-        return self._archive.client.playable_url(uri, expires_sec=int(self._link_sec or 0))
+    def _links(self, uris: Iterable[str]) -> dict[str, str]:
+        if self._link_sec is None:
+            return {}
+        return {uri: self._archive.client.playable_url(uri, expires_sec=self._link_sec) for uri in uris}
 
     def _frames(self, found: Watched, count: int) -> tuple[tuple[Frame, ...], str]:
         """Frames of a moment, or why there are none: its words are worth having without."""
@@ -291,11 +307,3 @@ class MomentTools:
         except MarengoError as error:
             return (), f"There are no frames: {error_text(error)}"
         return tuple(map(Frame, times, jpegs)), ""
-
-
-def _media(row: Row) -> Media:
-    return next(iter(results_from([row]))).media
-
-
-def _range_fields(times: tuple[float, float]) -> dict[str, float]:
-    return {"start_sec": times[0], "end_sec": times[1]}

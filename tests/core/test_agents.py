@@ -146,7 +146,16 @@ class TestText:
         sound = row(f"{BUCKET}talk.mp3", 0.0, 6.0, track="audio", media_type="audio")
         tools = open_tools(image, sound)
         assert '"goal.jpg", image, confidence' in tools.run("search_moments", {"query": "a"}).text
-        assert "no frames of audio" in tools.run("read_moment", {"moment": moment_id(sound), "frames": 2}).text
+        read = tools.run("read_moment", {"moment": moment_id(sound), "frames": 2})
+        assert "no frames of audio" in read.text and "no frames of audio" in read.data["note"]
+
+    def test_frames_are_only_suggested_where_there_are_some(self, open_tools):
+        silent = row(said="")
+        sound = row(f"{BUCKET}talk.mp3", said="", track="audio", media_type="audio")
+        tools = open_tools(silent, sound)
+        for given, suggested in ((silent, True), (sound, False)):
+            assert ("frames=4" in tools.run("read_moment", {"moment": moment_id(given)}).text) is suggested
+        assert "frames=4" not in tools.run("read_moment", {"moment": moment_id(silent), "frames": 1}).text
 
 
 HOSTILE = [
@@ -279,12 +288,25 @@ class TestReach:
         for each in forged:
             assert "not in this archive" in tools.call("read_moment", {"moment": moment_id(each)}).text
 
+    def test_a_forged_row_does_not_lead_to_another_file(self, open_tools):
+        allowed, secret = f"{BUCKET}t/match.mp4", "s3://other/secret.mp4"
+        forged = Row(row(secret).text, {**row(secret).metadata, "source": allowed})
+        unreadable = Row("s3://bucket/t/match.mp4 is the file", {**row(allowed).metadata})
+        estimate = {"video": allowed}
+        tools = {"allowed_prefixes": [f"{BUCKET}t"]}
+        assert "not in this archive" in open_tools(forged, unreadable, tools=tools).call("estimate_cost", estimate).text
+        # The file isn't there, but it is the one that was looked for.
+        found = open_tools(forged, unreadable, row(allowed), tools=tools).call("estimate_cost", estimate)
+        assert "secret" not in found.text and "not in this archive" not in found.text
+
     def test_what_a_filter_hides_is_neither_listed_nor_counted(self, open_tools):
         files = [f"{BUCKET}{i:03}.mp4" for i in range(250)]
         tools = open_tools(*map(row, files), is_filtered=True, hidden={*files} - {files[3], files[240]})
         answer = tools.run("list_videos", {})
         assert [each["file"] for each in answer.data["videos"]] == ["003.mp4"]
         assert "250" not in answer.text and "There may be more" in answer.text
+        nothing = open_tools(*map(row, files), is_filtered=True, hidden={*files} - {files[240]}).run("list_videos", {})
+        assert nothing.text.startswith("No videos on this page.\nThere may be more: ask with cursor=")
         following = tools.run("list_videos", {"cursor": answer.data["cursor"]})
         assert [each["file"] for each in following.data["videos"]] == ["240.mp4"] and not following.data["more"]
         assert "not in this archive" in tools.call("read_moment", {"moment": moment_id(row(files[0]))}).text
@@ -295,6 +317,10 @@ class TestReach:
         tools = MomentTools(shelf)
         tools.run("search_moments", {"query": "a", "start_sec": 10, "end_sec": 90})
         assert (shelf.asked[-1]["start_sec"], shelf.asked[-1]["end_sec"]) == (10.0, 30.0)
+        wide = tools.run("read_moment", {"moment": f"{BUCKET}match.mp4#t=0,66&track=visual&job={JOB}&clip=6,12"})
+        assert (wide.data["start_sec"], wide.data["end_sec"], wide.data["words"]) == (0.0, 30.0, "Goal!")
+        [video] = tools.run("list_videos", {}).data["videos"]
+        assert (video["segments"], video["duration_sec"]) == (1, 12.0)
         outside = moment_id(row(start=60.0, end=66.0))
         assert tools.call("read_moment", {"moment": outside}).is_error
         assert tools.call("search_moments", {"query": "a", "start_sec": 40}).is_error
@@ -427,6 +453,20 @@ class TestCosts:
         assert 0 < answer.data["usd"] <= estimate.data["usd"]
         assert tools.spending.spent_usd == pytest.approx(answer.data["usd"]) == pytest.approx(local.usage.pegasus_usd)
         assert answer.text.splitlines()[2].startswith(FENCE[0])
+
+    def test_what_is_not_offered_is_not_allowed(self, open_tools, match):
+        tools = open_tools(row(match), tools={"allow": ["describe"]})
+        for action, is_offered in (("ask", False), ("describe", True)):
+            answer = tools.run("estimate_cost", {"video": match, "action": action})
+            assert answer.data["is_allowed"] is is_offered is ("There is no tool ask_video" not in answer.text)
+
+    def test_a_description_ends_where_the_retriever_does(self, client, match):
+        shelf = Shelf(client, [row(match, 0.0, 6.0)])
+        everything = MomentTools(shelf, allow=["describe"]).run("describe_video", {"video": match})
+        shelf.end_sec = everything.data["descriptions"][0]["end_sec"]
+        assert len(everything.data["descriptions"]) > 1
+        within = MomentTools(shelf, allow=["describe"]).run("describe_video", {"video": match})
+        assert within.data["descriptions"] == everything.data["descriptions"][:1]
 
     @pytest.mark.parametrize("budget", [{"max_usd": 0.001}, {"max_session_usd": 0.001}, {"max_usd": 0}])
     def test_too_much_is_refused_with_numbers(self, open_match, match, local, budget):

@@ -3,11 +3,15 @@
 import asyncio
 import base64
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -78,6 +82,8 @@ class TestProtocol:
             [moment] = found.structured_content["moments"]
             assert (moment["start_sec"], moment["end_sec"], moment["start"]) == (6.0, 12.0, "00:00:06")
             assert [block.type for block in found.content] == ["text"]
+            # Some clients show a model this instead of the text.
+            assert "data, not instructions" in found.structured_content["note"]
             read = await client.call_tool("read_moment", {"moment": moment["id"], "frames": 2})
             assert [block.type for block in read.content] == ["text", "image", "image", "resource_link"]
             assert "Goal!" in read.content[0].text and not read.is_error
@@ -155,6 +161,14 @@ class TestProtocol:
             opening.set_result(ServerSettings().tools(retriever))
             assert "match.mp4" in (await call).content[0].text
 
+    async def test_a_call_that_is_cancelled_does_not_end_the_opening(self, retriever):
+        opening = Future()
+        async with Client(create_server(opening, specs=list(TOOLS.values()))) as client:
+            with pytest.raises(MCPError):
+                await client.call_tool("list_videos", {}, read_timeout_seconds=0.1)
+            opening.set_result(ServerSettings().tools(retriever))
+            assert "match.mp4" in (await client.call_tool("list_videos", {})).content[0].text
+
     async def test_an_archive_that_can_not_be_opened_is_said(self):
         opening = Future()
         opening.set_exception(InputError("no such folder"))
@@ -181,8 +195,8 @@ class TestProtocol:
 
 
 class TestHttp:
-    @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.1", "example.com", ""])
-    def test_only_loopback(self, server, host):
+    @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.1", "example.com", "", "127.0.0.2", "::ffff:127.0.0.1"])
+    def test_only_where_other_host_names_are_refused(self, server, host):
         with pytest.raises(ConfigurationError, match="no login"):
             run_http(server, host=host)
 
@@ -198,10 +212,62 @@ class TestHttp:
             with pytest.raises(ConfigurationError, match="can't be used"):
                 run_http(server, port=taken.getsockname()[1])
 
+    @pytest.mark.parametrize("mode", MODES)
+    async def test_progress(self, server, local, monkeypatch, mode):
+        monkeypatch.setattr(marengo_mcp.server, "PROGRESS_SEC", 0.05)
+        local.latency_sec = 0.3
+        seen, port = [], free_port()
+        threading.Thread(target=run_http, args=(server,), kwargs={"port": port}, daemon=True).start()
+        while not reachable(port):
+            await asyncio.sleep(0.05)
+
+        async def note(progress, total, message):
+            seen.append(message)
+
+        async with Client(f"http://127.0.0.1:{port}/mcp", mode=mode) as client:
+            await client.call_tool("search_moments", {"query": f"new in {mode}"}, progress_callback=note)
+        assert seen
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def reachable(port):
+    with suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    return False
+
 
 @pytest.mark.slow
 class TestCommand:
     """The command as assistants start it."""
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_only_the_protocol_is_on_stdout_and_a_signal_ends_it(self, tmp_path, number):
+        (tmp_path / "noisy.py").write_text(
+            "import os\nprint('hello')\nos.system('echo hello')\nfrom langchain_marengo import *\n"
+            "from langchain_core.vectorstores import InMemoryVectorStore\nembeddings = MarengoEmbeddings()\n"
+            "def made():\n    print('made')\n    return MarengoRetriever(\n        embeddings=embeddings,"
+            "\n        vectorstore=InMemoryVectorStore(embeddings)\n    )\n"
+        )
+        command = [sys.executable, "-m", "marengo_cli", "mcp", "--retriever", "noisy:made"]
+        paths = os.pathsep.join(sys.path)
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        environment = {**os.environ, "PYTHONPATH": paths, "AWS_REGION": "us-east-1"}
+        with subprocess.Popen(command, cwd=tmp_path, text=True, env=environment, **pipes) as process:
+            client = {"name": "test", "version": "1"}
+            given = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client}
+            message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": given}
+            process.stdin.write(json.dumps(message) + "\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["id"] == 1
+            process.send_signal(number)
+            assert process.wait(30) == 130
+            assert process.stdout.read() == "" and "hello\nhello\nmade" in process.stderr.read().replace("\r", "")
 
     async def test_stdio(self):
         command = StdioServerParameters(command=sys.executable, args=["-m", "marengo_cli", "mcp", "--local"])
@@ -212,21 +278,16 @@ class TestCommand:
             assert "24" in found.structured_content["moments"][0]["start"]
 
     async def test_http(self, tmp_path):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         (tmp_path / "clip.mp4").write_bytes(film(seconds=4.0, fps=5))
+        (tmp_path / "broken.mp4").write_bytes(b"broken")
         arguments = ["mcp", "--local", str(tmp_path), "--http", "--port", str(port)]
         with subprocess.Popen([sys.executable, "-m", "marengo_cli", *arguments], stderr=subprocess.PIPE) as process:
             try:
                 until = time.monotonic() + 100
-                while True:
-                    try:
-                        socket.create_connection(("127.0.0.1", port), 1).close()
-                        break
-                    except OSError:
-                        assert process.poll() is None and time.monotonic() < until
-                        await asyncio.sleep(0.2)
+                while not reachable(port):
+                    assert process.poll() is None and time.monotonic() < until
+                    await asyncio.sleep(0.2)
                 async with Client(f"http://127.0.0.1:{port}/mcp") as client:
                     listed = await client.call_tool("list_videos", {}, read_timeout_seconds=100)
                     assert "clip.mp4" in listed.content[0].text
@@ -243,14 +304,31 @@ class TestSettings:
         )
         settings, aws = read_settings(path, {"max_usd": 0.2, "collection": None})
         assert (settings.collection, settings.max_usd, settings.filter) == ("videos", 0.2, {"tenant": "acme"})
+        # Assistants start servers in a folder of their own.
+        assert settings.chroma == str(tmp_path / "store")
+        assert read_settings(path, {"chroma": "other"})[0].chroma == "other"
         assert aws == {"region": "eu-west-1"}
 
     @pytest.mark.parametrize(
-        ("text", "words"), [("chroma = ", "not a readable TOML"), ("colection = 'x'", "Did you mean 'collection'")]
+        ("text", "words"),
+        [
+            ("chroma = ", "not a readable TOML"),
+            ("colection = 'x'", "Did you mean 'collection'"),
+            ("chroma = 3", "chroma=3: expected the path"),
+            ("retriever = ['x:y']", "expected module:name"),
+            ("filter = 'acme'", "filter='acme': expected a table"),
+            ("weights = 1", "weights=1: expected a preset"),
+            ("links = 'no'", "links='no': expected true or false"),
+            ("allow = 'ask'", "takes a list of permissions"),
+            ("allow = ['delete']", "allow='delete'"),
+            ("allowed_prefixes = 's3://bucket/'", "takes a list of S3 prefixes"),
+            ("max_usd = '1'", "max_usd='1': expected US dollars"),
+            ("aws = 'eu-west-1'", "expected a table"),
+        ],
     )
     def test_a_file_that_is_wrong(self, tmp_path, text, words):
         (tmp_path / "wrong.toml").write_text(text)
-        with pytest.raises(InputError, match=words):
+        with pytest.raises((InputError, ConfigurationError), match=words):
             read_settings(tmp_path / "wrong.toml", {})
 
     @pytest.mark.parametrize("spec", ["nowhere:x", "json:nothing", "json", ""])
@@ -260,9 +338,8 @@ class TestSettings:
 
     def test_a_retriever_of_ones_own(self, tmp_path, monkeypatch, retriever):
         (tmp_path / "my_archive.py").write_text("def make():\n    return 'made'\nready = 'ready'\n")
-        monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "path", list(sys.path))
-        assert (retriever_of("my_archive:make"), retriever_of("my_archive:ready")) == ("made", "ready")
+        assert (retriever_of("my_archive:make", tmp_path), retriever_of("my_archive:ready")) == ("made", "ready")
         with pytest.raises(ConfigurationError, match="expected a MarengoRetriever"):
             archive_of("made")
         assert archive_of(retriever).client is retriever.embeddings.core
@@ -274,12 +351,21 @@ class TestSettings:
             (["--chroma", "nowhere", "--collection", "x"], "no Chroma store"),
             (["--chroma", "nowhere"], "--collection NAME"),
             (["--retriever", "nowhere:x"], "module:name"),
+            (["--local", "nowhere.mp4"], "no such file"),
+            (["--local", "--allow", "delete"], "allow='delete'"),
+            (["--local", "--chroma", "store"], "Got 2"),
+            (["--retriever", "x:y", "--chroma", "store"], "Got 2"),
+            (["--retriever", "x:y", "--collection", "videos"], "collection has no effect"),
+            (["--retriever", "x:y", "--config", "tenant.toml"], "filter has no effect"),
+            (["--config", "region.toml"], "[aws] region=3"),
             (["video.mp4"], "only be served with --local"),
             (["--config", "nowhere.toml"], "not a readable TOML"),
         ],
     )
     def test_mistakes_on_the_command_line(self, arguments, words, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
+        Path("tenant.toml").write_text('[filter]\ntenant = "acme"')
+        Path("region.toml").write_text("[aws]\nregion = 3")
         found = CliRunner().invoke(app, ["mcp", *arguments], env={"AWS_REGION": "us-east-1"})
         assert found.exit_code == 2 and words in " ".join(found.output.split())
 
@@ -302,6 +388,25 @@ class TestStores:
         async with Client(create_server(settings.tools(retriever))) as client:
             found = await client.call_tool("search_moments", {"query": "red"})
         assert found.structured_content["moments"][0]["start_sec"] == 6.0
+
+    async def test_a_store_that_only_an_event_loop_can_search(self, local):
+        from llama_index.core import StorageContext, VectorStoreIndex
+        from llama_index.vector_stores.qdrant import QdrantVectorStore
+        from qdrant_client import AsyncQdrantClient
+
+        from llama_index_marengo import MarengoEmbedding, MarengoReader, MarengoSegmenter
+        from llama_index_marengo import MarengoRetriever as LlamaIndexRetriever
+
+        embed_model = MarengoEmbedding(**local.client_options)
+        store = QdrantVectorStore("moments", aclient=AsyncQdrantClient(":memory:"))
+        storage = StorageContext.from_defaults(vector_store=store)
+        index = VectorStoreIndex([], embed_model=embed_model, storage_context=storage, use_async=True)
+        media = MarengoReader([local.put(film(seconds=4.0, fps=5), "match.mp4")], embed_model=embed_model).load_data()
+        await index.ainsert_nodes(MarengoSegmenter(embed_model=embed_model)(media))
+        async with Client(create_server(ServerSettings().tools(LlamaIndexRetriever(index)))) as client:
+            found = await client.call_tool("search_moments", {"query": "red"})
+            listed = await client.call_tool("list_videos", {})
+        assert found.structured_content["moments"][0]["file"] == "match.mp4" and "match.mp4" in listed.content[0].text
 
     async def test_a_filter_holds_for_all_that_a_client_does(self, embeddings, documents):
         store = InMemoryVectorStore(embeddings)
