@@ -33,6 +33,7 @@ EXTRAS = {
     "llama-index": ("test_core.py test_llama_index.py", "llama_index"),
     "local": ("test_core.py test_local.py", "marengo_local moto av"),
     "fast": ("test_core.py", "simdjson"),
+    "hybrid": ("test_core.py", "bm25s"),
     "media": ("test_core.py test_media.py", "av"),
     "view": ("test_imports.py", "av sklearn"),
     "cli": ("test_imports.py", "typer"),
@@ -47,7 +48,7 @@ STORES = [
 NAMES = {"langchain-marengo": "langchain_marengo", "llama-index-embeddings-marengo": "llama_index_marengo"}
 STRANGERS = {name for _, own in EXTRAS.values() for name in own.split()} | {"ray"}
 # For these the lowest versions on the oldest Python are enough.
-ONCE = {"bare", "fast", "view", "cli"}
+ONCE = {"bare", "fast", "hybrid", "view", "cli"}
 
 
 def environments():

@@ -7,27 +7,37 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, cast
 
-import numpy as np
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.vectorstores import VectorStore
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, model_validator
 
-from bedrock_marengo import Query, Segment
+from bedrock_marengo import ConfigurationError, Query, Segment
 from bedrock_marengo.search.citations import describe_query
 from bedrock_marengo.search.confidence import is_text
 from bedrock_marengo.search.contents import contents_of
 from bedrock_marengo.search.fusion import Fusion, Moment, SearchSettings, SearchTarget
+from bedrock_marengo.search.queries import (
+    EmbeddedQuery,
+    Question,
+    check_queries,
+    embed_queries,
+    searched_tracks,
+    tracks_and_weights,
+)
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, moment_document, retrieve
 from bedrock_marengo.search.store_limits import default_limit, limit_of
+from bedrock_marengo.search.targets import WORDS
 from bedrock_marengo.search.track_hits import TrackHits, missing_sources, search_tracks
-from bedrock_marengo.search.weights import ALPHA, check_tracks, check_weights, query_weights, tracks_of
+from bedrock_marengo.search.weights import ALPHA, INTENT, check_tracks, check_weights, query_weights, tracks_of
 from bedrock_marengo.validation import reject_unknown
 from langchain_marengo.copies import ValidatedCopies
+from langchain_marengo.decomposing import adecompose, decompose
 from langchain_marengo.embeddings import HANDLE, MarengoEmbeddings, validate_without_secrets
 from langchain_marengo.known_stores import KnownStore, find_known_store
+from langchain_marengo.text_searches import check_words, text_search
 
 __all__ = ["MarengoRetriever"]
 
@@ -48,7 +58,7 @@ _SETTINGS = (
     "mmr_lambda",
     "min_confidence",
 )
-_IN_INVOKE = (*_SETTINGS, "weights", "alpha", "filter")
+_IN_INVOKE = (*_SETTINGS, "weights", "alpha", "filter", "words", "decompose", "queries")
 _QUERY = "_query"
 
 _Hits = list[StoreHit[Document]]
@@ -60,13 +70,15 @@ class MarengoRetriever(ValidatedCopies, BaseRetriever):
     The query is a string or a ``Query`` of text, image, audio or video. A Document has the text and metadata of the
     moment's best segment, with the ``start_sec`` and ``end_sec`` of the whole moment, a ``score`` (comparable only
     within one search) and ``tracks``: track -> ``{"rank": from 1, "score": cosine}``. You can also pass all settings
-    below, except the stores and the embeddings, to ``invoke``.
+    below, except the stores and the embeddings, to ``invoke``; and ``queries``, a text or a ``Query`` for each track:
+    ``queries={"visual": "a red car", "words": "price"}``. Tracks that it doesn't name are searched for the question.
 
     Examples:
         ```python
         retriever = MarengoRetriever(vectorstore=store, embeddings=embeddings, k=5, merge_gap_sec=0)
         retriever.invoke("a goal from a corner")
         retriever.invoke(Query(image=Path("goal.jpg")), weights="intent", filter={"tenant": "acme"})
+        retriever.invoke("the price of the red car", words="bm25", queries={"visual": "a red car"})
         ```
     """
 
@@ -112,6 +124,11 @@ class MarengoRetriever(ValidatedCopies, BaseRetriever):
     """Maximal marginal relevance among the best moments: 1 is relevance alone, 0 is variety alone."""
     min_confidence: Literal["low", "medium", "high"] | None = None
     """Drops moments of a lower ``confidence``. If none is left, the list is empty."""
+    words: Any = None
+    """Adds a track "words", for queries with a text: "bm25" ranks the words in the store's rows, "store" uses the
+    store's own text search, and a LangChain retriever that returns segments must apply your filter itself."""
+    decompose: Runnable[Any, Any] | None = None
+    """A chat model that is asked once for ``queries``, if the query is a text alone and ``queries`` isn't given."""
 
     @model_validator(mode="after")
     def _settings_fit(self) -> MarengoRetriever:
@@ -152,11 +169,14 @@ class MarengoRetriever(ValidatedCopies, BaseRetriever):
             bedrock_marengo.ConfigurationError: The store holds segments of another model.
         """
         given = {} if k is None else {"k": k}
-        self._check(given)
-        client, vector = self.embeddings.core, self._vector(query)
-        weights = query_weights(client, np.asarray(vector, np.float32), self.weights, self._tracks, self.alpha)
-        settings = self._settings(given, weights)
-        return search_tracks(client, vector, settings, self._tracks, self._searches_of, self.alpha, _is_text(query))
+        question = self._question(query, given)
+        if (llm := self._to_decompose(question, given)) is not None:
+            question = replace(question, queries=decompose(llm, question.text or "", self._searched(given), None))
+        client = self.embeddings.core
+        tracks, weights = tracks_and_weights(self._searched(given), self.weights, question.words is not None)
+        embedded = embed_queries(client, self._vector, question, tracks, is_question_needed=True)
+        settings = self._settings(given, query_weights(client, embedded.array, weights, tracks, self.alpha))
+        return search_tracks(client, embedded, settings, tracks, self._searches_of, self.alpha)
 
     def missing_sources(self, sources: Iterable[str]) -> list[str]:
         """Those of some sources (raw S3 URIs) that a search can't find. Embeds nothing."""
@@ -166,13 +186,20 @@ class MarengoRetriever(ValidatedCopies, BaseRetriever):
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **given: Any
     ) -> list[Document]:
-        return self._search(given.pop(_QUERY, query), given, run_manager.metadata)
+        question = self._question(given.pop(_QUERY, query), given)
+        if (llm := self._to_decompose(question, given)) is not None:
+            queries = decompose(llm, question.text or "", self._searched(given), run_manager.get_child())
+            question = replace(question, queries=queries)
+        return self._search(question, given, run_manager.metadata)
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **given: Any
     ) -> list[Document]:
-        query = given.pop(_QUERY, query)
-        return await self.embeddings.core.run_async(self._search, query, given, run_manager.metadata)
+        question = self._question(given.pop(_QUERY, query), given)
+        if (llm := self._to_decompose(question, given)) is not None:
+            queries = await adecompose(llm, question.text or "", self._searched(given), run_manager.get_child())
+            question = replace(question, queries=queries)
+        return await self.embeddings.core.run_async(self._search, question, given, run_manager.metadata)
 
     def _get_ls_params(self, **given: Any) -> LangSmithRetrieverParams:
         weights = given.get("weights", self.weights)
@@ -181,7 +208,7 @@ class MarengoRetriever(ValidatedCopies, BaseRetriever):
             "ls_vector_store_provider": ", ".join(sorted({type(store).__name__ for store in self._stores.values()})),
             "ls_embedding_provider": "MarengoEmbeddings",
             "ls_embedding_model": self.embeddings.core.model_id,
-            "marengo_tracks": list(weights) if isinstance(weights, Mapping) else list(self._tracks),
+            "marengo_tracks": list(weights) if isinstance(weights, Mapping) else list(self._searched(given)),
             "marengo_weights": dict(weights) if isinstance(weights, Mapping) else weights,
             "marengo_fusion": given.get("fusion", self.fusion),
         }
@@ -200,24 +227,56 @@ class MarengoRetriever(ValidatedCopies, BaseRetriever):
     def _settings(self, given: Mapping[str, Any], weights: Mapping[str, float]) -> SearchSettings:
         return SearchSettings(weights=weights, **{name: given.get(name, getattr(self, name)) for name in _SETTINGS})
 
-    def _check(self, given: Mapping[str, Any]) -> None:
-        weights = check_weights(given.get("weights", self.weights), self._tracks, given.get("alpha", self.alpha))
-        self._settings(given, weights)
+    def _searched(self, given: Mapping[str, Any]) -> tuple[str, ...]:
+        """All tracks of the stores, and the words if they are a track, too."""
+        words = given.get("words", self.words)
+        return self._tracks if words is None else (*self._tracks, WORDS)
 
-    def _search(self, query: str | Query, given: dict[str, Any], run_metadata: dict[str, Any]) -> list[Document]:
-        # A misspelt filter must not be ignored, nor a query be paid for that can't be answered.
+    def _check(self, given: Mapping[str, Any]) -> None:
+        words, llm = given.get("words", self.words), given.get("decompose", self.decompose)
+        check_words(words, self._stores)
+        has_own_filter = "filter" in given and given["filter"] != self.filter
+        if isinstance(words, BaseRetriever) and has_own_filter and "words" not in given:
+            raise ConfigurationError(
+                "words= is a retriever that doesn't know the filter of this call, and might find what the filter "
+                "excludes: pass words= with this filter in the same call, or words='bm25'."
+            )
+        if llm is not None and not isinstance(llm, Runnable):
+            raise ConfigurationError("expected a chat model of LangChain.", setting="decompose", value=llm)
+        weights, alpha = given.get("weights", self.weights), given.get("alpha", self.alpha)
+        self._settings(given, check_weights(weights, self._searched(given), alpha))
+
+    def _question(self, query: str | Query, given: Mapping[str, Any]) -> Question:
+        """What is asked, once everything is checked that can be: before anything is paid for."""
+        # A misspelt filter must not be ignored.
         reject_unknown(set(given) - {"verbose"}, _IN_INVOKE, "MarengoRetriever")
         self._check(given)
-        client, vector = self.embeddings.core, self._vector(query)
-        array = np.asarray(vector, np.float32)
-        weights = query_weights(
-            client, array, given.get("weights", self.weights), self._tracks, given.get("alpha", self.alpha)
-        )
+        text = query.text if isinstance(query, Query) else None if query.startswith(HANDLE) else query
+        queries = check_queries(given.get("queries"), self._searched(given))
+        question = Question(query, text or None, _is_text(query), queries)
+        tracks_and_weights(self._searched(given), given.get("weights", self.weights), question.words is not None)
+        return question
+
+    def _to_decompose(self, question: Question, given: Mapping[str, Any]) -> Any:
+        """The chat model to ask, if there is one, and a text that has no queries yet."""
+        is_open = question.is_text and question.text and not question.queries
+        return given.get("decompose", self.decompose) if is_open else None
+
+    def _search(self, question: Question, given: Mapping[str, Any], run_metadata: dict[str, Any]) -> list[Document]:
+        client = self.embeddings.core
+        weights, alpha = given.get("weights", self.weights), given.get("alpha", self.alpha)
+        tracks, weights = tracks_and_weights(self._searched(given), weights, question.words is not None)
+        searched = searched_tracks(weights, tracks)
+        query = embed_queries(client, self._vector, question, searched, is_question_needed=weights == INTENT)
+        weights = query_weights(client, query.array, weights, tracks, alpha)
         # With "intent" they are known only now; tracers keep this mapping.
         run_metadata["marengo_weights"] = weights
+        if question.queries:
+            run_metadata["marengo_queries"] = {track: describe_query(own) for track, own in question.queries.items()}
         settings = self._settings(given, weights)
-        searches = self._store_searches(vector, settings, given.get("filter", self.filter))
-        moments, documents = retrieve(client, array, settings, searches, is_text=_is_text(query))
+        user_filter, words = given.get("filter", self.filter), given.get("words", self.words)
+        searches = self._store_searches(query, settings, user_filter, words)
+        moments, documents = retrieve(client, query.array, settings, searches, is_text=query.is_text)
         return [_document(moment, documents) for moment in moments]
 
     def _vector(self, query: str | Query) -> list[float]:
@@ -226,23 +285,24 @@ class MarengoRetriever(ValidatedCopies, BaseRetriever):
             return embeddings.floats(embeddings.core.embed_query(query))
         return embeddings.embed_query(query)
 
-    def _searches_of(self, vector: list[float], settings: SearchSettings) -> Iterator[StoreSearch[_Hits]]:
-        return self._store_searches(vector, settings, self.filter)
+    def _searches_of(self, query: EmbeddedQuery, settings: SearchSettings) -> Iterator[StoreSearch[_Hits]]:
+        return self._store_searches(query, settings, self.filter, self.words)
 
     def _store_searches(
-        self, vector: list[float], settings: SearchSettings, user_filter: Any
+        self, query: EmbeddedQuery, settings: SearchSettings, user_filter: Any, words: Any
     ) -> Iterator[StoreSearch[_Hits]]:
         stores = self._stores
-        for store, wanted in _by_store(stores, settings.targets):
+        for target in settings.targets:
+            if target.track == WORDS:
+                yield text_search(words, stores, query.text or "", target, user_filter)
+        targets = [target for target in settings.targets if target.track != WORDS]
+        for store, wanted in _by_store(stores, targets):
             known = find_known_store(store)
             if known is None:
-                unknown = partial(_search_unknown, store, self.embeddings, vector, user_filter)
-                limit = default_limit(store, settings, len(wanted))
-                is_capped = limit < limit_of(store)
-                yield StoreSearch(tuple(wanted), unknown, f"This {type(store).__name__}", limit, is_capped)
+                yield from _unknown_searches(store, self.embeddings, query, wanted, user_filter, settings)
             else:
                 tracks = [track for track, other in stores.items() if other is store]
-                yield from _known_searches(known, store, vector, wanted, tracks, user_filter)
+                yield from _known_searches(known, store, query, wanted, tracks, user_filter)
 
 
 def _by_store(
@@ -256,17 +316,17 @@ def _by_store(
 def _known_searches(
     known: KnownStore,
     store: VectorStore,
-    vector: list[float],
+    query: EmbeddedQuery,
     targets: Sequence[SearchTarget],
     tracks: Sequence[str],
     user_filter: Any,
 ) -> Iterator[StoreSearch[_Hits]]:
     """The searches of a store for some targets; ``tracks`` are all that it may hold."""
-    search = partial(_search_known, known, store, vector)
     # What a store of one track lacks need not be known.
     learns = known.finds_all and len(tracks) > 1
     contents = contents_of(store, known.version(store) if learns else None)
     for target in targets:
+        search = partial(_search_known, known, store, query.of(target.track))
         yield StoreSearch(
             (target,),
             partial(search, target, user_filter),
@@ -279,6 +339,7 @@ def _known_searches(
             if contents.is_alone(target, tracks)
             else None,
             search_all=partial(search, SearchTarget(target.track, target.scope), None) if learns else None,
+            query=query.own(target.track),
         )
 
 
@@ -290,6 +351,26 @@ def _search_known(
 
 def _stored(known: KnownStore, store: VectorStore) -> Iterator[tuple[str, Mapping[str, Any]]]:
     return ((row.text, row.metadata) for row in known.rows(store, None))
+
+
+def _unknown_searches(
+    store: VectorStore,
+    embeddings: MarengoEmbeddings,
+    query: EmbeddedQuery,
+    targets: Sequence[SearchTarget],
+    user_filter: Any,
+    settings: SearchSettings,
+) -> Iterator[StoreSearch[_Hits]]:
+    """One search for all targets of the same query."""
+    limit = default_limit(store, settings, len(targets))
+    by_query: dict[tuple[float, ...], list[SearchTarget]] = {}
+    for target in targets:
+        by_query.setdefault(tuple(query.of(target.track)), []).append(target)
+    for vector, wanted in by_query.items():
+        search = partial(_search_unknown, store, embeddings, list(vector), user_filter)
+        own = query.own(wanted[0].track)
+        name, is_capped = f"This {type(store).__name__}", limit < limit_of(store)
+        yield StoreSearch(tuple(wanted), search, name, limit, is_capped, query=own)
 
 
 def _search_unknown(

@@ -7,10 +7,21 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from bedrock_marengo import ConfigurationError
 from bedrock_marengo.search.fusion import SearchTarget
 from bedrock_marengo.search.postgres import sql_text
+from bedrock_marengo.validation import is_number, short_repr
 
-__all__ = ["dict_filter", "exact_sources", "metadata_filter", "milvus_text", "sql_filter", "sql_text", "term_filter"]
+__all__ = [
+    "dict_filter",
+    "exact_sources",
+    "matches",
+    "metadata_filter",
+    "milvus_text",
+    "sql_filter",
+    "sql_text",
+    "term_filter",
+]
 
 
 def metadata_filter(target: SearchTarget) -> Callable[[Mapping[str, Any]], bool]:
@@ -41,6 +52,53 @@ def dict_filter(target: SearchTarget, user_filter: Any) -> dict[str, Any] | None
     terms += [user_filter] if user_filter else []
     # Chroma refuses an $and of one term.
     return {"$and": terms} if len(terms) > 1 else next(iter(terms), None)
+
+
+def matches(where: Any, metadata: Mapping[str, Any]) -> bool:
+    """Whether metadata match a filter of S3 Vectors or Pinecone, for stores that list all rows.
+
+    A key that is missing matches nothing but ``$exists: False``; a list matches if one of its values does.
+
+    Raises:
+        ConfigurationError: An operator that is not known here.
+    """
+    if not isinstance(where, Mapping):
+        raise ConfigurationError(f"filter={short_repr(where)}: expected a mapping.")
+    return all(_matches_term(key, wanted, metadata) for key, wanted in where.items())
+
+
+def _matches_term(key: str, wanted: Any, metadata: Mapping[str, Any]) -> bool:
+    if key in ("$and", "$or"):
+        return (all if key == "$and" else any)([matches(each, metadata) for each in wanted])
+    values = metadata[key] if isinstance(metadata.get(key), list) else [metadata[key]] if key in metadata else []
+    for operator, value in (wanted if isinstance(wanted, Mapping) else {"$eq": wanted}).items():
+        if key.startswith("$") or operator not in _OPERATORS:
+            raise ConfigurationError(
+                f"filter has {operator if not key.startswith('$') else key!r}, which words='bm25' doesn't know for "
+                f"this store: expected $and, $or, {', '.join(_OPERATORS)}."
+            )
+        if not _OPERATORS[operator](values, value):
+            return False
+    return True
+
+
+_OPERATORS: Mapping[str, Callable[[list[Any], Any], bool]] = {
+    "$eq": lambda values, wanted: any(_is_same(value, wanted) for value in values),
+    "$ne": lambda values, wanted: bool(values) and not any(_is_same(value, wanted) for value in values),
+    "$gt": lambda values, wanted: any(is_number(value) and value > wanted for value in values),
+    "$gte": lambda values, wanted: any(is_number(value) and value >= wanted for value in values),
+    "$lt": lambda values, wanted: any(is_number(value) and value < wanted for value in values),
+    "$lte": lambda values, wanted: any(is_number(value) and value <= wanted for value in values),
+    "$in": lambda values, wanted: any(_is_same(value, each) for value in values for each in wanted),
+    "$nin": lambda values, wanted: bool(values) and not any(_is_same(v, each) for v in values for each in wanted),
+    "$exists": lambda values, wanted: bool(values) == wanted,
+    "$startsWith": lambda values, wanted: any(isinstance(value, str) and value.startswith(wanted) for value in values),
+}
+
+
+def _is_same(value: Any, wanted: Any) -> bool:
+    # True is not 1 to a store.
+    return isinstance(value, bool) == isinstance(wanted, bool) and bool(value == wanted)
 
 
 def sql_filter(target: SearchTarget, user_filter: Any, name: Callable[[str], str], text: Callable[[str], str]) -> str:

@@ -120,6 +120,7 @@ def delete_segments(store: Stores, source: str, *, chunk_size: int = CHUNK) -> i
         ids = [found.id for found in known.rows(each, source)]
         delete_ids(each, known, ids, chunk_size)
         deleted += len(ids)
+    forget_contents()
     return deleted
 
 

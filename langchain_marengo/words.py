@@ -11,6 +11,7 @@ from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
 
 from bedrock_marengo import ConfigurationError, Pegasus
+from bedrock_marengo.search.contents import forget_contents
 from bedrock_marengo.search.records import Transcripts
 from bedrock_marengo.search.stored_words import new_texts
 from bedrock_marengo.validation import is_int, short_repr
@@ -90,6 +91,7 @@ def add_words(
                     documents[key].append(Document(id=row.id, page_content=new, metadata=dict(row.metadata)))
             for key, given in documents.items():
                 _write(*known[key], given, chunk_size)
+                forget_contents()
                 changed += len(given)
     return changed
 

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from llama_index.core.schema import BaseNode, NodeWithScore
 from llama_index.core.vector_stores import MetadataFilters
 
+from bedrock_marengo import ConfigurationError
 from bedrock_marengo.fork_safety import ForkSafeLock
 from bedrock_marengo.search.postgres import (
     EXACT,
@@ -21,6 +22,7 @@ from bedrock_marengo.search.postgres import (
     scan_settings,
     store_inline,
 )
+from bedrock_marengo.search.tokens import tokens_of
 from llama_index_marengo.elasticsearch_store import elasticsearch_asearch, elasticsearch_search
 from llama_index_marengo.mongodb_store import (
     mongodb_create,
@@ -60,6 +62,8 @@ class KnownStore:
         search: (store, vector, k, filters) -> nodes, best first; None for the index's own retriever.
         asearch: as ``search``, for ``aretrieve``, if it can't be called on another thread.
         search_sources: as ``search``, with the target's sources apart from the filters, for a store that limits those.
+        text_search: (store, text, k, filters, sources) -> nodes by their text, best first, with scores above 0; the
+            filters leave out the target's sources. None if the store has no text search, or none that is supported.
         nodes: store -> all its nodes, if its ``get_nodes`` can't return them.
         create: opens a collection or table for one track, with the cosine as metric; creates it if it doesn't exist.
         create_indexes: (store, tracks) -> the names of indexes on what searches filter for, which exist afterwards.
@@ -79,6 +83,7 @@ class KnownStore:
     search_sources: (
         Callable[[Any, list[float], int, MetadataFilters | None, Sequence[str]], list[NodeWithScore]] | None
     ) = None
+    text_search: Callable[[Any, str, int, MetadataFilters | None, Sequence[str]], list[NodeWithScore]] | None = None
     nodes: Callable[[Any], Iterable[BaseNode]] | None = None
     create: Callable[[NewStore], Any] | None = None
     create_indexes: Callable[[Any, Sequence[str]], list[str]] | None = None
@@ -165,15 +170,35 @@ def _postgres_search(store: Any, vector: list[float], k: int, filters: MetadataF
     return [NodeWithScore(node=node, score=score) for node, score in zip(found.nodes, found.similarities, strict=True)]
 
 
+def _postgres_text_search(
+    store: Any, text: str, k: int, filters: MetadataFilters | None, sources: Sequence[str]
+) -> list[NodeWithScore]:
+    if not store.hybrid_search:
+        raise ConfigurationError(
+            "This PGVectorStore has no text search: create it with hybrid_search=True and text_search_config=..., or "
+            "use words='bm25'."
+        )
+    with _CONNECTING:
+        store._initialize()
+    # Of a text without words, to_tsquery would be a syntax error.
+    if not tokens_of(text):
+        return []
+    with store._session() as session, session.begin():
+        rows = session.execute(store._build_sparse_query(" ".join(tokens_of(text, is_query=True)), k, filters)).all()
+    found = store._db_rows_to_query_result([_postgres_row(row) for row in rows])
+    return [NodeWithScore(node=node, score=row.rank) for node, row in zip(found.nodes, rows, strict=True)]
+
+
 def _postgres_row(row: Any) -> Any:
     from llama_index.vector_stores.postgres.base import DBEmbeddingRow
 
     custom = {name: value for name, value in row._asdict().items() if name not in _POSTGRES_COLUMNS}
-    similarity = 1 - row.distance if row.distance is not None else 0
+    distance = getattr(row, "distance", None)
+    similarity = 1 - distance if distance is not None else 0
     return DBEmbeddingRow(row.node_id, row.text, row.metadata_, custom, similarity)
 
 
-_POSTGRES_COLUMNS = {"id", "node_id", "text", "metadata_", "distance"}
+_POSTGRES_COLUMNS = {"id", "node_id", "text", "metadata_", "distance", "rank"}
 _CONNECTING = ForkSafeLock()
 _versions: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 """Engine -> the version of its pgvector."""
@@ -253,6 +278,7 @@ KNOWN_STORES: Mapping[str, KnownStore] = {
     "PGVectorStore": KnownStore(
         cosine=lambda store: float,
         search=_postgres_search,
+        text_search=_postgres_text_search,
         create=_postgres_create,
         create_indexes=_postgres_create_indexes,
     ),

@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
-import numpy as np
 from llama_index.core import VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks import CallbackManager
+from llama_index.core.llms import LLM
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle, QueryType
-from llama_index.core.vector_stores import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
+from llama_index.core.vector_stores import MetadataFilters
 from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.dispatcher import active_instrument_tags, instrument_tags
 
 from bedrock_marengo import ConfigurationError, InputError, Query, Segment
 from bedrock_marengo.search.citations import describe_query
 from bedrock_marengo.search.confidence import is_text
-from bedrock_marengo.search.contents import contents_of
 from bedrock_marengo.search.fusion import Fusion, Moment, SearchSettings, SearchTarget
+from bedrock_marengo.search.queries import (
+    EmbeddedQuery,
+    Question,
+    check_queries,
+    embed_queries,
+    searched_tracks,
+    tracks_and_weights,
+)
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, aretrieve, moment_document, retrieve
-from bedrock_marengo.search.store_limits import default_limit, limit_of
+from bedrock_marengo.search.targets import WORDS
 from bedrock_marengo.search.track_hits import TrackHits, missing_sources, search_tracks
-from bedrock_marengo.search.weights import ALPHA, check_tracks, check_weights, query_weights, tracks_of
+from bedrock_marengo.search.weights import ALPHA, INTENT, check_tracks, check_weights, query_weights, tracks_of
 from bedrock_marengo.validation import short_repr
+from llama_index_marengo.decomposing import adecompose, decompose
 from llama_index_marengo.embeddings import MarengoEmbedding
-from llama_index_marengo.known_stores import UNKNOWN, find_known_store
+from llama_index_marengo.index_searches import IndexSearches
+from llama_index_marengo.known_stores import find_known_store
+from llama_index_marengo.text_searches import atext_search, check_words, text_search
 
 __all__ = ["MarengoRetriever"]
 
 dispatcher = get_dispatcher(__name__)
 
-Answer = TypeVar("Answer")
 _Hits = list[StoreHit[BaseNode]]
 _Result = tuple[list[Moment], dict[Segment, BaseNode]]
 
@@ -69,6 +77,10 @@ class MarengoRetriever(BaseRetriever):
         mmr_lambda: maximal marginal relevance among the best moments: 1 is relevance alone, 0 is variety alone.
         min_confidence: drops moments of a lower ``confidence``: "low", "medium" or "high". If none is left, the list is
             empty.
+        words: adds a track "words", for queries with a text: "bm25" ranks the words in the index's nodes, "store" uses
+            the store's own text search, and a LlamaIndex retriever that returns segments must apply your filters
+            itself.
+        decompose: an LLM that is asked once for ``queries``, if the query is a text alone and has none.
 
     Raises:
         bedrock_marengo.InputError: A setting has a wrong value.
@@ -79,6 +91,7 @@ class MarengoRetriever(BaseRetriever):
         retriever = MarengoRetriever(index=index, similarity_top_k=5, merge_gap_sec=0)
         retriever.retrieve("a goal from a corner")
         retriever.retrieve(Query(image=Path("goal.jpg")))
+        retriever.retrieve("the price of the red car", queries={"visual": "a red car"})
         ```
     """
 
@@ -105,6 +118,8 @@ class MarengoRetriever(BaseRetriever):
         distinct: float | None = None,
         mmr_lambda: float | None = None,
         min_confidence: Literal["low", "medium", "high"] | None = None,
+        words: Literal["bm25", "store"] | BaseRetriever | None = None,
+        decompose: LLM | None = None,
         callback_manager: CallbackManager | None = None,
         verbose: bool = False,
     ) -> None:
@@ -122,6 +137,7 @@ class MarengoRetriever(BaseRetriever):
         self._weights = dict(weights) if isinstance(weights, Mapping) else weights
         self._alpha = alpha
         self._filters = filters
+        self._searches = IndexSearches(self._indices, filters, self._embed_model)
         self._settings: dict[str, Any] = {
             "k": similarity_top_k,
             "fusion": fusion,
@@ -140,22 +156,36 @@ class MarengoRetriever(BaseRetriever):
         }
         # A wrong track, preset or number is refused here.
         check_tracks(self._indices, self._embed_model.core.model)
-        SearchSettings(weights=check_weights(weights, tuple(self._indices), alpha), **self._settings)
+        check_words(words, self._indices)
+        if decompose is not None and not isinstance(decompose, LLM):
+            raise ConfigurationError("expected an LLM of LlamaIndex.", setting="decompose", value=decompose)
+        self._words, self._decompose = words, decompose
+        SearchSettings(weights=check_weights(weights, self._tracks, alpha), **self._settings)
         super().__init__(callback_manager=callback_manager, verbose=verbose)
 
-    def retrieve(self, str_or_query_bundle: QueryType | Query) -> list[NodeWithScore]:
+    def retrieve(
+        self, str_or_query_bundle: QueryType | Query, *, queries: Mapping[str, str | Query] | None = None
+    ) -> list[NodeWithScore]:
         """The moments that answer a query, best first.
 
+        Args:
+            str_or_query_bundle: the query.
+            queries: track -> a query of its own, such as ``{"visual": "a red car", "words": "price"}``. Tracks that it
+                doesn't name are searched for the query itself.
+
         Raises:
+            bedrock_marengo.InputError: ``queries`` has an unknown track, or something that isn't a query.
             bedrock_marengo.ConfigurationError: The index holds segments of another model.
         """
         with self._tags():
-            return super().retrieve(_as_bundle(str_or_query_bundle))
+            return super().retrieve(self._as_bundle(str_or_query_bundle, queries))
 
-    async def aretrieve(self, str_or_query_bundle: QueryType | Query) -> list[NodeWithScore]:
+    async def aretrieve(
+        self, str_or_query_bundle: QueryType | Query, *, queries: Mapping[str, str | Query] | None = None
+    ) -> list[NodeWithScore]:
         """``retrieve`` for asyncio; stores are searched on the embedding model's own threads."""
         with self._tags():
-            return await super().aretrieve(_as_bundle(str_or_query_bundle))
+            return await super().aretrieve(self._as_bundle(str_or_query_bundle, queries))
 
     def search_tracks(self, query: QueryType | Query, k: int | None = None) -> TrackHits:
         """What each track finds for a query, before fusion: for ``bedrock_marengo.search.evaluate``.
@@ -167,13 +197,16 @@ class MarengoRetriever(BaseRetriever):
         Raises:
             bedrock_marengo.ConfigurationError: The index holds segments of another model.
         """
-        bundle = _as_bundle(query)
-        bundle = QueryBundle(bundle) if isinstance(bundle, str) else bundle
-        vector = self._vector(bundle)
-        settings = self._search_settings(vector)
-        settings = settings if k is None else replace(settings, k=k)
-        client, tracks = self._embed_model.core, tuple(self._indices)
-        return search_tracks(client, vector, settings, tracks, self._searches_of, self._alpha, _is_text(bundle))
+        bundle = self._as_bundle(query, None)
+        question = self._question(QueryBundle(bundle) if isinstance(bundle, str) else bundle)
+        if self._is_open(question) and self._decompose is not None:
+            question = replace(question, queries=decompose(self._decompose, question.text or "", self._tracks))
+        client = self._embed_model.core
+        tracks, weights = tracks_and_weights(self._tracks, self._weights, question.words is not None)
+        embedded = embed_queries(client, self._vector, question, tracks, is_question_needed=True)
+        weights = query_weights(client, embedded.array, weights, tracks, self._alpha)
+        settings = SearchSettings(weights=weights, **(self._settings if k is None else {**self._settings, "k": k}))
+        return search_tracks(client, embedded, settings, tracks, self._searches_of, self._alpha)
 
     def missing_sources(self, sources: Iterable[str]) -> list[str]:
         """Those of some sources (raw S3 URIs) that a search can't find. Embeds nothing."""
@@ -181,33 +214,91 @@ class MarengoRetriever(BaseRetriever):
         settings = SearchSettings(weights=dict.fromkeys(tracks, 1.0), **self._settings)
         return missing_sources(self._embed_model.core, settings, tracks, sources, self._searches_of)
 
-    def _searches_of(self, vector: list[float], settings: SearchSettings) -> Iterator[StoreSearch[_Hits]]:
-        return self._store_searches(settings, vector, self._search)
-
     @dispatcher.span
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        vector = self._vector(query_bundle)
-        settings = self._search_settings(vector)
-        searches = self._store_searches(settings, vector, self._search)
-        with self._tags(settings.weights):
-            array = np.asarray(vector, np.float32)
-            found = retrieve(self._embed_model.core, array, settings, searches, is_text=_is_text(query_bundle))
-        return _nodes(found)
+        question = self._question(query_bundle)
+        if self._is_open(question) and self._decompose is not None:
+            question = replace(question, queries=decompose(self._decompose, question.text or "", self._tracks))
+        return self._answer(question)
 
     @dispatcher.span
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        question = self._question(query_bundle)
+        if self._is_open(question) and self._decompose is not None:
+            queries = await adecompose(self._decompose, question.text or "", self._tracks)
+            question = replace(question, queries=queries)
         client = self._embed_model.core
         stores = [index.vector_store for index in self._indices.values()]
         if not any(find_known_store(store).is_only_async(store) for store in stores):
             # Many stores' asynchronous searches run on the loop itself, or need a second client.
-            return await client.run_async(self._retrieve, query_bundle)
-        vector = await client.run_async(self._vector, query_bundle)
-        settings = await client.run_async(self._search_settings, vector)
-        searches = self._store_searches(settings, vector, self._asearch)
+            return await client.run_async(self._answer, question)
+        query, settings = await client.run_async(self._embedded, question)
+        searches = [
+            *(
+                atext_search(client, self._words, self._indices, query.text or "", target, self._filters)
+                for target in _of_words(settings)
+            ),
+            *self._searches.aof(query, settings),
+        ]
         with self._tags(settings.weights):
-            array = np.asarray(vector, np.float32)
-            found = await aretrieve(client, array, settings, searches, is_text=_is_text(query_bundle))
+            found = await aretrieve(client, query.array, settings, searches, is_text=query.is_text)
         return _nodes(found)
+
+    def _answer(self, question: Question) -> list[NodeWithScore]:
+        query, settings = self._embedded(question)
+        with self._tags(settings.weights):
+            searches = self._searches_of(query, settings)
+            found = retrieve(self._embed_model.core, query.array, settings, searches, is_text=query.is_text)
+        return _nodes(found)
+
+    def _embedded(self, question: Question) -> tuple[EmbeddedQuery, SearchSettings]:
+        client = self._embed_model.core
+        tracks, weights = tracks_and_weights(self._tracks, self._weights, question.words is not None)
+        searched = searched_tracks(weights, tracks)
+        query = embed_queries(client, self._vector, question, searched, is_question_needed=weights == INTENT)
+        weights = query_weights(client, query.array, weights, tracks, self._alpha)
+        return query, SearchSettings(weights=weights, **self._settings)
+
+    def _searches_of(self, query: EmbeddedQuery, settings: SearchSettings) -> Iterator[StoreSearch[_Hits]]:
+        for target in _of_words(settings):
+            yield text_search(self._words, self._indices, query.text or "", target, self._filters)
+        yield from self._searches.of(query, settings)
+
+    @property
+    def _tracks(self) -> tuple[str, ...]:
+        """All tracks of the indices, and the words if they are a track, too."""
+        return tuple(self._indices) if self._words is None else (*self._indices, WORDS)
+
+    def _as_bundle(self, query: QueryType | Query, queries: Mapping[str, str | Query] | None) -> QueryType:
+        if not isinstance(query, Query | str | QueryBundle):
+            raise InputError(
+                f"{short_repr(query)} is not a query: expected a string, a QueryBundle, or Query(text=..., image=...)."
+            )
+        named = check_queries(queries, self._tracks)
+        if isinstance(query, Query):
+            return _OwnQuery(describe_query(query), query=query, queries=named)
+        if not named:
+            return query
+        bundle = QueryBundle(query) if isinstance(query, str) else query
+        given = (bundle.image_path, bundle.custom_embedding_strs, bundle.embedding)
+        return _OwnQuery(bundle.query_str, *given, queries=named)
+
+    def _question(self, bundle: QueryBundle) -> Question:
+        """What is asked; nothing is paid for if it can't be answered."""
+        own = bundle if isinstance(bundle, _OwnQuery) else _OwnQuery(bundle.query_str)
+        query: Any = own.query if own.query is not None else bundle
+        has_more = bundle.embedding is not None or bundle.image_path is not None or bundle.custom_embedding_strs
+        if own.query is None and not has_more:
+            # As the queries of tracks are given.
+            query = bundle.query_str
+        text = own.query.text if own.query is not None else bundle.query_str
+        question = Question(query, text or None, _is_text(bundle), own.queries)
+        tracks_and_weights(self._tracks, self._weights, question.words is not None)
+        return question
+
+    def _is_open(self, question: Question) -> bool:
+        """Whether it is a text that has no queries yet."""
+        return question.is_text and question.text is not None and not question.queries
 
     def _tags(self, weights: Mapping[str, float] | None = None) -> Any:
         """Tags on all spans and events of a retrieval; with "intent" the weights are known only inside it."""
@@ -216,15 +307,17 @@ class MarengoRetriever(BaseRetriever):
             {
                 **active_instrument_tags.get(),
                 "marengo_model": self._embed_model.core.model_id,
-                "marengo_tracks": list(known or self._indices),
+                "marengo_tracks": list(known or self._tracks),
                 "marengo_weights": known or self._weights,
                 "marengo_fusion": self._settings["fusion"],
             }
         )
 
-    def _vector(self, query: QueryBundle) -> list[float]:
-        if isinstance(query, _MediaQuery) and query.query is not None:
-            return self._embed_model.floats(self._embed_model.core.embed_query(query.query))
+    def _vector(self, query: str | Query | QueryBundle) -> list[float]:
+        if isinstance(query, Query):
+            return self._embed_model.floats(self._embed_model.core.embed_query(query))
+        if isinstance(query, str):
+            return self._embed_model.get_agg_embedding_from_queries([query])
         if query.embedding is not None:
             return query.embedding
         if query.image_path is not None:
@@ -233,138 +326,23 @@ class MarengoRetriever(BaseRetriever):
             return self._embed_model.get_image_embedding(query.image_path)
         return self._embed_model.get_agg_embedding_from_queries(query.embedding_strs)
 
-    def _search_settings(self, vector: list[float]) -> SearchSettings:
-        query, tracks = np.asarray(vector, np.float32), tuple(self._indices)
-        weights = query_weights(self._embed_model.core, query, self._weights, tracks, self._alpha)
-        return SearchSettings(weights=weights, **self._settings)
-
-    def _store_searches(
-        self,
-        settings: SearchSettings,
-        vector: list[float],
-        search: Callable[[SearchTarget, MetadataFilters | None, list[float], int], Answer],
-    ) -> Iterator[StoreSearch[Answer]]:
-        for target in settings.targets:
-            index = self._indices[target.track]
-            store, known = index.vector_store, find_known_store(index.vector_store)
-            tracks = [track for track, other in self._indices.items() if other.vector_store is store]
-            # What a store of one track lacks need not be known.
-            learns = known.finds_all and len(tracks) > 1
-            contents = contents_of(store, known.version(store) if learns else None)
-            alone = SearchTarget(target.track, target.scope)
-            # An unknown store may ignore filters.
-            limit = default_limit(store, settings, 1) if known is UNKNOWN else limit_of(store)
-            yield StoreSearch(
-                (target,),
-                partial(search, target, self._filters, vector),
-                "This index",
-                limit,
-                limit < limit_of(store),
-                partial(self._stored, target),
-                at_once=known.at_once(store),
-                contents=contents,
-                search_implied=partial(search, replace(target, is_implied=True), self._filters, vector)
-                if contents.is_alone(target, tracks)
-                else None,
-                search_all=partial(search, alone, None, vector) if learns else None,
-            )
-
-    def _search(self, target: SearchTarget, filters: MetadataFilters | None, vector: list[float], limit: int) -> _Hits:
-        index = self._indices[target.track]
-        known = find_known_store(index.vector_store)
-        if known.search_sources is not None:
-            wanted = _filters(replace(target, sources=()), filters, known.only_equality)
-            return self._hits(target, known.search_sources(index.vector_store, vector, limit, wanted, target.sources))
-        if known.search is not None:
-            wanted = _filters(target, filters, known.only_equality)
-            return self._hits(target, known.search(index.vector_store, vector, limit, wanted))
-        bundle = QueryBundle("", embedding=vector)
-        try:
-            found = self._retriever(target, filters, limit).retrieve(bundle)
-        except known.nothing_found:
-            return []
-        except ValueError as error:
-            if _ONLY_EQUALITY not in str(error):
-                raise
-            found = self._retriever(target, filters, limit, only_equality=True).retrieve(bundle)
-        return self._hits(target, found)
-
-    async def _asearch(
-        self, target: SearchTarget, filters: MetadataFilters | None, vector: list[float], limit: int
-    ) -> _Hits:
-        store = self._indices[target.track].vector_store
-        known = find_known_store(store)
-        if known.asearch is not None:
-            wanted = _filters(target, filters, known.only_equality)
-            return self._hits(target, await known.asearch(store, vector, limit, wanted))
-        if known.search is not None or known.search_sources is not None:
-            return await self._embed_model.core.run_async(self._search, target, filters, vector, limit)
-        bundle = QueryBundle("", embedding=vector)
-        try:
-            found = await self._retriever(target, filters, limit).aretrieve(bundle)
-        except ValueError as error:
-            if _ONLY_EQUALITY not in str(error):
-                raise
-            found = await self._retriever(target, filters, limit, only_equality=True).aretrieve(bundle)
-        return self._hits(target, found)
-
-    def _retriever(
-        self, target: SearchTarget, filters: MetadataFilters | None, limit: int, *, only_equality: bool = False
-    ) -> BaseRetriever:
-        index = self._indices[target.track]
-        only_equality = only_equality or find_known_store(index.vector_store).only_equality
-        return index.as_retriever(
-            similarity_top_k=limit,
-            filters=_filters(target, filters, only_equality),
-            embed_model=self._embed_model,
-        )
-
-    def _hits(self, target: SearchTarget, found: Iterable[NodeWithScore]) -> _Hits:
-        store = self._indices[target.track].vector_store
-        cosine_of = find_known_store(store).cosine(store)
-        return [
-            StoreHit(
-                Segment.find(hit.node.get_content(MetadataMode.NONE)),
-                hit.node,
-                None if hit.score is None or cosine_of is None else cosine_of(hit.score),
-                hit.node.metadata.get("model_id"),
-            )
-            for hit in found
-        ]
-
-    def _stored(self, target: SearchTarget) -> Iterable[tuple[str, Mapping[str, Any]]]:
-        index = self._indices[target.track]
-        known = find_known_store(index.vector_store)
-        nodes: Iterable[BaseNode]
-        if known.nodes is not None:
-            nodes = known.nodes(index.vector_store)
-        elif index.vector_store.stores_text:
-            scope = MetadataFilter(key="embedding_scope", value=target.scope)
-            nodes = index.vector_store.get_nodes(None, MetadataFilters(filters=[scope]))
-        else:
-            nodes = list(index.docstore.docs.values())
-        return ((node.get_content(MetadataMode.NONE), node.metadata) for node in nodes)
-
 
 @dataclass
-class _MediaQuery(QueryBundle):
-    """A Query on its way through LlamaIndex, whose events show it in words."""
+class _OwnQuery(QueryBundle):
+    """What is ours on its way through LlamaIndex, whose events show a ``Query`` in words."""
 
     query: Query | None = None
+    queries: Mapping[str, str | Query] = field(default_factory=dict)
 
 
 def _is_text(bundle: QueryBundle) -> bool:
-    if isinstance(bundle, _MediaQuery) and bundle.query is not None:
+    if isinstance(bundle, _OwnQuery) and bundle.query is not None:
         return is_text(bundle.query)
     return bundle.embedding is None and bundle.image_path is None
 
 
-def _as_bundle(query: QueryType | Query) -> QueryType:
-    if not isinstance(query, Query | str | QueryBundle):
-        raise InputError(
-            f"{short_repr(query)} is not a query: expected a string, a QueryBundle, or Query(text=..., image=...)."
-        )
-    return _MediaQuery(describe_query(query), query=query) if isinstance(query, Query) else query
+def _of_words(settings: SearchSettings) -> list[SearchTarget]:
+    return [target for target in settings.targets if target.track == WORDS]
 
 
 def _marengo(embed_model: Any) -> MarengoEmbedding:
@@ -373,34 +351,6 @@ def _marengo(embed_model: Any) -> MarengoEmbedding:
     raise ConfigurationError(
         f"The index embeds with {type(embed_model).__name__}: set embed_model=MarengoEmbedding(...)."
     )
-
-
-# In LlamaIndex's error for stores that know no filter but equality: hits are sifted later.
-_ONLY_EQUALITY = "only supports exact match filters"
-
-
-def _filters(target: SearchTarget, user_filters: MetadataFilters | None, only_equality: bool) -> MetadataFilters | None:
-    filters: list[MetadataFilter | MetadataFilters] = [
-        MetadataFilter(key=name, value=value) for name, value in target.equals.items()
-    ]
-    if not only_equality:
-        filters += _limits(target)
-    if user_filters is not None:
-        # Not every store supports nested filters.
-        filters += user_filters.filters if user_filters.condition == FilterCondition.AND else [user_filters]
-    return MetadataFilters(filters=filters, condition=FilterCondition.AND) if filters else None
-
-
-def _limits(target: SearchTarget) -> list[MetadataFilter]:
-    limits = []
-    # A prefix is not an equality, and PGVectorStore puts a quote into its SQL as it is: hits are sifted later.
-    if target.sources and not any(source.endswith("/") or {*source} & {*"'\"\\"} for source in target.sources):
-        limits.append(MetadataFilter(key="source", value=list(target.sources), operator=FilterOperator.IN))
-    if target.start_sec is not None:
-        limits.append(MetadataFilter(key="end_sec", value=float(target.start_sec), operator=FilterOperator.GT))
-    if target.end_sec is not None:
-        limits.append(MetadataFilter(key="start_sec", value=float(target.end_sec), operator=FilterOperator.LT))
-    return limits
 
 
 def _nodes(found: _Result) -> list[NodeWithScore]:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
 from llama_index.core import VectorStoreIndex
 from llama_index.core.schema import BaseNode, MetadataMode
-from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 from llama_index.core.vector_stores.utils import node_to_metadata_dict
 
 from bedrock_marengo import ConfigurationError, Pegasus, Segment
+from bedrock_marengo.search.contents import forget_contents
 from bedrock_marengo.search.records import Transcripts
 from bedrock_marengo.search.stored_words import new_texts
 from bedrock_marengo.validation import short_repr
 from llama_index_marengo.embeddings import MarengoEmbedding
-from llama_index_marengo.known_stores import find_known_store
+from llama_index_marengo.rows import nodes_of
 
 __all__ = ["aadd_words", "add_words"]
 
@@ -76,7 +76,7 @@ def add_words(
         if not isinstance(each, VectorStoreIndex):
             raise ConfigurationError(f"{short_repr(each)} is not an index: expected a VectorStoreIndex.")
         writers[key] = _writer(each, _model(each, embed_model))
-        for node in _nodes(each):
+        for node in nodes_of(each):
             nodes[node.get_content(MetadataMode.NONE)][key] = node
     if not indexes:
         return 0
@@ -89,6 +89,7 @@ def add_words(
             given = [_with_text(nodes[old][key], new) for old, new in file.items() if key in nodes[old]]
             for first in range(0, len(given), _CHUNK):
                 write(given[first : first + _CHUNK])
+            forget_contents()
             changed += len(given)
     return changed
 
@@ -116,19 +117,6 @@ def _with_text(node: BaseNode, text: str) -> BaseNode:
     node = node.model_copy()
     node.set_content(text)
     return node
-
-
-def _nodes(index: VectorStoreIndex) -> Iterator[BaseNode]:
-    store = index.vector_store
-    if not store.stores_text:
-        yield from list(index.docstore.docs.values())
-        return
-    if (nodes := find_known_store(store).nodes) is not None:
-        yield from nodes(store)
-        return
-    for scope in ("clip", "asset"):
-        filters = MetadataFilters(filters=[MetadataFilter(key="embedding_scope", value=scope)])
-        yield from store.get_nodes(None, filters, **_GET.get(type(store).__name__, {}))
 
 
 def _writer(index: VectorStoreIndex, model: MarengoEmbedding) -> Callable[[Sequence[BaseNode]], None]:
@@ -197,6 +185,3 @@ _WRITERS: Mapping[str, Callable[[Any, Sequence[BaseNode]], None]] = {
     "S3VectorStore": _add,
 }
 """A store's class -> what replaces its rows, with their vectors as they are."""
-
-# Qdrant's default is 9,999.
-_GET: Mapping[str, Mapping[str, Any]] = {"QdrantVectorStore": {"limit": 2**31 - 1}}

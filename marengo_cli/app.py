@@ -50,6 +50,17 @@ class Framework(StrEnum):
     LLAMA_INDEX = "llama-index"
 
 
+class WordSearch(StrEnum):
+    """How captions are searched."""
+
+    BM25 = "bm25"
+
+
+Words = Annotated[
+    WordSearch | None, typer.Option("--words", help="Also search the captions next to the files, by their words.")
+]
+
+
 class Fusion(StrEnum):
     """How tracks become one ranking."""
 
@@ -206,6 +217,7 @@ def search(
     fusion: Annotated[
         Fusion, typer.Option(help="Fuse by ranks (rrf) or by cosine similarities (scores).")
     ] = Fusion.SCORES,
+    words: Words = None,
     k: Annotated[int, typer.Option("--k", "-k", metavar="COUNT", help="Number of results.")] = 10,
     merge_gap_sec: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Merge clips that are at most this far apart.")
@@ -231,8 +243,7 @@ def search(
         if html:
             needed("marengo_view", "pip install 'bedrock-marengo[cli,view]'")
         module = needed("marengo_cli.search")
-        words = [query, *(sources or [])]
-        asked, typed = module.query_of(words, text=text, image=image, audio=audio, video=video)
+        asked, typed = module.query_of([query, *(sources or [])], text=text, image=image, audio=audio, video=video)
         media, page = sources_of(typed), module.Page(path=html, force=force) if html else None
         settings = embedding.settings
         ranking = {"k": k, "fusion": fusion.value, "merge_gap_sec": merge_gap_sec, "max_per_source": max_per_source}
@@ -240,7 +251,8 @@ def search(
         ranking |= {"scope": "clip" if "clip" in settings["scopes"] else "asset"}
         own = [*media, asked.image, asked.audio, asked.video]
         with client_of(connection, model, own if local else None) as client:
-            found = module.Search.of(client, asked, weights, keep=page is not None, **ranking)
+            track = needed("marengo_cli.word_track").WordTrack(client) if words else None
+            found = module.Search.of(client, asked, weights, keep=page is not None, words=track, **ranking)
             advice = shlex.join(["marengo", "embed", *embedding.typed, *typed])
             shown = {"page": page, "advice": advice, "as_json": as_json}
             raise typer.Exit(module.run(found, media, settings, local=local, **shown))
@@ -259,6 +271,7 @@ def evaluate(
     local: Local = False,
     weights: Annotated[str, typer.Option(metavar="WEIGHTS", help="As for search: the row to compare with.")] = "visual",
     fusion: Annotated[Fusion, typer.Option(help="As for search: the row to compare with.")] = Fusion.SCORES,
+    words: Words = None,
     k: Annotated[int, typer.Option("--k", "-k", metavar="COUNT", help="Number of results that count.")] = 10,
     min_iou: Annotated[
         float | None, typer.Option(metavar="0.3", help="Overlap of a right result, instead of by its middle.")
@@ -284,6 +297,7 @@ def evaluate(
         settings = embedding.settings
         ranking = {"k": k, "fusion": fusion.value, "scope": "clip" if "clip" in settings["scopes"] else "asset"}
         with client_of(connection, model, media if local else None) as client:
+            ranking |= {"words": needed("marengo_cli.word_track").WordTrack(client)} if words else {}
             archive = module.Archive.of(client, questions, weights, min_iou=min_iou, **ranking)
             advice = shlex.join(["marengo", "embed", *embedding.typed, *sources])
             shown = {"suggest": suggest, "page": page, "advice": advice, "as_json": as_json}

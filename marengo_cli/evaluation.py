@@ -15,6 +15,7 @@ from bedrock_marengo.errors import visible
 from bedrock_marengo.search import Evaluation, Question, WeightSuggestion, evaluate, read_questions, suggest_weights
 from bedrock_marengo.search.evaluation import check_evaluation
 from bedrock_marengo.search.fusion import Hit, cut_off
+from bedrock_marengo.search.targets import WORDS
 from bedrock_marengo.search.track_hits import TrackHits
 from bedrock_marengo.search.weights import intent_weights
 from marengo_cli.embed import check_failed, show_failed
@@ -83,7 +84,9 @@ class Archive:
         """What each track found for a question; ``k`` is that of the options."""
         search = self.searches[str(query)]
         hits = [Hit(hit.segment, hit.score or 0.0) for found in search.hits.values() for hit in found if hit.segment]
-        intent = intent_weights(self.client, search.embedded_query(), list(search.hits)) if search.hits else {}
+        by_words = search.by_words(search.settings.depth + 1)
+        hits += [Hit(hit.segment, hit.score or 0.0, track=WORDS) for hit in by_words if hit.segment]
+        intent = intent_weights(self.client, search.embedded_query(), search.tracks) if search.hits else {}
         settings = replace(search.settings, weights=intent) if search.intent else search.settings
         return TrackHits(self.client, cut_off(hits, settings.depth), settings, intent, is_text=True)
 

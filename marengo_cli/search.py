@@ -34,13 +34,15 @@ from bedrock_marengo.errors import visible
 from bedrock_marengo.search.citations import describe_query
 from bedrock_marengo.search.confidence import is_text
 from bedrock_marengo.search.fusion import Moment, SearchSettings, SearchTarget
+from bedrock_marengo.search.queries import tracks_and_weights
 from bedrock_marengo.search.results import results_from
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, retrieve
+from bedrock_marengo.search.targets import WORDS
 from bedrock_marengo.search.weights import INTENT, check_weights, cosines, intent_weights, tracks_of
-from bedrock_marengo.words.captions import Transcript
 from marengo_cli.embed import Outcome, check_failed, embedded, show_failed
 from marengo_cli.options import names_in, numbers_in, sources_of
 from marengo_cli.terminal import apart, dollars, print_json, print_table, say, waiting
+from marengo_cli.word_track import WordTrack, read_captions
 
 __all__ = ["Page", "Search", "finished", "query_of", "run"]
 
@@ -106,6 +108,7 @@ class Search:
         missing: files that are not embedded.
         failed: files with other errors.
         vector: the query's, once it is embedded.
+        words: the files' captions, if they are a track, too.
     """
 
     client: MarengoClient
@@ -120,9 +123,19 @@ class Search:
     missing: list[MediaResult] = field(default_factory=list)
     failed: list[MediaResult] = field(default_factory=list)
     vector: Vector | None = None
+    words: WordTrack | None = None
 
     @classmethod
-    def of(cls, client: MarengoClient, query: Query, weights: str, *, keep: bool, **settings: Any) -> Search:
+    def of(
+        cls,
+        client: MarengoClient,
+        query: Query,
+        weights: str,
+        *,
+        keep: bool,
+        words: WordTrack | None = None,
+        **settings: Any,
+    ) -> Search:
         """Check everything that can be checked before a file is read.
 
         Raises:
@@ -130,9 +143,12 @@ class Search:
         """
         if query.text is not None:
             payloads.text(client.model, query.text)
-        known = check_weights(_weights(weights), tracks_of(client.model))
-        ranking = SearchSettings(weights=known, **settings)
-        return cls(client=client, query=query, settings=ranking, intent=weights == INTENT, keep=keep)
+        all_tracks = (*tracks_of(client.model), *([WORDS] if words else []))
+        check_weights(_weights(weights), all_tracks)
+        tracks, given = tracks_and_weights(all_tracks, _weights(weights), bool(query.text))
+        ranking = SearchSettings(weights=check_weights(given, tracks), **settings)
+        words = words if WORDS in tracks else None
+        return cls(client=client, query=query, settings=ranking, intent=weights == INTENT, keep=keep, words=words)
 
     def add(self, done: MediaResult) -> None:
         """Search one file."""
@@ -155,6 +171,8 @@ class Search:
             self.hits[track] = nlargest(self.settings.depth + 1, self.hits[track], key=lambda hit: hit.score or 0.0)
         self.segments += len(found)
         self.media[found.source] = done.media or Media.of(done.source)
+        if self.words and found.source not in self.words.captions:
+            self.words.add(found, self.media[found.source], self.name(found.source))
         if self.keep:
             self.kept.append(found)
 
@@ -164,12 +182,22 @@ class Search:
             return []
         query, settings = self.embedded_query(), self.settings
         if self.intent:
-            settings = replace(settings, weights=intent_weights(self.client, query, list(self.hits)))
+            settings = replace(settings, weights=intent_weights(self.client, query, self.tracks))
         searches = [StoreSearch((target,), partial(self._search, target), "The search") for target in settings.targets]
         return retrieve(self.client, query, settings, searches, is_text=is_text(self.query))[0]
 
+    @property
+    def tracks(self) -> list[str]:
+        """The tracks of the files."""
+        return [*self.hits, *([WORDS] if self.words else [])]
+
+    def by_words(self, limit: int) -> list[StoreHit[None]]:
+        """The clips that have words of the query, best first."""
+        target = SearchTarget(WORDS, self.settings.scope)
+        return self.words.search(self.query.text or "", target, limit) if self.words else []
+
     def _search(self, target: SearchTarget, limit: int) -> list[StoreHit[None]]:
-        return self.hits.get(target.track, [])[:limit]
+        return self.by_words(limit) if target.track == WORDS else self.hits.get(target.track, [])[:limit]
 
     def embedded_query(self) -> Vector:
         """The query's vector; it is embedded once, and only if there is a segment to compare it with."""
@@ -277,12 +305,9 @@ def _weights(word: str) -> str | dict[str, float]:
 
 def _words(search: Search, moments: Iterable[Moment]) -> list[str]:
     """The words of each moment, if there are captions next to its file."""
-    known: dict[str, Transcript | None] = {}
-    for source in {moment.source for moment in moments}:
-        try:
-            known[source] = search.client.captions_of(search.media[source])
-        except MarengoError as error:
-            say(visible(f"{search.name(source)} is shown without its captions: {error}"), err=True)
+    known = dict(search.words.captions) if search.words else {}
+    for source in {moment.source for moment in moments} - known.keys():
+        known[source] = read_captions(search.client, search.media[source], search.name(source), "shown")
     pairs = ((moment, known.get(moment.source)) for moment in moments)
     return [captions.words(moment.start_sec, moment.end_sec) if captions else "" for moment, captions in pairs]
 
@@ -328,6 +353,10 @@ def _show_summary(search: Search, local: bool, page: Page | None, advice: str) -
         say(STAND_IN, err=True)
 
 
+def _score_of(track: str) -> str:
+    return "score" if track == WORDS else "cosine"
+
+
 def _times(moment: Moment) -> str:
     return span(moment.start_sec, moment.end_sec) or "image"
 
@@ -349,7 +378,7 @@ def _report(
                 "confidence": moment.confidence,
                 "segment": moment.best.segment.uri,
                 "tracks": {
-                    track: {"rank": hit.rank, "cosine": hit.score, "segment": hit.segment.uri}
+                    track: {"rank": hit.rank, _score_of(track): hit.score, "segment": hit.segment.uri}
                     for track, hit in moment.tracks.items()
                 },
                 "words": said,

@@ -47,6 +47,7 @@ _NAMED_ALIKE = (
         "min_iou",
         "max_per_source",
         "weights",
+        "words",
     ),
 )
 _OPTIONS = {

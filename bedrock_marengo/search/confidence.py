@@ -14,6 +14,7 @@ import numpy as np
 
 from bedrock_marengo.contract.inputs import Query
 from bedrock_marengo.search.fusion import TIE, Hit, Moment
+from bedrock_marengo.search.targets import WORDS
 
 __all__ = ["Bands", "Confidence", "at_least", "is_text"]
 
@@ -44,16 +45,22 @@ class Bands:
         self._cosines = TEXT_COSINES.get(version) if is_text else None
         scores: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
         for hit in hits:
-            scores[hit.segment.option, hit.segment.scope].append(hit.score)
+            if hit.track != WORDS:
+                scores[hit.track, hit.segment.scope].append(hit.score)
         self._bounds = {track: bounds for track, found in scores.items() if (bounds := _bounds(found)) is not None}
 
     def of(self, moment: Moment) -> Confidence | None:
-        """By the track that contributed most; None if nothing is documented for it and there are too few hits."""
-        best = moment.best
-        if self._cosines is not None and best.segment.option in _VIDEO:
+        """By the track that contributed most, words apart.
+
+        None if nothing is documented for it and there are too few hits, or if only its words were found.
+        """
+        best = next((hit for track, hit in moment.tracks.items() if track != WORDS), None)
+        if best is None:
+            return None
+        if self._cosines is not None and best.track in _VIDEO:
             bounds: tuple[float, float] | None = self._cosines
         else:
-            bounds = self._bounds.get((best.segment.option, best.segment.scope))
+            bounds = self._bounds.get((best.track, best.segment.scope))
         if bounds is None:
             return None
         return get_args(Confidence)[sum(best.score >= bound for bound in bounds)]  # type: ignore[no-any-return]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Iterable
+from itertools import count
 from typing import NamedTuple
 from weakref import ref
 
 from bedrock_marengo.search.fusion import SearchTarget
 
-__all__ = ["StoreContents", "contents_of", "forget_contents"]
+__all__ = ["KEPT_SEC", "StoreContents", "contents_of", "forget_contents", "writes"]
 
 KEPT_SEC = 10.0
 """How long it is kept: other processes write, too. Ours."""
@@ -58,6 +59,8 @@ class _Kept(NamedTuple):
 
 
 _kept: dict[int, _Kept] = {}
+_writes = count(1)
+_last_write = 0
 
 
 def contents_of(store: object, version: Hashable = None) -> StoreContents:
@@ -80,4 +83,11 @@ def contents_of(store: object, version: Hashable = None) -> StoreContents:
 
 def forget_contents() -> None:
     """Forget it for all stores, since two objects may be the same collection. Call it after each write."""
+    global _last_write
     _kept.clear()
+    _last_write = next(_writes)
+
+
+def writes() -> int:
+    """How often this process has forgotten what stores contain."""
+    return _last_write

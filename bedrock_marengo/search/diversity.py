@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from bedrock_marengo.contract.segments import Segment
 from bedrock_marengo.search.confidence import Bands, at_least
 from bedrock_marengo.search.fusion import TIE, Hit, Moment, SearchSettings, find_moments
+from bedrock_marengo.search.targets import WORDS
 from bedrock_marengo.search.weights import Vector, cosines
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["choose_moments"]
 
 _Known = tuple[Moment, dict[str, Vector]]
-"""A moment, and the vector of its best segment on each track."""
+"""A moment, and the vector of its best segment on each embedding option."""
 
 
 def choose_moments(
@@ -102,11 +103,13 @@ def _known(client: MarengoClient, moments: Sequence[Moment]) -> Iterator[_Known]
     segments: list[Segment] = [hit.segment for moment in moments for hit in moment.tracks.values()]
     vectors = dict(zip(segments, client.segment_vectors(segments), strict=True)) if segments else {}
     for moment in moments:
-        yield moment, {track: vectors[hit.segment] for track, hit in moment.tracks.items()}
+        # What was found by its words has a vector, too; one that was found by its vector goes first.
+        hits = sorted(moment.tracks.values(), key=lambda hit: hit.track != WORDS)
+        yield moment, {hit.segment.option: vectors[hit.segment] for hit in hits}
 
 
 def _similarity(later: _Known, earlier: _Known) -> float | None:
-    """The cosine of two moments on the later one's best track; None if the earlier one has no vector there."""
+    """The cosine of two moments on the later one's best option; None if the earlier one has no vector there."""
     track = later[0].best.segment.option
     if track not in earlier[1]:
         return None

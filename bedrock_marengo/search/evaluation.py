@@ -133,7 +133,7 @@ def tracks_found(hits: Iterable[TrackHits]) -> list[str]:
     searched: dict[str, None] = {}
     for each in hits:
         searched.update(dict.fromkeys(each.intent))
-        found.update(hit.segment.option for hit in each.hits)
+        found.update(hit.track for hit in each.hits)
     return [track for track in searched if track in found]
 
 

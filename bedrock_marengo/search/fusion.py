@@ -17,9 +17,8 @@ from bedrock_marengo.contract.html_tables import html_table
 from bedrock_marengo.contract.models import UNTIMED_TRACKS
 from bedrock_marengo.contract.segments import Segment
 from bedrock_marengo.contract.words import span
-from bedrock_marengo.errors import InputError
-from bedrock_marengo.search.targets import SearchTarget
-from bedrock_marengo.validation import is_int, is_number, require_many, short_repr
+from bedrock_marengo.search.settings import Fusion, SearchSettings
+from bedrock_marengo.search.targets import WORDS, SearchTarget
 
 __all__ = [
     "RRF_K",
@@ -32,8 +31,6 @@ __all__ = [
     "find_moments",
     "rank",
 ]
-
-Fusion = Literal["rrf", "scores"]
 
 RRF_K = 60
 """The constant of reciprocal rank fusion: Cormack et al. 2009, and TwelveLabs' guidance."""
@@ -54,15 +51,21 @@ class Hit:
 
     Attributes:
         segment: what was found.
-        score: its cosine similarity to the query.
-        rank: from 1 within its track, once it is ranked. Equal cosines share a rank: that of the last of them.
+        score: its cosine similarity to the query; on the track "words" the score of its text, which is no cosine.
+        rank: from 1 within its track, once it is ranked. Equal scores share a rank: that of the last of them.
         is_cut: the store holds equal ones that were not requested. It then counts for nothing, as they do.
+        track: the list that it belongs to: its segment's option, or "words" if its text was found.
     """
 
     segment: Segment
     score: float
     rank: int = 0
     is_cut: bool = False
+    track: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.track:
+            object.__setattr__(self, "track", self.segment.option)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ class Moment:
         start_sec: where it begins.
         end_sec: where it ends.
         score: the fused score of its best clip; comparable only within one search.
-        tracks: track -> its best hit in this moment, with rank and cosine; the track that contributed most comes first.
+        tracks: track -> its best hit in this moment, with rank and score; the track that contributed most comes first.
         hits: all its hits, in order of time.
         confidence: "low", "medium" or "high", a hint from its best cosine; None if unknown, as after ``find_moments``.
     """
@@ -104,103 +107,6 @@ class Moment:
         return self.best.segment.uri_within(self.start_sec, self.end_sec)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchSettings:
-    """How to search, in any framework and store.
-
-    Args:
-        weights: track -> weight; tracks of weight 0 are not searched.
-        k: how many moments to return.
-        fusion: "rrf", the sum of w / (60 + rank); or "scores", the sum of w * cosine over the sum of w.
-        merge_gap_sec: clips of one source at most this far apart become one moment, if they are among the
-            ``MERGED_CLIPS`` best; None keeps each clip separate.
-        max_per_source: the most moments of one source.
-        sources: only these sources; one that ends in "/" is a prefix.
-        start_sec: only segments that end after this time.
-        end_sec: only segments that start before this time.
-        asset_gate: only clips of this many best assets. The store must hold assets (``scopes=["clip", "asset"]``).
-        asset_boost: adds this multiple of the asset's fused score to each of its clips' scores.
-        scope: "clip", or "asset" to find whole files.
-        fetch_k: how many hits to count for each track. Default: 10 for each moment, at least 50; with ``merge_gap_sec``
-            100, so that a moment's range does not depend on ``k``.
-        distinct: drops a moment whose vector has this cosine or more to an earlier one's, such as 0.98: reposts, and
-            static cameras. See ``choose_moments``; ``find_moments`` has no vectors.
-        mmr_lambda: 0 to 1, maximal marginal relevance among the best: 1 is relevance alone, 0 is variety alone.
-        min_confidence: drops moments of a lower ``Moment.confidence``: "low", "medium" or "high".
-
-    Raises:
-        InputError: A setting has a wrong value.
-    """
-
-    weights: Mapping[str, float]
-    k: int = 5
-    fusion: Fusion = "rrf"
-    merge_gap_sec: float | None = None
-    max_per_source: int | None = None
-    sources: Sequence[str] = ()
-    start_sec: float | None = None
-    end_sec: float | None = None
-    asset_gate: int | None = None
-    asset_boost: float = 0.0
-    scope: Literal["clip", "asset"] = "clip"
-    fetch_k: int | None = None
-    distinct: float | None = None
-    mmr_lambda: float | None = None
-    min_confidence: Literal["low", "medium", "high"] | None = None
-
-    def __post_init__(self) -> None:
-        for source in require_many(self.sources, "sources", "S3 URIs"):
-            if not isinstance(source, str) or not source.startswith("s3://"):
-                raise InputError(
-                    f"sources has {short_repr(source)}: expected S3 URIs; one that ends in '/' is a prefix.",
-                    setting="sources",
-                )
-        bands = ("low", "medium", "high")
-        known = {"fusion": ("rrf", "scores"), "scope": ("clip", "asset"), "min_confidence": (*bands, None)}
-        for name, choices in known.items():
-            value = getattr(self, name)
-            if value not in choices:
-                raise InputError(f"expected {' or '.join(map(repr, choices))}.", setting=name, value=value)
-        for name in ("k", "max_per_source", "asset_gate", "fetch_k"):
-            value = getattr(self, name)
-            if not (is_int(value) or (value is None and name != "k")):
-                raise InputError("expected a whole number, 1 or more.", setting=name, value=value)
-        for name in ("merge_gap_sec", "start_sec", "end_sec", "asset_boost"):
-            value = getattr(self, name)
-            if value is not None and not (is_number(value) and 0 <= value < float("inf")):
-                raise InputError("expected a number, 0 or more.", setting=name, value=value)
-        for name in ("distinct", "mmr_lambda"):
-            value = getattr(self, name)
-            if value is not None and not (is_number(value) and 0 <= value <= 1):
-                raise InputError("expected a number from 0 to 1.", setting=name, value=value)
-        if self.end_sec is not None and self.end_sec <= (self.start_sec or 0):
-            raise InputError(
-                "expected a time after {start_sec}.",
-                setting="end_sec",
-                value=self.end_sec,
-                remedy={"start_sec": self.start_sec or 0},
-            )
-
-    @property
-    def targets(self) -> list[SearchTarget]:
-        """What to search for: one target for each track, and one more for its assets if they gate or boost."""
-        tracks = [track for track, weight in self.weights.items() if weight > 0]
-        sources = tuple(self.sources)
-        targets = [SearchTarget(track, self.scope, sources, self.start_sec, self.end_sec) for track in tracks]
-        if self._with_assets:
-            targets += [SearchTarget(track, "asset", sources) for track in tracks]
-        return targets
-
-    @property
-    def depth(self) -> int:
-        """How many hits count for each track."""
-        return self.fetch_k or (max(10 * self.k, 50) if self.merge_gap_sec is None else max(self.k, 100))
-
-    @property
-    def _with_assets(self) -> bool:
-        return self.scope == "clip" and (self.asset_gate is not None or self.asset_boost > 0)
-
-
 def find_moments(hits: Iterable[Hit], settings: SearchSettings) -> list[Moment]:
     """The ``k`` best moments, best first; one for each stretch of time, however many tracks found it.
 
@@ -216,9 +122,11 @@ def find_moments(hits: Iterable[Hit], settings: SearchSettings) -> list[Moment]:
         (0.0, 6.0, 1)
     """
     targets = settings.targets
-    ranked = rank(hit for hit in hits if any(target.holds(hit.segment) for target in targets))
+    ranked = rank(
+        hit for hit in hits if any(target.track == hit.track and target.holds(hit.segment) for target in targets)
+    )
     clips = _fuse([hit for hit in ranked if hit.segment.scope == settings.scope], settings)
-    if settings._with_assets:
+    if settings.with_assets:
         clips = _apply_assets(clips, [hit for hit in ranked if hit.segment.scope == "asset"], settings)
     return _choose(sorted(clips, key=_order), settings)
 
@@ -281,6 +189,11 @@ class _Scored:
     seen: float | None
 
     @property
+    def of_words(self) -> float:
+        """What its words add to the score."""
+        return sum(share for share, hit in self.parts if hit.track == WORDS)
+
+    @property
     def is_image(self) -> bool:
         return all(hit.segment.option in UNTIMED_TRACKS for _, hit in self.parts)
 
@@ -300,7 +213,7 @@ def _by_track(hits: Iterable[Hit]) -> dict[tuple[str, str], list[Hit]]:
     """(track, scope) -> its hits, best first; equal ones in one order."""
     lists: defaultdict[tuple[str, str], list[Hit]] = defaultdict(list)
     for hit in hits:
-        lists[hit.segment.option, hit.segment.scope].append(hit)
+        lists[hit.track, hit.segment.scope].append(hit)
     for found in lists.values():
         found.sort(key=lambda hit: (-hit.score, hit.segment.source, hit.segment.start_sec, hit.segment.job))
     return lists
@@ -311,9 +224,9 @@ def _seen(hits: Iterable[Hit]) -> dict[_Clip, float]:
     seen: dict[_Clip, float] = {}
     fused: dict[_Clip, float] = {}
     for hit in hits:
-        if hit.segment.option in _PICTURE:
+        if hit.track in _PICTURE:
             seen[_clip(hit.segment)] = max(hit.score, seen.get(_clip(hit.segment), hit.score))
-        elif hit.segment.option == "fused":
+        elif hit.track == "fused":
             fused[_clip(hit.segment)] = hit.score
     return {**fused, **seen}
 
@@ -324,7 +237,7 @@ def _fuse(ranked: Sequence[Hit], settings: SearchSettings) -> list[_Scored]:
         clips[_clip(hit.segment)].append(hit)
     seen = {
         **_seen(ranked),
-        **{_clip(hit.segment): hit.score for hit in ranked if hit.segment.option in UNTIMED_TRACKS},
+        **{_clip(hit.segment): hit.score for hit in ranked if hit.track in UNTIMED_TRACKS},
     }
     by_rank = settings.fusion == "rrf"
     shares = _by_rank(clips.values(), settings.weights) if by_rank else _by_score(clips.values(), settings.weights)
@@ -341,42 +254,53 @@ _Parts = tuple[tuple[float, Hit], ...]
 def _by_rank(clips: Iterable[Sequence[Hit]], weights: Mapping[str, float]) -> list[_Parts]:
     clips = list(clips)
     # A clip with separate tracks and a fused vector counts twice, and so must a photograph.
-    times = 2 if any(len({_block(hit.segment.option) for hit in hits}) > 1 for hits in clips) else 1
+    times = 2 if any({"fused", "separate"} <= {_block(hit.track) for hit in hits} for hits in clips) else 1
     shares = {track: times * weight if track in UNTIMED_TRACKS else weight for track, weight in weights.items()}
     return [
-        tuple((0.0 if hit.is_cut else shares[hit.segment.option] / (RRF_K + hit.rank), hit) for hit in hits)
-        for hits in clips
+        tuple((0.0 if hit.is_cut else shares[hit.track] / (RRF_K + hit.rank), hit) for hit in hits) for hits in clips
     ]
 
 
 def _by_score(clips: Iterable[Sequence[Hit]], weights: Mapping[str, float]) -> list[_Parts]:
     clips = list(clips)
     # Divided by what any clip here can have, so a track without a hit counts as a cosine of 0. The weight of images is
-    # not part of it: an image has no other track.
-    blocks = {_block(hit.segment.option) for hits in clips for hit in hits}
-    blocks = blocks - {"image"} or blocks
+    # not part of it: an image has no other vector.
+    blocks = {_block(hit.track) for hits in clips for hit in hits}
+    blocks = blocks if blocks <= {"image", WORDS} else blocks - {"image"}
     total = sum(weight for track, weight in weights.items() if _block(track) in blocks)
+    scale = _words_scale([hit for hits in clips for hit in hits])
     return [
-        tuple((0.0 if hit.is_cut else weights[hit.segment.option] * hit.score / total, hit) for hit in hits)
+        tuple(
+            (0.0 if hit.is_cut else weights[hit.track] * hit.score * (scale if hit.track == WORDS else 1) / total, hit)
+            for hit in hits
+        )
         for hits in clips
     ]
 
 
+def _words_scale(hits: Sequence[Hit]) -> float:
+    """Makes the best score of the words equal to the best cosine: their own sizes can't be compared. Ours."""
+    words = max((hit.score for hit in hits if hit.track == WORDS), default=0.0)
+    cosine = max((hit.score for hit in hits if hit.track != WORDS), default=1.0)
+    return max(cosine, 0.0) / words if words > 0 else 0.0
+
+
 def _block(track: str) -> str:
-    """A clip has separate tracks, a fused vector or both; an image has neither."""
-    return "image" if track in UNTIMED_TRACKS else "fused" if track == "fused" else "separate"
+    """A clip has separate tracks, a fused vector or both; an image has neither. Any of them may have words."""
+    return "image" if track in UNTIMED_TRACKS else track if track in ("fused", WORDS) else "separate"
 
 
 def _behind_better_pictures(scored: Sequence[_Scored]) -> list[_Scored]:
-    """No photograph has a higher score than a clip whose picture is as good a match."""
-    clips = sorted((-clip.seen, clip.score) for clip in scored if clip.seen is not None and not clip.is_image)
+    """No photograph has a higher score than a clip whose picture is as good a match, words apart."""
+    clips = sorted(
+        (-clip.seen, clip.score - clip.of_words) for clip in scored if clip.seen is not None and not clip.is_image
+    )
     least = list(accumulate((score for _, score in clips), min, initial=float("inf")))
-    return [
-        replace(clip, score=min(clip.score, least[bisect_right(clips, (TIE - (clip.seen or 0.0), float("inf")))]))
-        if clip.is_image
-        else clip
-        for clip in scored
-    ]
+
+    def limit(image: _Scored) -> float:
+        return least[bisect_right(clips, (TIE - (image.seen or 0.0), float("inf")))] + image.of_words
+
+    return [replace(clip, score=min(clip.score, limit(clip))) if clip.is_image else clip for clip in scored]
 
 
 def _apply_assets(clips: Sequence[_Scored], assets: Sequence[Hit], settings: SearchSettings) -> list[_Scored]:
@@ -429,9 +353,9 @@ def _moment(group: Sequence[_Scored]) -> Moment:
     # The best clip's parts first, so that its strongest track comes first.
     for clip in (best, *group):
         for _, hit in sorted(clip.parts, key=lambda part: -part[0]):
-            known = tracks.get(hit.segment.option)
+            known = tracks.get(hit.track)
             if known is None or hit.rank < known.rank:
-                tracks[hit.segment.option] = hit
+                tracks[hit.track] = hit
     hits = (hit for clip in group for _, hit in clip.parts)
     return Moment(
         source=best.source,
@@ -439,5 +363,5 @@ def _moment(group: Sequence[_Scored]) -> Moment:
         end_sec=max(clip.end_sec for clip in group),
         score=best.score,
         tracks=tracks,
-        hits=tuple(sorted(hits, key=lambda hit: (hit.segment.start_sec, hit.segment.end_sec, hit.segment.option))),
+        hits=tuple(sorted(hits, key=lambda hit: (hit.segment.start_sec, hit.segment.end_sec, hit.track))),
     )

@@ -40,7 +40,8 @@ class SearchResult:
         end_sec: its end, in seconds.
         media_type: "video", "audio" or "image".
         score: as the search returned it, which may be a distance: comparable only within that search.
-        tracks: embedding option -> cosine similarity, None if the search didn't return one.
+        tracks: embedding option -> cosine similarity, None if the search didn't return one; "words" -> the score of the
+            text, which is no cosine.
         words: its words, if there are any; what is said and what is seen are labelled only if both are there.
     """
 
@@ -134,7 +135,7 @@ def _result_of(hit: Any) -> SearchResult | None:
         tracks = {track: best.score for track, best in hit.tracks.items()}
         return _result(hit.best.segment, (hit.start_sec, hit.end_sec), score=hit.score, tracks=tracks)
     if isinstance(hit, Hit):
-        return _result(hit.segment, score=hit.score, tracks={hit.segment.option: hit.score})
+        return _result(hit.segment, score=hit.score, tracks={hit.track: hit.score})
     if isinstance(hit, Segment):
         return _result(hit)
     if isinstance(hit, tuple) and len(hit) == 2:

@@ -14,11 +14,13 @@ import numpy as np
 
 from bedrock_marengo.contract.segments import Segment
 from bedrock_marengo.contract.words import Words, heading, words_in
-from bedrock_marengo.errors import ConfigurationError, MarengoError, OutputError, http_status, warn_once
+from bedrock_marengo.errors import MarengoError, http_status, warn_once
 from bedrock_marengo.search.contents import StoreContents
 from bedrock_marengo.search.diversity import choose_moments
 from bedrock_marengo.search.fusion import Hit, Moment, SearchSettings, SearchTarget, cut_off
+from bedrock_marengo.search.model_checks import check_models, check_stored
 from bedrock_marengo.search.store_limits import MAX_LIMIT
+from bedrock_marengo.search.targets import WORDS
 from bedrock_marengo.search.weights import Vector, check_lengths, cosines
 
 if TYPE_CHECKING:
@@ -28,8 +30,6 @@ __all__ = [
     "StoreHit",
     "StoreSearch",
     "aretrieve",
-    "check_models",
-    "check_stored",
     "find_hits",
     "moment_document",
     "retrieve",
@@ -87,6 +87,7 @@ class StoreSearch(Generic[Answer]):
         search_implied: as ``search``, without a filter for the target's track and scope; None if the store may hold
             others.
         search_all: as ``search``, for the target's track and scope alone, without the user's limits.
+        query: ``(dimension,)``, what it searches for if its targets have a query of their own.
     """
 
     targets: tuple[SearchTarget, ...]
@@ -99,6 +100,7 @@ class StoreSearch(Generic[Answer]):
     contents: StoreContents | None = None
     search_implied: Callable[[int], Answer] | None = None
     search_all: Callable[[int], Answer] | None = None
+    query: Vector | None = None
 
 
 _Questions = Generator[tuple[Callable[[int], Any], int], Sequence[StoreHit[Item]] | Exception, list[StoreHit[Item]]]
@@ -191,48 +193,6 @@ def moment_document(moment: Moment, texts: Mapping[Segment, str]) -> tuple[str, 
         "tracks": {track: {"rank": hit.rank, "score": hit.score} for track, hit in moment.tracks.items()},
     }
     return "\n".join(filter(None, [moment.uri, title, words])), metadata
-
-
-def check_models(model_ids: Iterable[str | None], query_model_id: str, store: str) -> None:
-    """Refuse a search that would compare vectors of two models.
-
-    Raises:
-        ConfigurationError: There are segments of another model than the query's.
-    """
-    if others := sorted({model_id for model_id in model_ids if model_id not in (None, query_model_id)}):
-        raise ConfigurationError(
-            f"{store} holds segments of {', '.join(map(str, others))}, and the query is embedded with "
-            f"{query_model_id}: vectors of two models can't be compared. Search with the store's own model, or move "
-            "its sources to a new store (langchain_marengo.migrate)."
-        )
-
-
-def check_stored(client: MarengoClient, stored: Iterable[tuple[str, Mapping[str, Any]]], store: str) -> None:
-    """Explain why a store refused a search, if its vectors are unlike the query's: each store says that differently.
-
-    Args:
-        client: the client that embedded the query.
-        stored: (text, metadata) of what the store holds.
-        store: the store, as the error message names it.
-
-    Raises:
-        ConfigurationError: It holds segments of another model, or vectors of another length.
-    """
-    rows = list(stored)
-    check_models((metadata.get("model_id") for _, metadata in rows), client.model_id, store)
-    segment = next((segment for text, _ in rows if (segment := Segment.find(text)) is not None), None)
-    if segment is None:
-        return
-    try:
-        client.segment_vectors([segment])
-    except OutputError as error:
-        # The output of its job has vectors of another length.
-        raise ConfigurationError(
-            f"{store} holds segments that this client can't compare with a query, such as {segment.uri!r}: {error} "
-            "Search with a client of the model and the dimension that the store was filled with."
-        ) from error
-    except MarengoError:
-        return
 
 
 def _search_each(
@@ -407,16 +367,28 @@ def _hits(
     found: Sequence[Sequence[StoreHit[Item]]],
 ) -> tuple[list[Hit], dict[Segment, Item]]:
     items: dict[Segment, Item] = {}
-    scores: dict[Segment, float | None] = {}
+    scores: dict[tuple[str, Segment], float] = {}
+    unknown: dict[Segment, Vector] = {}
     for search, hits in zip(searches, found, strict=True):
         check_models((hit.model_id for hit in hits), client.model_id, search.store)
         for hit in hits:
-            if hit.segment is not None:
-                items[hit.segment], scores[hit.segment] = hit.item, hit.score
-    if unknown := [segment for segment, score in scores.items() if score is None]:
-        vectors = client.segment_vectors(unknown)
-        for vector in vectors:
-            check_lengths(len(query), len(vector))
-        scores.update(zip(unknown, cosines(query, np.stack(vectors)).tolist(), strict=True))
-    known = (Hit(segment, score) for segment, score in scores.items() if score is not None)
+            if hit.segment is None:
+                continue
+            if search.targets[0].track == WORDS:
+                items.setdefault(hit.segment, hit.item)
+                scores[WORDS, hit.segment] = hit.score or 0.0
+                continue
+            items[hit.segment] = hit.item
+            if hit.score is None:
+                unknown[hit.segment] = query if search.query is None else search.query
+            else:
+                scores[hit.segment.option, hit.segment] = hit.score
+    if unknown:
+        vectors = np.stack(client.segment_vectors(list(unknown)))
+        for asked in {id(asked): asked for asked in unknown.values()}.values():
+            mine = [i for i, other in enumerate(unknown.values()) if other is asked]
+            segments = [segment for segment, other in unknown.items() if other is asked]
+            for segment, cosine in zip(segments, cosines(asked, vectors[mine]).tolist(), strict=True):
+                scores[segment.option, segment] = cosine
+    known = (Hit(segment, score, track=track) for (track, segment), score in scores.items())
     return cut_off(known, settings.depth), items

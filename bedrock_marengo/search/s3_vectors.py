@@ -9,12 +9,14 @@ from botocore.exceptions import ClientError
 
 from bedrock_marengo.errors import ConfigurationError, warn_once
 
-__all__ = ["MAX_CONSTRAINTS", "MAX_REQUEST_BYTES", "VectorRow", "iter_rows", "query_rows"]
+__all__ = ["MAX_CONSTRAINTS", "MAX_REQUEST_BYTES", "VectorRow", "iter_rows", "query_rows", "query_words"]
 
 MAX_CONSTRAINTS = 100
 """Values in one filter of an ENHANCED query, from AWS's page on limits: each of an ``$in`` counts."""
 MAX_REQUEST_BYTES = 20 * 1024 * 1024
 """Of one PutVectors, from AWS's page on limits."""
+_MAX_TEXT = 1024
+"""Characters of one text of a query, from botocore's model of the service."""
 _PAGE = 100
 _MAX_TOP_K = 10_000
 
@@ -80,6 +82,57 @@ def query_rows(
             ) from error
         found |= {row["key"]: row for row in rows}
     return sorted(found.values(), key=lambda row: float(row["distance"]))[:k]
+
+
+def query_words(
+    client: Any,
+    index: Mapping[str, str],
+    text: str,
+    key: str,
+    k: int,
+    where: Mapping[str, Any] | None = None,
+    sources: Sequence[str] = (),
+) -> list[tuple[VectorRow, float]]:
+    """The ``k`` best vectors by the service's BM25, and their scores, best first. More than 1,024 characters are cut.
+
+    Args:
+        client: boto3's client for ``s3vectors``.
+        index: its names or its ARN, as keywords of the client's calls.
+        text: what to search for.
+        key: of the metadata that is searched.
+        k: at most 10,000.
+        where: a filter in the service's language.
+        sources: only these S3 URIs; one that ends in "/" is a prefix.
+
+    Raises:
+        ConfigurationError: The index or the installed botocore has no text search.
+        botocore.exceptions.ClientError: The service refused the query.
+    """
+    if "queryTexts" not in _members(client):
+        raise ConfigurationError(
+            "The installed botocore can't search S3 Vectors by words: run pip install -U boto3, or use words='bm25'."
+        )
+    found: list[tuple[VectorRow, float]] = []
+    for few in _divided(sources, MAX_CONSTRAINTS - _values(where or {})):
+        terms = [*([where] if where else []), *([_any_of(few)] if few else [])]
+        request = {
+            **index,
+            "queryTexts": [{"metadataKey": key, "text": text[:_MAX_TEXT]}],
+            "returnMetadata": True,
+            "returnScores": True,
+            **({"filter": {"$and": terms} if len(terms) > 1 else terms[0]} if terms else {}),
+        }
+        try:
+            rows = _pages(client, request, k, k)
+        except ClientError as error:
+            if "text search" not in str(error):
+                raise
+            raise ConfigurationError(
+                f"This index of S3 Vectors can't be searched by words: {error!s:.200} Configure text search of {key!r} "
+                "for it (docs/s3-vectors.md), or use words='bm25'."
+            ) from error
+        found += [(row, sum(each["score"] for each in row["scores"]["bm25Scores"])) for row in rows]
+    return sorted(found, key=lambda pair: -pair[1])[:k]
 
 
 def iter_rows(client: Any, index: Mapping[str, str]) -> Iterator[VectorRow]:

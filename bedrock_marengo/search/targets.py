@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from bedrock_marengo.contract.segments import Segment
 
-__all__ = ["SearchTarget"]
+__all__ = ["WORDS", "SearchTarget"]
+
+WORDS = "words"
+"""The track of what a segment's text says: a ranked list next to those of the vectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +31,15 @@ class SearchTarget:
     @property
     def equals(self) -> dict[str, str]:
         """Which metadata a store must filter for: key -> value."""
-        return {} if self.is_implied else {"embedding_option": self.track, "embedding_scope": self.scope}
+        if self.is_implied:
+            return {}
+        track = {} if self.track == WORDS else {"embedding_option": self.track}
+        return {**track, "embedding_scope": self.scope}
 
     def holds(self, segment: Segment) -> bool:
-        """Whether a segment belongs to this target."""
+        """Whether a segment belongs to this target. The words of a clip are in its segments of any track."""
         return (
-            segment.option == self.track
+            self.track in (WORDS, segment.option)
             and segment.scope == self.scope
             and (not self.sources or any(_is_of(segment.source, source) for source in self.sources))
             and (self.start_sec is None or segment.end_sec > self.start_sec)

@@ -6,20 +6,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bedrock_marengo.search.diversity import choose_moments
 from bedrock_marengo.search.fusion import Hit, Moment, SearchSettings
+from bedrock_marengo.search.queries import EmbeddedQuery
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, find_hits
-from bedrock_marengo.search.weights import ALPHA, Vector, intent_weights
+from bedrock_marengo.search.weights import ALPHA, intent_weights
 
 if TYPE_CHECKING:
     from bedrock_marengo.client import MarengoClient
 
 __all__ = ["Searches", "TrackHits", "missing_sources", "search_tracks"]
 
-Searches = Callable[[list[float], SearchSettings], Iterable[StoreSearch[Sequence[StoreHit[Any]]]]]
-"""A query's vector and settings -> the searches of a framework's stores for their targets."""
+Searches = Callable[[EmbeddedQuery, SearchSettings], Iterable[StoreSearch[Sequence[StoreHit[Any]]]]]
+"""A query and settings -> the searches of a framework's stores for their targets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,31 +50,28 @@ class TrackHits:
 
 def search_tracks(
     client: MarengoClient,
-    vector: list[float],
+    query: EmbeddedQuery,
     settings: SearchSettings,
     tracks: Sequence[str],
     searches: Searches,
     alpha: float = ALPHA,
-    is_text: bool = False,
 ) -> TrackHits:
     """Search every track, those of weight 0 included.
 
     Args:
         client: the client that embedded the query; embeds the tracks' anchors at the first use.
-        vector: the query's.
+        query: with the vector of each track.
         settings: how the retriever fuses.
-        tracks: all tracks that the stores may hold.
+        tracks: all tracks that the stores may hold, and "words" if these are searched, too.
         searches: the stores' searches.
         alpha: see ``intent_weights``.
-        is_text: whether the query is a text alone.
 
     Raises:
         ConfigurationError: A store holds segments of another model.
     """
-    query = np.asarray(vector, np.float32)
     every = replace(settings, weights=dict.fromkeys(tracks, 1.0))
-    hits, _ = find_hits(client, query, every, searches(vector, every))
-    return TrackHits(client, hits, settings, intent_weights(client, query, tracks, alpha), is_text)
+    hits, _ = find_hits(client, query.array, every, searches(query, every))
+    return TrackHits(client, hits, settings, intent_weights(client, query.array, tracks, alpha), query.is_text)
 
 
 def missing_sources(
@@ -94,13 +90,13 @@ def missing_sources(
         sources: raw S3 URIs.
         searches: the stores' searches.
     """
-    vector: Vector = np.full(client.dimension, client.dimension**-0.5, np.float32)
+    query = EmbeddedQuery([client.dimension**-0.5] * client.dimension)
     missing = []
     for source in sources:
         one = SearchSettings(weights=dict.fromkeys(tracks, 1.0), k=1, fetch_k=1, sources=[source], scope=settings.scope)
         if (
             not _is_allowed(source, settings.sources)
-            or not find_hits(client, vector, one, searches(vector.tolist(), one))[0]
+            or not find_hits(client, query.array, one, searches(query, one))[0]
         ):
             missing.append(source)
     return missing

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bedrock_marengo.contract.models import UNTIMED_TRACKS
 from bedrock_marengo.errors import InputError
+from bedrock_marengo.search.targets import WORDS
 from bedrock_marengo.validation import is_number, require_many, short_repr
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ PRESETS: Mapping[str, Mapping[str, float]] = {
         "image": 0.95,
         "visual-text": 0.4,
         "visual-image": 0.4,
+        "words": 0.3,
     },
     "dialogue": {
         "visual": 0.2,
@@ -59,6 +61,7 @@ PRESETS: Mapping[str, Mapping[str, float]] = {
         "image": 0.2,
         "visual-text": 0.1,
         "visual-image": 0.1,
+        "words": 0.7,
     },
     "sound": {
         "visual": 0.3,
@@ -68,6 +71,7 @@ PRESETS: Mapping[str, Mapping[str, float]] = {
         "image": 0.3,
         "visual-text": 0.15,
         "visual-image": 0.15,
+        "words": 0.1,
     },
     "balanced": {
         "visual": 0.4,
@@ -77,13 +81,14 @@ PRESETS: Mapping[str, Mapping[str, float]] = {
         "image": 1.0,
         "visual-text": 0.2,
         "visual-image": 0.2,
+        "words": 0.3,
     },
 }
 """Weights by track. visual, audio and transcription are TwelveLabs' guidance; "visual" is its default. The rest is
-ours: a fused vector counts for all three, and 2.7's two visual tracks share the weight of "visual". An image has one
-vector, and a clip has several that add up: where the picture counts most, an image weighs as much as they do together,
-or all photographs would rank behind all clips. It still never precedes a clip whose picture is a better match: see
-``fusion``."""
+ours: "words" counts if a retriever has words=; a fused vector counts for all three, and 2.7's two visual tracks
+share the weight of "visual". An image has one vector, and a clip has several that add up: where the picture counts
+most, an image weighs as much as they do together, or all photographs would rank behind all clips. It still never
+precedes a clip whose picture is a better match: see ``fusion``."""
 
 
 ANCHORS: Mapping[str, str] = {
@@ -94,6 +99,7 @@ ANCHORS: Mapping[str, str] = {
     "visual-image": "What the picture looks like: objects, faces, colours, composition and actions.",
     "fused": "A whole moment of a video: what is seen, heard and said in it together.",
     "image": "A photograph or a drawing: what a single still picture shows.",
+    WORDS: "Exact words: a name, a number, a quotation, a term, a code, the name of a file.",
 }
 """What each track contains, in one sentence: intent routing compares queries with these. Ours."""
 
@@ -123,6 +129,12 @@ def weights_of(weights: str | Mapping[str, float], tracks: Sequence[str]) -> dic
             f"expected {', '.join(PRESETS)}, or a mapping of track to weight.", setting="weights", value=weights
         )
     for track, weight in weights.items():
+        if track == WORDS and WORDS not in tracks:
+            raise InputError(
+                "weights has 'words', and words are not a track unless you pass {words}.",
+                setting="weights",
+                remedy={"words": "bm25"},
+            )
         if track not in tracks:
             raise InputError(
                 f"weights has {short_repr(track)}, which is not a track of this model: expected {', '.join(tracks)}.",

@@ -19,10 +19,11 @@ def _chroma_search(
     return similar(found, space == "cosine")
 
 
-def _chroma_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
+def _chroma_rows(store: Any, source: str | None, user_filter: Any = None) -> Iterator[StoredRow]:
+    terms = [*([{"source": source}] if source is not None else []), *([user_filter] if user_filter else [])]
+    where = {"$and": terms} if len(terms) > 1 else next(iter(terms), None)
     offset = 0
     while True:
-        where = {"source": source} if source is not None else None
         page = store.get(where=where, include=["documents", "metadatas"], limit=1000, offset=offset)
         yield from map(StoredRow, page["ids"], page["documents"], page["metadatas"])
         offset += len(page["ids"])

@@ -63,7 +63,9 @@ class KnownStore:
     Attributes:
         search: (store, vector, k, target, user's filter) -> hits of that target, best first. The user's filter is in
             the store's own language, and is joined with the target's.
-        rows: (store, source or None for all) -> the rows that it holds.
+        rows: (store, source or None for all, user's filter if there is one) -> the rows that it holds.
+        text_search: (store, text, k, target, user's filter) -> hits of that target by their text, best first, with
+            scores above 0; None if the store has no text search, or none that is supported.
         add: (store, id -> Document) -> None: writes rows, and replaces those with the same ids. Whatever fails, a row
             that was there is not lost.
         upserts: store -> whether a row can be added again without leaving two, even right after it was added.
@@ -72,11 +74,13 @@ class KnownStore:
         create_indexes: (store, tracks) -> the names of indexes on what searches filter for, which exist afterwards.
         at_once: store -> whether several threads may search it at the same time.
         version: store -> a value that differs once rows were added, if there is one that takes next to no time.
+        is_local: whether listing its rows takes next to no time.
         finds_all: whether a filtered search that finds nothing shows that the store holds nothing of the kind.
     """
 
     search: Callable[[Any, list[float], int, SearchTarget, Any], list[ScoredDocument]]
-    rows: Callable[[Any, str | None], Iterable[StoredRow]]
+    rows: Callable[..., Iterable[StoredRow]]
+    text_search: Callable[[Any, str, int, SearchTarget, Any], list[tuple[Document, float]]] | None = None
     add: Callable[[Any, Mapping[str, Document]], None] = add_documents
     upserts: Callable[[Any], bool] = lambda store: True
     delete: Callable[[Any, list[str]], Any] = _delete_ids
@@ -84,6 +88,7 @@ class KnownStore:
     create_indexes: Callable[[Any, Sequence[str]], list[str]] | None = None
     at_once: Callable[[Any], bool] = lambda store: True
     version: Callable[[Any], Hashable] = lambda store: None
+    is_local: bool = False
     finds_all: bool = True
 
 

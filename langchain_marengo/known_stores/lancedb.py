@@ -36,13 +36,15 @@ def _lancedb_search(
     return similar(found, True)
 
 
-def _lancedb_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
+def _lancedb_rows(store: Any, source: str | None, user_filter: Any = None) -> Iterator[StoredRow]:
     table = store.get_table()
     if table is None:
         return
     rows = table.search().select([store._id_key, store._text_key, "metadata"]).limit(table.count_rows())
-    if source is not None:
-        rows = rows.where(f"metadata.source = {sql_text(source)}")
+    terms = [f"metadata.source = {sql_text(source)}"] if source is not None else []
+    terms += [f"({user_filter})"] if user_filter else []
+    if terms:
+        rows = rows.where(" AND ".join(terms))
     yield from (StoredRow(row[store._id_key], row[store._text_key], row["metadata"]) for row in rows.to_list())
 
 
@@ -92,12 +94,15 @@ def _partner_lancedb_search(
     return similar(found, True)
 
 
-def _partner_lancedb_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
+def _partner_lancedb_rows(store: Any, source: str | None, user_filter: Any = None) -> Iterator[StoredRow]:
     table, _ = store._get_or_create_table()
     if table is None:
         return
-    rows = table.search().select(["id", "text", "metadata"]).limit(table.count_rows()).to_list()
-    yield from of_source((StoredRow(row["id"], row["text"], json.loads(row["metadata"])) for row in rows), source)
+    rows = table.search().select(["id", "text", "metadata"]).limit(table.count_rows())
+    if user_filter:
+        rows = rows.where(user_filter)
+    found = (StoredRow(row["id"], row["text"], json.loads(row["metadata"])) for row in rows.to_list())
+    yield from of_source(found, source)
 
 
 def _partner_lancedb_add(store: Any, documents: Mapping[str, Document]) -> None:

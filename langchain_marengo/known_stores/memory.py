@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from langchain_core.documents import Document
@@ -19,41 +19,56 @@ def _in_memory_search(
     store: Any, vector: list[float], k: int, target: SearchTarget, user_filter: Any
 ) -> list[ScoredDocument]:
     holds = metadata_filter(target)
-    if user_filter is not None and not callable(user_filter):
-        raise ConfigurationError(
-            f"filter={short_repr(user_filter)}: for InMemoryVectorStore, expected a callable from a Document to bool."
-        )
+    _check_callable(user_filter)
     found: list[ScoredDocument] = store.similarity_search_with_score_by_vector(
         vector, k, filter=lambda document: holds(document.metadata) and (user_filter is None or user_filter(document))
     )
     return found
 
 
-def _in_memory_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
+def _in_memory_rows(store: Any, source: str | None, user_filter: Any = None) -> Iterator[StoredRow]:
+    _check_callable(user_filter)
     # A list, because another thread may add rows.
-    return of_source((StoredRow(key, row["text"], row["metadata"]) for key, row in list(store.store.items())), source)
+    rows = (StoredRow(key, row["text"], row["metadata"]) for key, row in list(store.store.items()))
+    if user_filter is not None:
+        rows = (row for row in rows if user_filter(Document(id=row.id, page_content=row.text, metadata=row.metadata)))
+    return of_source(rows, source)
+
+
+def _check_callable(user_filter: Any) -> None:
+    if user_filter is not None and not callable(user_filter):
+        raise ConfigurationError(
+            f"filter={short_repr(user_filter)}: for InMemoryVectorStore, expected a callable from a Document to bool."
+        )
 
 
 def _faiss_search(
     store: Any, vector: list[float], k: int, target: SearchTarget, user_filter: Any
 ) -> list[ScoredDocument]:
     holds = metadata_filter(target)
-    if user_filter is not None and not callable(user_filter):
-        user_filter = store._create_filter_func(user_filter)
+    is_allowed = _faiss_filter(store, user_filter)
     found = store.similarity_search_with_score_by_vector(
         vector,
         k,
-        filter=lambda metadata: holds(metadata) and (user_filter is None or user_filter(metadata)),
+        filter=lambda metadata: holds(metadata) and is_allowed(metadata),
         # It filters only what it has found, so it must find all rows.
         fetch_k=max(k, store.index.ntotal),
     )
     return similar(found, False)
 
 
-def _faiss_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
+def _faiss_filter(store: Any, user_filter: Any) -> Callable[[Mapping[str, Any]], bool]:
+    if user_filter is None:
+        return lambda metadata: True
+    is_allowed: Callable[[Mapping[str, Any]], bool] = store._create_filter_func(user_filter)
+    return is_allowed
+
+
+def _faiss_rows(store: Any, source: str | None, user_filter: Any = None) -> Iterator[StoredRow]:
+    is_allowed = _faiss_filter(store, user_filter)
     found = ((key, store.docstore.search(key)) for key in list(store.index_to_docstore_id.values()))
     rows = (StoredRow(key, row.page_content, row.metadata) for key, row in found if isinstance(row, Document))
-    return of_source(rows, source)
+    return of_source((row for row in rows if is_allowed(row.metadata)), source)
 
 
 def _faiss_add(store: Any, documents: Mapping[str, Document]) -> None:
@@ -80,7 +95,11 @@ _FAISS = ForkSafeLock()
 
 # Numpy searches both: threads would wait for each other.
 IN_MEMORY = KnownStore(
-    search=_in_memory_search, rows=_in_memory_rows, at_once=lambda store: False, version=lambda store: len(store.store)
+    search=_in_memory_search,
+    rows=_in_memory_rows,
+    at_once=lambda store: False,
+    version=lambda store: len(store.store),
+    is_local=True,
 )
 FAISS = KnownStore(
     search=_faiss_search,
@@ -89,4 +108,5 @@ FAISS = KnownStore(
     delete=_faiss_delete,
     at_once=lambda store: False,
     version=lambda store: store.index.ntotal,
+    is_local=True,
 )

@@ -29,11 +29,12 @@ def _milvus_metric(store: Any) -> str | None:
     return params.get("metric_type") if params else None
 
 
-def _milvus_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
+def _milvus_rows(store: Any, source: str | None, user_filter: Any = None) -> Iterator[StoredRow]:
     if not store.client.has_collection(store.collection_name):
         return
     key = store._primary_field
     where = f"source == {milvus_text(source)}" if source is not None else f'{key} != ""'
+    where = f"({where}) and ({user_filter})" if user_filter else where
     pages = store.client.query_iterator(store.collection_name, 1000, filter=where, output_fields=["*"])
     text = store._text_field
     others = {key, text, store._vector_field}

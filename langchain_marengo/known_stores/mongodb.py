@@ -26,8 +26,9 @@ def _document(store: Any, row: dict[str, Any]) -> Document:
     return Document(id=str(row.pop("_id")), page_content=row.pop(store._text_key, ""), metadata=row)
 
 
-def _rows(store: Any, source: str | None) -> Iterator[StoredRow]:
-    where = {} if source is None else {"source": source}
+def _rows(store: Any, source: str | None, user_filter: Any = None) -> Iterator[StoredRow]:
+    terms = [*([{"source": source}] if source is not None else []), *([user_filter] if user_filter else [])]
+    where = {"$and": terms} if terms else {}
     for row in mongodb.find_rows(store.collection, store._embedding_key, where):
         yield StoredRow(str(row.pop("_id")), row.pop(store._text_key, ""), row)
 

@@ -11,7 +11,7 @@ from bedrock_marengo.search import pinecone
 from bedrock_marengo.search.contents import contents_of
 from bedrock_marengo.search.fusion import SearchTarget
 from langchain_marengo.known_stores.known_store import KnownStore, NewStore, ScoredDocument, StoredRow, add_documents
-from langchain_marengo.store_filters import dict_filter
+from langchain_marengo.store_filters import dict_filter, matches
 
 
 def _search(store: Any, vector: list[float], k: int, target: SearchTarget, user_filter: Any) -> list[ScoredDocument]:
@@ -20,11 +20,12 @@ def _search(store: Any, vector: list[float], k: int, target: SearchTarget, user_
     return [(document, score if is_cosine else None) for document, score in found]
 
 
-def _rows(store: Any, source: str | None) -> Iterator[StoredRow]:
+def _rows(store: Any, source: str | None, user_filter: Any = None) -> Iterator[StoredRow]:
     dimension = store.embeddings.core.dimension
     for key, metadata in pinecone.iter_rows(store.index, store._namespace, source, dimension):
-        text = metadata.pop(store._text_key, "")
-        yield StoredRow(key, text, metadata)
+        # Its lists have no filter.
+        if matches(user_filter or {}, metadata):
+            yield StoredRow(key, metadata.pop(store._text_key, ""), metadata)
 
 
 def _add(store: Any, documents: Mapping[str, Document]) -> None:

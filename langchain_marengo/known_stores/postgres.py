@@ -41,14 +41,23 @@ def _pgvector_search(
     return similar(found, "cosine" in str(store._distance_strategy).lower())
 
 
-def _pgvector_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
+def _pgvector_rows(store: Any, source: str | None, user_filter: Any = None) -> Iterator[StoredRow]:
     table = store.EmbeddingStore
     with store._make_sync_session() as session:
         rows = session.query(table.id, table.document, table.cmetadata)
         rows = rows.filter(table.collection_id == store.get_collection(session).uuid)
         if source is not None:
             rows = rows.filter(table.cmetadata["source"].astext == source)
+        if user_filter:
+            rows = rows.filter(*_pgvector_filter(store, user_filter))
         yield from (StoredRow(str(key), text or "", metadata or {}) for key, text, metadata in rows.all())
+
+
+def _pgvector_filter(store: Any, user_filter: Any) -> list[Any]:
+    if store.use_jsonb:
+        return [store._create_filter_clause(user_filter)]
+    clauses: list[Any] = store._create_filter_clause_json_deprecated(user_filter)
+    return clauses
 
 
 def _pgvector_add(store: Any, documents: Mapping[str, Document]) -> None:
@@ -109,6 +118,46 @@ async def _nearest(
     return sorted(((_document(inner, row), row["distance"]) for row in rows), key=itemgetter(1))
 
 
+def _pgvectorstore_text_search(
+    store: Any, text: str, k: int, target: SearchTarget, user_filter: Any
+) -> list[tuple[Document, float]]:
+    inner = store._PGVectorStore__vs
+    if inner.hybrid_search_config is None:
+        raise ConfigurationError(
+            "This PGVectorStore has no text search: create it with hybrid_search_config=HybridSearchConfig(...), or "
+            "use words='bm25'."
+        )
+    found: list[tuple[Document, float]] = store._engine._run_as_sync(_by_text(inner, text, k, target, user_filter))
+    return found
+
+
+async def _by_text(
+    inner: Any, words: str, k: int, target: SearchTarget, user_filter: Any
+) -> list[tuple[Document, float]]:
+    """PostgreSQL's full text search for any of the words: its own ranks longer texts higher, so lengths count here."""
+    from sqlalchemy import text
+
+    config = inner.hybrid_search_config
+    language = f"CAST({sql_text(config.tsv_lang or 'pg_catalog.simple')} AS regconfig)"
+    content = f"to_tsvector({language}, {quoted(inner.content_column)})"
+    document = quoted(config.tsv_column) if config.tsv_column else content
+    query = f"CAST(replace(CAST(plainto_tsquery({language}, :words) AS text), '&', '|') AS tsquery)"
+    terms, params = [f"{document} @@ {query}"], {"words": words}
+    if where := dict_filter(target, user_filter):
+        clause, given = inner._create_filter_clause(where)
+        terms, params = [*terms, f"({clause})"], {**params, **given}
+    columns = [inner.id_column, inner.content_column, *inner.metadata_columns]
+    columns += [inner.metadata_json_column] if inner.metadata_json_column else []
+    statement = text(
+        f"SELECT {', '.join(map(quoted, columns))}, ts_rank({document}, {query}, 1) AS rank "  # noqa: S608
+        f"FROM {quoted(inner.schema_name)}.{quoted(inner.table_name)} "
+        f"WHERE {' AND '.join(terms)} ORDER BY rank DESC, {quoted(inner.id_column)} LIMIT {int(k)}"
+    )
+    async with inner.engine.connect() as connection:
+        rows = (await connection.execute(statement, params)).mappings().all()
+    return [(_document(inner, row), row["rank"]) for row in rows]
+
+
 _versions: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 """Engine -> the version of its pgvector."""
 
@@ -127,8 +176,9 @@ def _field(inner: Any, name: str) -> str:
     return f"{inner.metadata_json_column}->>{sql_text(name)}"
 
 
-def _pgvectorstore_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
-    where = {"source": {"$eq": source}} if source is not None else None
+def _pgvectorstore_rows(store: Any, source: str | None, user_filter: Any = None) -> Iterator[StoredRow]:
+    terms = [*([{"source": {"$eq": source}}] if source is not None else []), *([user_filter] if user_filter else [])]
+    where = {"$and": terms} if len(terms) > 1 else next(iter(terms), None)
     # Without a limit it returns as few as its searches do.
     found = store.get(where=where, include=["documents", "metadatas"], limit=2**31 - 1)
     yield from map(StoredRow, found["ids"], found["documents"], found["metadatas"])
@@ -226,6 +276,7 @@ PGVECTOR = KnownStore(search=_pgvector_search, rows=_pgvector_rows, add=_pgvecto
 PGVECTORSTORE = KnownStore(
     search=_pgvectorstore_search,
     rows=_pgvectorstore_rows,
+    text_search=_pgvectorstore_text_search,
     add=_pgvectorstore_add,
     create=_pgvectorstore_create,
     create_indexes=_pgvectorstore_create_indexes,

@@ -31,13 +31,13 @@ def _qdrant_search(
     return [(document, score if store.distance == models.Distance.COSINE else None) for document, score in found]
 
 
-def _qdrant_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
+def _qdrant_rows(store: Any, source: str | None, user_filter: Any = None) -> Iterator[StoredRow]:
     from qdrant_client import models
 
     key = f"{store.metadata_payload_key}.source"
-    must: list[Any] = (
-        [models.FieldCondition(key=key, match=models.MatchValue(value=source))] if source is not None else []
-    )
+    must: list[Any] = [] if user_filter is None else [user_filter]
+    if source is not None:
+        must.append(models.FieldCondition(key=key, match=models.MatchValue(value=source)))
     offset = None
     while True:
         rows, offset = store.client.scroll(

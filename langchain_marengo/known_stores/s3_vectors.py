@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from langchain_core.documents import Document
 
 from bedrock_marengo import ConfigurationError
-from bedrock_marengo.search.s3_vectors import MAX_REQUEST_BYTES, iter_rows, query_rows
+from bedrock_marengo.search.s3_vectors import MAX_REQUEST_BYTES, iter_rows, query_rows, query_words
 from bedrock_marengo.search.targets import SearchTarget
 from langchain_marengo.known_stores.known_store import (
     KnownStore,
@@ -21,7 +21,7 @@ from langchain_marengo.known_stores.known_store import (
     of_source,
     similar,
 )
-from langchain_marengo.store_filters import dict_filter
+from langchain_marengo.store_filters import dict_filter, matches
 
 _VECTORS = 500
 """In one PutVectors, from botocore's model of the service."""
@@ -39,10 +39,20 @@ def _s3_vectors_search(
     return similar(found, store.distance_metric == "cosine")
 
 
-def _s3_vectors_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
+def _s3_vectors_text_search(
+    store: Any, text: str, k: int, target: SearchTarget, user_filter: Any
+) -> list[tuple[Document, float]]:
+    where = dict_filter(replace(target, sources=()), _joined(user_filter))
+    key = store.page_content_metadata_key or "_page_content"
+    found = query_words(store.client, _index(store), text, key, min(k, 10_000), where, target.sources)
+    return [(store._create_document(row), score) for row, score in found]
+
+
+def _s3_vectors_rows(store: Any, source: str | None, user_filter: Any = None) -> Iterator[StoredRow]:
     # ListVectors has no filter: the whole index is listed.
     documents = map(store._create_document, iter_rows(store.client, _index(store)))
-    return of_source((StoredRow(row.id, row.page_content, row.metadata) for row in documents), source)
+    rows = (StoredRow(row.id, row.page_content, row.metadata) for row in documents)
+    return of_source((row for row in rows if matches(user_filter or {}, row.metadata)), source)
 
 
 def _s3_vectors_add(store: Any, documents: Mapping[str, Document]) -> None:
@@ -105,6 +115,7 @@ def _s3_vectors_create(new: NewStore) -> Any:
 S3_VECTORS = KnownStore(
     search=_s3_vectors_search,
     rows=_s3_vectors_rows,
+    text_search=_s3_vectors_text_search,
     add=_s3_vectors_add,
     create=_s3_vectors_create,
     # All filterable metadata is indexed.

@@ -27,16 +27,24 @@ def _opensearch_search(
     return similar(found, False)
 
 
-def _opensearch_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
+def _opensearch_rows(store: Any, source: str | None, user_filter: Any = None) -> Iterator[StoredRow]:
     from opensearchpy.exceptions import NotFoundError
 
     pages = _serverless_pages if store.is_aoss else _opensearch_pages
+    where = _all_of({"term": {"metadata.source.keyword": source}} if source is not None else None, user_filter)
     try:
-        for row in pages(store, {"term": {"metadata.source.keyword": source}} if source is not None else _ALL):
+        for row in pages(store, where):
             yield StoredRow(row["_id"], row["_source"].get("text", ""), row["_source"]["metadata"])
     except NotFoundError:
         # It creates its index when the first row is added.
         return
+
+
+def _all_of(term: Any, user_filter: Any) -> dict[str, Any]:
+    terms = [term] if term else []
+    if user_filter:
+        terms += user_filter if isinstance(user_filter, list) else [user_filter]
+    return {"bool": {"filter": terms}} if len(terms) > 1 else terms[0] if terms else _ALL
 
 
 def _opensearch_pages(store: Any, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -108,11 +116,12 @@ def _elasticsearch_keyword(store: Any, name: str) -> str:
     return f"metadata.{name}" if mapped.get("type") == "keyword" else f"metadata.{name}.keyword"
 
 
-def _elasticsearch_rows(store: Any, source: str | None) -> Iterator[StoredRow]:
+def _elasticsearch_rows(store: Any, source: str | None, user_filter: Any = None) -> Iterator[StoredRow]:
     from elasticsearch import NotFoundError
 
     client, inner = store.client, store._store
-    query = {"term": {_elasticsearch_keyword(store, "source"): source}} if source is not None else _ALL
+    source_term = {"term": {_elasticsearch_keyword(store, "source"): source}} if source is not None else None
+    query = _all_of(source_term, user_filter)
     fields = [inner.text_field, "metadata"]
     try:
         page = client.search(index=inner.index, query=query, source=fields, size=_PAGE, scroll="5m")

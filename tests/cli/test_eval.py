@@ -115,3 +115,14 @@ def test_what_is_wrong_is_named_before_anything_is_paid(local, marengo, bucket, 
     result = marengo("eval", path, bucket, *options)
     assert (result.exit_code, problem in result.stderr) == (2, True), result.stderr
     assert not local.calls.of("InvokeModel")
+
+
+def test_words_are_one_more_row(local, marengo, archive, written):
+    prefix, uri = archive
+    local.put(b"1\n00:00:00,000 --> 00:00:06,000\nOrder 4711 is ready\n", "videos/reel.srt")
+    path = written([{"query": "4711", "source": uri, "start_sec": 0, "end_sec": 6}])
+    result = marengo("eval", path, prefix, "--words", "bm25", "--suggest-weights", "--json")
+    assert result.exit_code == 0, result.output
+    table = {row["row"]: row for row in json.loads(result.stdout)["rows"]}
+    assert table["words alone"]["recall@1"] == 1
+    assert "words alone" not in marengo("eval", path, prefix).stdout

@@ -293,3 +293,32 @@ def test_what_aws_refuses_is_a_line_and_1(local, marengo, done):
     assert result.exit_code == 1
     assert "AccessDeniedException" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+SAID = b"1\n00:00:00,000 --> 00:00:06,000\nOrder 4711 is ready\n\n2\n00:00:06,000 --> 00:00:12,000\nThe weather\n"
+
+
+@pytest.mark.parametrize("fusion", ["rrf", "scores"])
+def test_words_are_a_track_if_asked(local, marengo, done, fusion):
+    local.put(SAID, "videos/b.srt")
+    options = ("--words", "bm25", "--fusion", fusion, "--json")
+    said = found(marengo("search", "4711", done, "--weights", "visual=0.1,words=0.9", *options))
+    assert (said["moments"][0]["name"], said["moments"][0]["start_sec"]) == (f"{done}b.mp4", 0.0)
+    assert said["moments"][0]["tracks"]["words"].keys() == {"rank", "score", "segment"}
+    assert ["words" in moment["tracks"] for moment in said["moments"]].count(True) == 1
+    assert "words" in marengo("search", "4711", done, "--words", "bm25").stdout
+    for weights in ("intent", "dialogue"):
+        said = found(marengo("search", "4711", done, "--weights", weights, *options))
+        assert any("words" in moment["tracks"] for moment in said["moments"])
+    local.calls.reset()
+    result = marengo("search", "4711", done, "--weights", "words=1")
+    assert result.exit_code == 2 and "unless you pass --words" in result.stderr and not local.calls
+
+
+def test_words_are_for_text_alone(local, marengo, done, photographs):
+    local.put(SAID, "videos/b.srt")
+    image = ("search", "--image", photographs / "cat.jpg", done)
+    assert found(marengo(*image, "--words", "bm25", "--json")) == found(marengo(*image, "--json"))
+    assert "only track above 0" in marengo(*image, "--words", "bm25", "--weights", "words=1").stderr
+    both = found(marengo(*image, "--text", "4711", "--words", "bm25", "--json"))
+    assert any("words" in moment["tracks"] for moment in both["moments"])

@@ -101,6 +101,14 @@ class TestChange:
         found = {row.text: row.metadata for row in find_known_store(store).rows(store, None)}
         assert found == {document.page_content: document.metadata for document in corpus}
 
+    def test_rows_can_be_those_of_a_tenant(self, store, kind, corpus, uris):
+        rows = find_known_store(store).rows
+        found = {row.text for row in rows(store, None, KINDS[kind]("acme"))}
+        assert found == {document.page_content for document in corpus if document.metadata["tenant"] == "acme"}
+        third = list(uris)[2]
+        assert len(list(rows(store, third, KINDS[kind]("acme")))) == 33
+        assert list(rows(store, third, KINDS[kind]("globex"))) == []
+
     def test_a_replaced_video_leaves_only_its_new_segments(self, make, load, corpus, local):
         store, uri = make(), local.put(b"the first cut", "cut.mp4")
         add_segments(store, [*load(uri), *corpus])

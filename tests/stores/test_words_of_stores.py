@@ -1,0 +1,185 @@
+"""Words as a track on real stores: BM25 over their rows under the user's own filter, and their own text search."""
+
+import time
+import uuid
+
+import pytest
+from langchain_postgres import PGEngine, PGVectorStore
+from langchain_postgres.v2.hybrid_search_config import HybridSearchConfig
+from llama_index.core import StorageContext, VectorStoreIndex
+from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
+from llama_index.vector_stores.postgres import PGVectorStore as LlamaPostgres
+from sqlalchemy.engine import make_url
+
+from bedrock_marengo import ConfigurationError
+from langchain_marengo import MarengoRetriever, add_segments
+from llama_index_marengo import MarengoEmbedding, MarengoReader, MarengoSegmenter
+from llama_index_marengo import MarengoRetriever as LlamaRetriever
+
+from . import test_langchain_stores as matrix
+from . import test_llama_index_stores as llama_matrix
+from .searches import places
+
+kind, make = matrix.kind, matrix.make
+SAID = {
+    "acme": "00:00.500 --> 00:05.000\nOrder 4711 is ready\n\n00:30.500 --> 00:35.000\nthe goal of the day",
+    "globex": "00:12.500 --> 00:17.000\nthe goal 4711 was missed",
+}
+WORDS = {"weights": {"words": 1.0}, "k": 10}
+
+
+@pytest.fixture(scope="module")
+def said(uris):
+    """Source -> captions, of one file of each tenant; and their sources."""
+    first = {tenant: uri for uri, tenant in reversed(uris.items())}
+    return {uri: f"WEBVTT\n\n{SAID[tenant]}\n" for tenant, uri in first.items()}, first
+
+
+def names(found, sources):
+    tenants = {uri: tenant for tenant, uri in sources.items()}
+    return [(tenants[source], start) for source, start in places(found)]
+
+
+def test_bm25_finds_a_tenants_rows_alone(make, kind, load, said, embeddings):
+    captions, sources = said
+    store = make()
+    add_segments(store, load(transcripts=captions))
+    retriever = MarengoRetriever(vectorstore=store, embeddings=embeddings, words="bm25", **WORDS)
+    assert set(names(retriever.invoke("4711"), sources)) == {("acme", 0.0), ("globex", 12.0)}
+    of_tenant = matrix.KINDS[kind]
+    for tenant, start in (("acme", 0.0), ("globex", 12.0)):
+        assert names(retriever.invoke("4711", filter=of_tenant(tenant)), sources) == [(tenant, start)]
+    assert retriever.invoke("4711", filter=of_tenant("nobody")) == []
+    assert len(retriever.invoke("4711", scope="asset")) == 2
+
+
+def check_text_search(ask, sources, of_tenant):
+    """``ask`` searches the words with (query, filter, **settings)."""
+    assert set(names(ask("4711"), sources)) == {("acme", 0.0), ("globex", 12.0)}
+    assert set(names(ask("what about order 4711?"), sources)) == {("acme", 0.0), ("globex", 12.0)}
+    assert names(ask("what about order 4711?"), sources)[0] == ("acme", 0.0)
+    assert names(ask("goal", filter=of_tenant("acme")), sources) == [("acme", 30.0)]
+    assert names(ask("goal", sources=[sources["globex"]]), sources) == [("globex", 12.0)]
+    assert names(ask("goal", sources=[sources["globex"].rpartition("/")[0] + "/"], end_sec=20.0), sources) == [
+        ("globex", 12.0)
+    ]
+    assert ask("zebra") == ask("?! '&|") == []
+
+
+def configure_text_search(store):
+    index = {"vectorBucketName": store.vector_bucket_name, "indexName": "segments"}
+    texts = {"textSearchConfigurations": [{"metadataKey": "_page_content", "language": "en"}]}
+    store.client.update_metadata_configuration(**index, add=texts)
+    while any(
+        text["status"] != "ACTIVE"
+        for text in store.client.get_index(**index)["index"]["metadataConfiguration"]["textSearchConfigurations"]
+    ):
+        time.sleep(0.05)
+
+
+class TestLangChain:
+    @pytest.fixture
+    def ask(self, load, said, embeddings):
+        def ask(store):
+            add_segments(store, load(transcripts=said[0]))
+            retriever = MarengoRetriever(vectorstore=store, embeddings=embeddings, words="store", **WORDS)
+            return retriever.invoke
+
+        return ask
+
+    def test_s3_vectors(self, ask, embeddings, said, request, load):
+        store = matrix.s3_vectors(embeddings, _place(request))
+        search = ask(store)
+        with pytest.raises(ConfigurationError, match="can't be searched by words"):
+            search("4711")
+        configure_text_search(store)
+        check_text_search(search, said[1], lambda tenant: {"tenant": tenant})
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("column", ["", "content_tsv"])
+    def test_postgresql(self, ask, embeddings, said, postgres, column):
+        uri = postgres(f"s{uuid.uuid4().hex}")
+        engine = PGEngine.from_connection_string(uri.replace("postgresql://", "postgresql+psycopg://"))
+        config = HybridSearchConfig(tsv_column=column)
+        engine.init_vectorstore_table("segments", 512, hybrid_search_config=config)
+        store = PGVectorStore.create_sync(engine, embeddings, "segments", hybrid_search_config=config)
+        check_text_search(ask(store), said[1], lambda tenant: {"tenant": tenant})
+        plain = PGVectorStore.create_sync(engine, embeddings, "segments")
+        retriever = MarengoRetriever(vectorstore=plain, embeddings=embeddings, words="store")
+        with pytest.raises(ConfigurationError, match="hybrid_search_config"):
+            retriever.invoke("4711")
+
+    def test_a_store_without_text_search_says_what_to_use(self, embeddings, request):
+        store = matrix.in_memory(embeddings, _place(request))
+        with pytest.raises((ConfigurationError, ValueError), match="words='bm25'"):
+            MarengoRetriever(vectorstore=store, embeddings=embeddings, words="store")
+
+
+def _place(request):
+    name = f"s{uuid.uuid4().hex}"
+    return lambda what: name if what == "name" else request.getfixturevalue(what)
+
+
+def llama_tenant(tenant):
+    return MetadataFilters(filters=[MetadataFilter(key="tenant", value=tenant)])
+
+
+class TestLlamaIndex:
+    @pytest.fixture(scope="class")
+    def nodes(self, local, uris, how, said):
+        model = MarengoEmbedding(**local.client_options)
+        reader = MarengoReader(list(uris), embed_model=model, metadata=lambda source: {"tenant": uris[source]})
+        return MarengoSegmenter(embed_model=model, transcripts=said[0], **how)(reader.load_data()), model
+
+    @pytest.fixture
+    def ask(self, nodes):
+        def ask(store, words):
+            index = VectorStoreIndex(
+                [node.model_copy() for node in nodes[0]],
+                embed_model=nodes[1],
+                storage_context=StorageContext.from_defaults(vector_store=store),
+            )
+
+            def search(query, filter=None, **settings):  # noqa: A002
+                how = {"weights": {"words": 1.0}, "similarity_top_k": 10, "filters": filter, **settings}
+                return LlamaRetriever(index=index, words=words, **how).retrieve(query)
+
+            return search
+
+        return ask
+
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            *(
+                llama_matrix.simple,
+                llama_matrix.chroma,
+                llama_matrix.qdrant,
+                llama_matrix.lance,
+                llama_matrix.s3_vectors,
+            ),
+            *(pytest.param(kind, marks=pytest.mark.slow) for kind in (llama_matrix.milvus, llama_matrix.postgres)),
+        ],
+        ids=lambda kind: kind.__name__,
+    )
+    def test_bm25_finds_a_tenants_nodes_alone(self, ask, said, request, kind, tmp_path):
+        place = _place(request)
+        search = ask(kind(place), "bm25")
+        assert set(names(search("4711"), said[1])) == {("acme", 0.0), ("globex", 12.0)}
+        for tenant, start in (("acme", 0.0), ("globex", 12.0)):
+            assert names(search("4711", filter=llama_tenant(tenant)), said[1]) == [(tenant, start)]
+        assert search("4711", filter=llama_tenant("nobody")) == []
+        assert len(search("4711", scope="asset")) == 2
+
+    @pytest.mark.slow
+    def test_postgresql(self, ask, said, postgres):
+        uri = make_url(postgres(f"s{uuid.uuid4().hex}"))
+        store = LlamaPostgres.from_params(
+            connection_string=uri.set(drivername="postgresql+psycopg2"),
+            async_connection_string=uri.set(drivername="postgresql+asyncpg"),
+            embed_dim=512,
+            table_name="segments",
+            hybrid_search=True,
+            text_search_config="english",
+        )
+        check_text_search(ask(store, "store"), said[1], llama_tenant)
