@@ -8,7 +8,6 @@ from contextvars import ContextVar
 from copy import copy
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
 from llama_index.core.bridge.pydantic import BaseModel, create_model
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 from llama_index.core.tools import FunctionTool, ToolMetadata, ToolOutput
@@ -240,9 +239,9 @@ class _Archive:
         if (loop := self._only_loop()) is None:
             nodes = stored_items(self.client, retriever._searches_of, tracks, source, **limits)
         else:
-            vector, settings = stored_query(self.client, tracks, source, **limits)
-            searches = retriever._store_searches(settings, vector, retriever._asearch)
-            found = _on(loop, aretrieve(self.client, np.asarray(vector, np.float32), settings, searches))
+            query, settings = stored_query(self.client, tracks, source, **limits)
+            searches = retriever._searches.aof(query, settings)
+            found = _on(loop, aretrieve(self.client, query.array, settings, searches))
             nodes = list(found[1].values())
         return [_row(node) for node in nodes]
 
@@ -259,7 +258,7 @@ class _Archive:
         if loop is not None and find_known_store(store).nodes is None and store.stores_text:
             nodes = _on(loop, store.aget_nodes(None, None))
             return [(node.get_content(MetadataMode.NONE), node.metadata) for node in nodes]
-        return self._retriever._stored(SearchTarget(track, self.scope))
+        return self._retriever._searches._stored(SearchTarget(track, self.scope))
 
     def _only_loop(self) -> asyncio.AbstractEventLoop | None:
         """The caller's event loop, if a store can be searched only there; None if it can be searched on a thread."""

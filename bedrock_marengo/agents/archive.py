@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import numpy as np
-
 from bedrock_marengo.search.fusion import SearchSettings
+from bedrock_marengo.search.queries import EmbeddedQuery
 from bedrock_marengo.search.retrieve import find_hits
 
 if TYPE_CHECKING:
@@ -72,8 +71,8 @@ def stored_items(
         source: raw S3 URI.
         limits: of ``stored_query``.
     """
-    vector, settings = stored_query(client, tracks, source, **limits)
-    return list(find_hits(client, np.asarray(vector, np.float32), settings, searches(vector, settings))[1].values())
+    query, settings = stored_query(client, tracks, source, **limits)
+    return list(find_hits(client, query.array, settings, searches(query, settings))[1].values())
 
 
 def stored_query(
@@ -85,8 +84,8 @@ def stored_query(
     start_sec: float | None = None,
     end_sec: float | None = None,
     depth: int = 1,
-) -> tuple[list[float], SearchSettings]:
-    """The vector and the settings that find what there is of one source: any vector does. Embeds nothing.
+) -> tuple[EmbeddedQuery, SearchSettings]:
+    """The query and the settings that find what there is of one source: any vector does. Embeds nothing.
 
     Args:
         client: the retriever's client.
@@ -106,4 +105,4 @@ def stored_query(
         start_sec=start_sec,
         end_sec=end_sec,
     )
-    return [client.dimension**-0.5] * client.dimension, settings
+    return EmbeddedQuery([client.dimension**-0.5] * client.dimension), settings
