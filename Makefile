@@ -17,7 +17,7 @@ endif
 .PHONY: demo test test-all lint docs notebooks compat audit bench release-check clean
 
 demo: .venv/demo  ## real video, indexed and searched without AWS; STORE=s3vectors: in S3 Vectors
-	$(BIN)/python -m marengo_cli.demo $(if $(STORE),--store $(STORE))
+	@$(BIN)/python -m marengo_cli demo $(if $(STORE),--store $(STORE))
 
 test: .venv/dev  ## all tests but the slow ones, in minutes
 	$(BIN)/python -m pytest
@@ -60,7 +60,8 @@ clean:
 	@touch $@
 
 .venv/demo: .venv/python $(PROJECTS)
-	$(INSTALL) -e ./marengo_local -e '.[demo]'
+	@echo "Installing into .venv: a minute or two, once ..."
+	@$(INSTALL) -e ./marengo_local -e '.[demo]'
 	@touch $@
 
 .venv/dev: .venv/python $(PROJECTS)

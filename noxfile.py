@@ -37,6 +37,7 @@ EXTRAS = {
     "media": ("test_core.py test_media.py", "av"),
     "view": ("test_imports.py", "av sklearn"),
     "cli": ("test_imports.py", "typer"),
+    "mcp": ("test_imports.py", "mcp"),
 }
 # Clients of cloud stores: langchain-pinecone wants an older pinecone than LlamaIndex's, and LlamaIndex's Elasticsearch
 # changes asyncio for the whole process.
@@ -48,7 +49,7 @@ STORES = [
 NAMES = {"langchain-marengo": "langchain_marengo", "llama-index-embeddings-marengo": "llama_index_marengo"}
 STRANGERS = {name for _, own in EXTRAS.values() for name in own.split()} | {"ray"}
 # For these the lowest versions on the oldest Python are enough.
-ONCE = {"bare", "fast", "hybrid", "view", "cli"}
+ONCE = {"bare", "fast", "hybrid", "mcp", "view", "cli"}
 
 
 def environments():

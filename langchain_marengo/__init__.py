@@ -1,6 +1,18 @@
 """TwelveLabs Marengo on Amazon Bedrock for LangChain. Unofficial; not by AWS, TwelveLabs or LangChain."""
 
 import logging
+from importlib.util import find_spec
+
+try:
+    import langchain_core  # noqa: F401
+
+    # Importing it takes 0.04 s.
+    if find_spec("tqdm") is None:
+        raise ModuleNotFoundError(name="tqdm")
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"langchain_marengo needs {error.name}: pip install 'bedrock-marengo[langchain]'", name=error.name
+    ) from error
 
 from bedrock_marengo import Media, Query, Segment, Segmentation
 from langchain_marengo.asking import MarengoAsk

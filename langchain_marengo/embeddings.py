@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 import warnings
 from collections import OrderedDict
@@ -171,6 +172,11 @@ class MarengoEmbeddings(ValidatedCopies, Embeddings):
             bedrock_marengo.InputError: An empty text, or one that is too long with ``truncate="error"``.
             bedrock_marengo.ServiceError: AWS refused.
         """
+        if isinstance(text, Query | Media | os.PathLike):
+            raise InputError(
+                f"A store and its as_retriever() search by text, not {type(text).__name__}. Pass "
+                "embeddings.query_handle(Query(...)), or use MarengoRetriever, which takes a Query."
+            )
         is_handle = isinstance(text, str) and text.startswith(HANDLE)
         query = self._handles.get(text) if is_handle else None
         if isinstance(query, list):

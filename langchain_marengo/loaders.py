@@ -16,7 +16,7 @@ from langchain_core.documents import Document
 from bedrock_marengo import ConfigurationError, MarengoError, MediaResult, Pegasus, Segmentation
 from bedrock_marengo.contract.inputs import Sources
 from bedrock_marengo.embedding.pricing import Usage
-from bedrock_marengo.embedding.run_options import Progress
+from bedrock_marengo.embedding.run_options import Progress, bar_settings
 from bedrock_marengo.errors import visible
 from bedrock_marengo.search.records import (
     Failures,
@@ -65,7 +65,7 @@ class MarengoLoader(BaseLoader):
         metadata: source URI -> flat dict of your own fields, such as a tenant.
         object_tags: the S3 object tags to add as your own fields; "" if an object lacks one.
         on_error: "raise" (after all other files are done), "skip", or a callable that gets the source and the error.
-        show_progress: show a progress bar.
+        show_progress: show a progress bar. Default: in a terminal or a notebook, not in a log.
         jobs_at_once: the maximum number of jobs at the same time.
         force: embed finished files again, and pay again.
 
@@ -96,7 +96,7 @@ class MarengoLoader(BaseLoader):
         metadata: Callable[[str], Mapping[str, Any]] | None = None,
         object_tags: Sequence[str] = (),
         on_error: OnError = "raise",
-        show_progress: bool = True,
+        show_progress: bool | None = None,
         jobs_at_once: int = 64,
         force: bool = False,
     ) -> None:
@@ -209,14 +209,14 @@ class _UserFields:
 class _Bar:
     """A bar that counts files, with the latest event and the usage of the client so far."""
 
-    def __init__(self, show: bool, total: int | None, usage: Usage) -> None:
+    def __init__(self, show: bool | None, total: int | None, usage: Usage) -> None:
         from tqdm import TqdmWarning  # 0.04 s that an import of this package must not cost
 
         with warnings.catch_warnings():
             # Without ipywidgets in a notebook, it warns when imported and draws the bar as text.
             warnings.simplefilter("ignore", TqdmWarning)
             from tqdm.auto import tqdm
-        self._bar = tqdm(desc="media", unit="file", total=total, disable=not show)
+        self._bar = tqdm(**bar_settings(show, total))
         self._usage = usage
 
     def __enter__(self) -> _Bar:

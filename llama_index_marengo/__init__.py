@@ -2,6 +2,13 @@
 
 import logging
 
+try:
+    import llama_index.core  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"llama_index_marengo needs {error.name}: pip install 'bedrock-marengo[llama-index]'", name=error.name
+    ) from error
+
 from bedrock_marengo import Media, Query, Segment, Segmentation
 from llama_index_marengo.asking import MarengoAsk
 from llama_index_marengo.context import amoment_blocks, format_moments, moment_blocks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from io import BytesIO
@@ -149,6 +150,11 @@ class MarengoEmbedding(ValidatedCopies, MultiModalEmbedding):
     # What LlamaIndex's public methods call; they send the events.
 
     def _get_query_embedding(self, query: str) -> Vector:
+        if isinstance(query, Query | Media | os.PathLike):
+            raise InputError(
+                f"A query of an index is a text, not {type(query).__name__}. Use MarengoRetriever, which takes a "
+                "Query, or QueryBundle('', embedding=embed_model.get_image_embedding(path))."
+            )
         # A pasted citation is text, too.
         return self.floats(self.core.embed_text(query))
 

@@ -74,7 +74,7 @@ class IndexSearches:
                 "This index",
                 limit,
                 limit < limit_of(store),
-                partial(self._stored, target),
+                partial(self.stored, target),
                 at_once=known.at_once(store),
                 contents=contents,
                 search_implied=partial(search, replace(target, is_implied=True), self.filters, vector)
@@ -147,7 +147,8 @@ class IndexSearches:
             for hit in found
         ]
 
-    def _stored(self, target: SearchTarget) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    def stored(self, target: SearchTarget) -> Iterable[tuple[str, Mapping[str, Any]]]:
+        """(text, metadata) of all that the index of a target's track holds of its scope, whatever the filters."""
         scope = MetadataFilter(key="embedding_scope", value=target.scope)
         nodes = nodes_of(self.indices[target.track], MetadataFilters(filters=[scope]))
         return ((node.get_content(MetadataMode.NONE), node.metadata) for node in nodes)

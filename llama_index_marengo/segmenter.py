@@ -23,6 +23,7 @@ from tqdm import TqdmWarning
 
 from bedrock_marengo import ConfigurationError, MarengoError, Media, MediaResult, Pegasus, Segmentation
 from bedrock_marengo.contract.segments import METADATA_KEYS, checked_metadata
+from bedrock_marengo.embedding.run_options import bar_settings
 from bedrock_marengo.errors import visible
 from bedrock_marengo.search.records import (
     Failures,
@@ -198,8 +199,7 @@ class _Call:
             )
             for uri, node in self._documents.items()
         ]
-        shown = segmenter.show_progress
-        self.bar = tqdm(desc="media", unit="file", total=len(self.media), disable=not shown)
+        self.bar = tqdm(**bar_settings(segmenter.show_progress, len(self.media)))
         names = ("options", "scopes", "segmentation", "start_sec", "end_sec", "fused", "force", "jobs_at_once")
         self.settings: dict[str, Any] = {name: getattr(segmenter, name) for name in names}
         self.settings |= {

@@ -258,7 +258,7 @@ class _Archive:
         if loop is not None and find_known_store(store).nodes is None and store.stores_text:
             nodes = _on(loop, store.aget_nodes(None, None))
             return [(node.get_content(MetadataMode.NONE), node.metadata) for node in nodes]
-        return self._retriever._searches._stored(SearchTarget(track, self.scope))
+        return self._retriever._searches.stored(SearchTarget(track, self.scope))
 
     def _only_loop(self) -> asyncio.AbstractEventLoop | None:
         """The caller's event loop, if a store can be searched only there; None if it can be searched on a thread."""

@@ -13,9 +13,9 @@ def main() -> int:
     try:
         from marengo_cli.app import app
     except ModuleNotFoundError as error:
-        if error.name != "typer":
+        if error.name not in ("typer", "rich"):
             raise
-        print("marengo needs typer: pip install 'bedrock-marengo[cli]'", file=sys.stderr)
+        print(f"marengo needs {error.name}: pip install 'bedrock-marengo[cli]'", file=sys.stderr)
         return 2
     app(prog_name="marengo")
     return 0

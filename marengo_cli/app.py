@@ -16,11 +16,15 @@ from marengo_cli.languages import TranscribeLanguage, transcribe_of
 from marengo_cli.options import (
     AsJson,
     AssumeDurationSec,
+    CacheFolder,
     Connection,
     DryRun,
     Embedding,
+    Interactive,
     Local,
+    MmrLambda,
     Model,
+    NoCache,
     Price,
     Verbose,
     Yes,
@@ -29,25 +33,19 @@ from marengo_cli.options import (
     prices_of,
     sources_of,
 )
-from marengo_cli.running import CONTINUES, client_of, errors_shown, needed, stand_in
+from marengo_cli.prompt import is_wanted
+from marengo_cli.running import CONTINUES, client_of, errors_shown, needed, show_version
 from marengo_cli.terminal import say
+from marengo_cli.trying_out import demo, local
 
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="TwelveLabs Marengo on Amazon Bedrock, from the command line. Unofficial.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-
-
-class Framework(StrEnum):
-    """What the demo's store is made with."""
-
-    LANGCHAIN = "langchain"
-    LLAMA_INDEX = "llama-index"
 
 
 class WordSearch(StrEnum):
@@ -68,43 +66,17 @@ class Fusion(StrEnum):
     SCORES = "scores"
 
 
-@app.command()
-def demo(
-    store: Annotated[
-        str, typer.Option(metavar="FOLDER|s3vectors", help="Store: a folder, or S3 Vectors.")
-    ] = "demo-store",
-    framework: Annotated[Framework, typer.Option(help="Framework to build the store with.")] = Framework.LANGCHAIN,
+@app.callback()
+def marengo(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
-    """Index and search real photos and clips, without AWS."""
-    module = needed("marengo_cli.demo", "pip install 'bedrock-marengo[demo]'")
-    raise typer.Exit(module.main(["--store", store, "--framework", framework.value]))
+    """TwelveLabs Marengo on Amazon Bedrock, from the command line. Unofficial."""
 
 
-@app.command()
-def local(
-    media: Annotated[
-        list[Path] | None, typer.Argument(metavar="MEDIA", help="Files and folders to put into the bucket.")
-    ] = None,
-    port: Annotated[int, typer.Option(metavar="PORT", help="Port for Bedrock. Default: any free port.")] = 0,
-    s3_port: Annotated[int, typer.Option(metavar="PORT", help="Port for S3 and STS. Default: any free port.")] = 0,
-    region: Annotated[str, typer.Option(metavar="REGION", help="Region to simulate.")] = "us-east-1",
-    bucket: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the bucket. Default: a new name.")] = None,
-    latency_sec: Annotated[float, typer.Option(metavar="SECONDS", help="Delay before each response.")] = 0.0,
-    synthetic_sec: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Don't decode media: treat each file as this long.")
-    ] = None,
-    as_json: AsJson = False,
-    verbose: Verbose = 0,
-) -> None:
-    """Run a stand-in for Bedrock, S3 and STS on this machine until Ctrl-C.
-
-    Prints lines to paste into another shell. All commands and AWS SDK programs that you start there use the stand-in.
-    """
-    with errors_shown(verbose):
-        module = stand_in()
-        knobs = {"latency_sec": latency_sec, "synthetic_sec": synthetic_sec}
-        where = {"port": port, "s3_port": s3_port, "region": region, "bucket": bucket}
-        raise typer.Exit(module.run(media or [], as_json=as_json, **where, **knobs))
+for command in (demo, local):
+    app.command()(command)
 
 
 @app.command()
@@ -197,11 +169,14 @@ def embed(
 @app.command()
 @bundled
 def search(
-    query: Annotated[
-        str, typer.Argument(metavar="QUERY", help="Text to search for. Leave it out with --image, --audio or --video.")
-    ],
     embedding: Embedding,
     connection: Connection,
+    query: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="QUERY", help="Text to search for. Leave it out to be asked, or with --image, --audio or --video."
+        ),
+    ] = None,
     sources: Annotated[
         list[str] | None, typer.Argument(metavar="SOURCES", help="Media to search, as for embed.")
     ] = None,
@@ -224,11 +199,15 @@ def search(
     ] = None,
     max_per_source: Annotated[int | None, typer.Option(metavar="COUNT", help="Maximum results per file.")] = None,
     distinct: Annotated[float | None, typer.Option(metavar="0.98", help="Leave out near-duplicates.")] = None,
+    mmr_lambda: MmrLambda = None,
     min_confidence: Annotated[
         str | None, typer.Option(metavar="low|medium|high", help="Leave out results below this.")
     ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a web page with players.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file at --html.")] = False,
+    interactive: Interactive = False,
+    cache: CacheFolder = None,
+    no_cache: NoCache = False,
     as_json: AsJson = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -237,25 +216,32 @@ def search(
     Reads the finished outputs of marengo embed, or of a loader, with the same options. Only the query is embedded and
     billed.
 
-    Exit code: 0 done, 1 not all files were searched, 2 invalid input, 130 Ctrl-C.
+    Exit code: 0 found, 1 nothing found or not all files were searched, 2 invalid input, 130 Ctrl-C.
     """
     with errors_shown(verbose):
         if html:
             needed("marengo_view", "pip install 'bedrock-marengo[cli,view]'")
         module = needed("marengo_cli.search")
-        asked, typed = module.query_of([query, *(sources or [])], text=text, image=image, audio=audio, video=video)
+        entered = [*([] if query is None else [query]), *(sources or [])]
+        by_media = {"image": image, "audio": audio, "video": video}
+        is_prompt = is_wanted(entered, by_media=any(by_media.values()), interactive=interactive)
+        asked, typed = (None, entered) if is_prompt else module.query_of(entered, text=text, **by_media)
         media, page = sources_of(typed), module.Page(path=html, force=force) if html else None
         settings = embedding.settings
         ranking = {"k": k, "fusion": fusion.value, "merge_gap_sec": merge_gap_sec, "max_per_source": max_per_source}
-        ranking |= {"distinct": distinct, "min_confidence": min_confidence}
+        ranking |= {"distinct": distinct, "mmr_lambda": mmr_lambda, "min_confidence": min_confidence}
         ranking |= {"scope": "clip" if "clip" in settings["scopes"] else "asset"}
-        own = [*media, asked.image, asked.audio, asked.video]
+        own = [*media, *([asked.image, asked.audio, asked.video] if asked else [])]
+        advice = shlex.join(["marengo", "embed", *embedding.typed, *typed])
+        shown = {"local": local, "page": page, "advice": advice, "as_json": as_json}
+        shown["cache"] = needed("marengo_cli.local_cache").cache_of(cache, is_off=no_cache) if local else None
         with client_of(connection, model, own if local else None) as client:
-            track = needed("marengo_cli.word_track").WordTrack(client) if words else None
-            found = module.Search.of(client, asked, weights, keep=page is not None, words=track, **ranking)
-            advice = shlex.join(["marengo", "embed", *embedding.typed, *typed])
-            shown = {"page": page, "advice": advice, "as_json": as_json}
-            raise typer.Exit(module.run(found, media, settings, local=local, **shown))
+            ranking["words"] = needed("marengo_cli.word_track").WordTrack(client) if words else None
+            if asked is None:
+                loop = needed("marengo_cli.prompt_loop")
+                raise typer.Exit(loop.run_prompt(client, media, settings, weights, ranking=ranking, **shown))
+            found = module.Search.of(client, asked, weights, keep=page is not None, **ranking)
+            raise typer.Exit(module.run(found, media, settings, **shown))
 
 
 @app.command("eval")

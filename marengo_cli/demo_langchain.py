@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from langchain_chroma import Chroma
 from langchain_core.vectorstores import VectorStore
 
-from bedrock_marengo import Transcribe
+from bedrock_marengo import ConfigurationError, Transcribe
 from langchain_marengo import MarengoEmbeddings, MarengoLoader, Query, add_segments
-from marengo_cli.demo import Found
+from marengo_cli.demo import Found, Indexed
+from marengo_cli.free import FREE
 
 if TYPE_CHECKING:
-    from marengo_cli.demo import Hits, Search
+    from marengo_cli.demo import Hits
 
 
 BUCKET = "marengo-demo-langchain"
@@ -26,9 +27,10 @@ def missing_for_s3_vectors() -> str | None:
     return None if find_spec("langchain_aws") else "langchain-aws"
 
 
-def index(uri: str, settings: Mapping[str, Any], path: Path | None) -> tuple[int, Search]:
+def index(uri: str, settings: Mapping[str, Any], path: Path | None) -> Indexed:
     """Embed a video by an asynchronous job and store its segments with Marengo's own vectors."""
     embeddings = MarengoEmbeddings(**settings)
+    embeddings.core.usage.prices = FREE
     store = _s3_vectors(embeddings, settings) if path is None else _chroma(embeddings, path)
     loader = MarengoLoader(uri, embeddings=embeddings, transcripts=Transcribe())
     ids = add_segments(store, loader.lazy_load(), replace=True)
@@ -37,18 +39,19 @@ def index(uri: str, settings: Mapping[str, Any], path: Path | None) -> tuple[int
         text = query.text or embeddings.query_handle(query)
         # Both return the distance.
         found = store.similarity_search_with_score(text, k=k)
-        return [Found(hit.metadata, hit.page_content, 1 - distance) for hit, distance in found]
+        return [Found(hit.metadata, hit.page_content, 1 - distance, (hit, 1 - distance)) for hit, distance in found]
 
-    return len(ids), search
+    return Indexed(len(ids), search, embeddings.core)
 
 
 def _chroma(embeddings: MarengoEmbeddings, path: Path) -> VectorStore:
-    return Chroma(
-        "marengo-demo",
-        embeddings,
-        persist_directory=str(path),
-        collection_configuration={"hnsw": {"space": "cosine"}},
-    )
+    settings: Any = {"persist_directory": str(path), "collection_configuration": {"hnsw": {"space": "cosine"}}}
+    try:
+        return Chroma("marengo-demo", embeddings, **settings)
+    except Exception as error:  # Chroma's have no base of their own
+        raise ConfigurationError(
+            f"--store {path}: Chroma can't open this store ({error}). Delete it, or pass another folder."
+        ) from error
 
 
 def _s3_vectors(embeddings: MarengoEmbeddings, settings: Mapping[str, Any]) -> VectorStore:

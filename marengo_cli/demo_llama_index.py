@@ -15,10 +15,11 @@ from llama_index.core.schema import QueryBundle
 
 from bedrock_marengo import Transcribe
 from llama_index_marengo import MarengoEmbedding, MarengoReader, MarengoSegmenter, Media, Query
-from marengo_cli.demo import Found
+from marengo_cli.demo import Found, Indexed
+from marengo_cli.free import FREE
 
 if TYPE_CHECKING:
-    from marengo_cli.demo import Hits, Search
+    from marengo_cli.demo import Hits
 
 
 BUCKET = "marengo-demo-llama-index"
@@ -30,11 +31,12 @@ def missing_for_s3_vectors() -> str | None:
     return None if is_there else "llama-index-vector-stores-s3"
 
 
-def index(uri: str, settings: Mapping[str, Any], path: Path | None) -> tuple[int, Search]:
+def index(uri: str, settings: Mapping[str, Any], path: Path | None) -> Indexed:
     """Embed a video by an asynchronous job and store its segments with Marengo's own vectors."""
     embed_model = MarengoEmbedding(**settings)
+    embed_model.core.usage.prices = FREE
     media = MarengoReader(uri, embed_model=embed_model).load_data()
-    segmenter = MarengoSegmenter(embed_model=embed_model, transcripts=Transcribe(), show_progress=True)
+    segmenter = MarengoSegmenter(embed_model=embed_model, transcripts=Transcribe())
     segments = segmenter(media)
     context = _s3_vectors(settings) if path is None else None
     stored = VectorStoreIndex(segments, embed_model=embed_model, storage_context=context)
@@ -45,9 +47,9 @@ def index(uri: str, settings: Mapping[str, Any], path: Path | None) -> tuple[int
         image = BytesIO(Media.of(query.image).read()) if query.image is not None else None
         vector = embed_model.get_image_embedding(image) if image else None
         found = stored.as_retriever(similarity_top_k=k).retrieve(QueryBundle(query.text or "", embedding=vector))
-        return [Found(hit.node.metadata, hit.node.get_content(), hit.score or 0.0) for hit in found]
+        return [Found(hit.node.metadata, hit.node.get_content(), hit.score or 0.0, hit) for hit in found]
 
-    return len(segments), search
+    return Indexed(len(segments), search, embed_model.core)
 
 
 def _s3_vectors(settings: Mapping[str, Any]) -> StorageContext:

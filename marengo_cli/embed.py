@@ -6,7 +6,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -15,6 +15,7 @@ from bedrock_marengo import BudgetError, ConfigurationError, InputError, Marengo
 from bedrock_marengo import Progress as Step
 from bedrock_marengo.contract.inputs import SourceLike
 from bedrock_marengo.errors import visible
+from bedrock_marengo.s3.listing import MediaListing
 from bedrock_marengo.settings import check_run
 from marengo_cli.cost import SOURCE, is_whole, plan_lines, plan_report, planned, show_lines, show_plan
 from marengo_cli.spelling import rendered
@@ -121,7 +122,8 @@ def run(
         _show_planned(client, plan, limits, as_json)
         return 0 if is_whole(plan, limits.assume_duration_sec) else 1
     show_plan(plan, limits.assume_duration_sec, stderr=True)
-    show_lines(plan_lines(plan), client.usage.prices, stderr=True)
+    if not _is_free(client):
+        show_lines(plan_lines(plan), client.usage.prices, stderr=True)
     if plan.total_usd:
         say(SOURCE, err=True)
     ask = limits.most(plan) > limits.ask_above_usd and not limits.yes
@@ -144,7 +146,12 @@ def run(
 
 
 def embedded(
-    client: MarengoClient, sources: Sequence[SourceLike], outcome: Outcome, *, total: int | None = None, **settings: Any
+    client: MarengoClient,
+    sources: Sequence[SourceLike] | MediaListing,
+    outcome: Outcome,
+    *,
+    total: int | None = None,
+    **settings: Any,
 ) -> Iterator[MediaResult]:
     """Embed with a progress bar on stderr; each file is counted in ``outcome`` and yielded as it ends."""
     results = client.embed_many(sources, on_progress=outcome.tell, **settings)
@@ -216,14 +223,16 @@ class _Bar:
 
     def count(self) -> None:
         """One file has ended."""
-        said = f"{length(self._usage.media_sec)}  {dollars(self._usage.usd)} USD"
+        said = "  ".join(
+            [length(self._usage.media_sec), *([f"{dollars(self._usage.usd)} USD"] if self._usage.usd else [])]
+        )
         if failed := len(self._outcome.failed):
             said = f"{failed:,} failed  {said}"
         self._progress.update(self._task, advance=1, said=said)
         if not self._console.is_terminal and time.monotonic() - self._said >= LINE_SEC:
             self._said = time.monotonic()
             total = f" of {self._total:,}" if self._total is not None else ""
-            say(f"{self._outcome.counts.total():,}{total} media  {said}", err=True)
+            say(f"{self._outcome.counts.total():,}{total} files  {said}", err=True)
 
 
 def _show_planned(client: MarengoClient, plan: Plan, limits: Limits, as_json: bool) -> None:
@@ -267,8 +276,14 @@ def _show_outcome(client: MarengoClient, outcome: Outcome) -> None:
         "without words": outcome.wordless,
     }
     rows = [(what, f"{count:,}") for what, count in shown.items() if count]
-    cost = f"{dollars(usage.usd)} USD for {length(usage.media_sec)} of media, {usage.images:,} images{unknown}"
-    print_table(["", ""], [*rows, ("cost", cost)])
+    amount = f"{length(usage.media_sec)} of media, {usage.images:,} images{unknown}"
+    paid = ("length", amount) if _is_free(client) else ("cost", f"{dollars(usage.usd)} USD for {amount}")
+    print_table(["", ""], [*rows, paid])
+
+
+def _is_free(client: MarengoClient) -> bool:
+    """Whether nothing costs anything, as with the stand-in: then no cost is shown."""
+    return not any(getattr(client.usage.prices, price.name) for price in fields(client.usage.prices))
 
 
 def _report(client: MarengoClient, plan: Plan, outcome: Outcome) -> dict[str, Any]:

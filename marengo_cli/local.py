@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 import marengo_local
 from bedrock_marengo import ConfigurationError, InputError, MarengoClient, Prices
+from marengo_cli.free import FREE
+from marengo_local import outside
 from marengo_local.__main__ import run as serve_in_shell
 from marengo_local.contract import REGIONS
 
 __all__ = ["run", "stand_in"]
 
-FREE = Prices(**{price.name: 0.0 for price in fields(Prices)})
-OUTSIDE = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_BEARER_TOKEN_BEDROCK", "AWS_SESSION_TOKEN")
-"""Environment variables that would direct a client away from the stand-in."""
+OUTSIDE = (*outside.OUTSIDE, "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")
+"""Environment variables that would direct a client away from the stand-in, or fail before it is reached."""
 
 
 def run(media: Sequence[Path], *, as_json: bool, **settings: Any) -> int:
@@ -33,7 +33,7 @@ def run(media: Sequence[Path], *, as_json: bool, **settings: Any) -> int:
     try:
         return serve_in_shell(media, as_json=as_json, **settings)
     except (ValueError, OSError, ClientError, BotoCoreError) as error:
-        raise ConfigurationError(f"The stand-in can't start: {error}.") from error
+        raise ConfigurationError(f"The stand-in can't start: {str(error).rstrip('.')}.") from error
 
 
 @contextmanager
@@ -55,10 +55,13 @@ def stand_in(
     if region not in (None, *REGIONS):
         raise ConfigurationError(f"--region {region}: expected a region with Marengo: {', '.join(REGIONS)}.")
     kept = {name: os.environ.pop(name) for name in OUTSIDE if name in os.environ}
+    os.environ |= dict.fromkeys(OUTSIDE[-2:], os.devnull)
     try:
         with marengo_local.serve(region=region or REGIONS[0]) as local:
             settings: dict[str, Any] = {**local.client_options, "prices": prices or FREE}
             with MarengoClient(model, **settings) as client:
                 yield client
     finally:
+        for name in OUTSIDE[-2:]:
+            del os.environ[name]
         os.environ.update(kept)

@@ -24,6 +24,7 @@ __all__ = [
     "AsJson",
     "AssumeDurationSec",
     "BucketOwner",
+    "CacheFolder",
     "Connection",
     "DryRun",
     "Embedding",
@@ -31,9 +32,12 @@ __all__ = [
     "EndpointUrl",
     "Fused",
     "FusedVectors",
+    "Interactive",
     "InvokeModelId",
     "Local",
+    "MmrLambda",
     "Model",
+    "NoCache",
     "Options",
     "OutputS3Uri",
     "Price",
@@ -129,6 +133,21 @@ Local = Annotated[
         "--local",
         help="Use a stand-in for AWS, for this command only: local files, no account, no cost, not the real Marengo.",
     ),
+]
+
+# How to search.
+
+CacheFolder = Annotated[
+    Path | None,
+    typer.Option("--cache", metavar="DIR", help="With --local: where vectors are kept. Default: the platform's cache."),
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="With --local: keep no vectors, and use none.")]
+Interactive = Annotated[
+    bool, typer.Option("--interactive", "-i", help="Ask for queries, one after another: all words are sources.")
+]
+MmrLambda = Annotated[
+    float | None,
+    typer.Option("--mmr-lambda", metavar="0.5", help="Vary the results: 1 is relevance alone, 0 variety alone."),
 ]
 
 # What is embedded.

@@ -23,7 +23,7 @@ from marengo_cli.terminal import logs_shown, say
 if TYPE_CHECKING:
     from bedrock_marengo import MarengoClient
 
-__all__ = ["CONTINUES", "client_of", "errors_shown", "needed", "stand_in"]
+__all__ = ["CONTINUES", "client_of", "errors_shown", "needed", "show_version", "stand_in"]
 
 _logger = logging.getLogger(__name__)
 
@@ -37,6 +37,13 @@ def needed(module: str, install: str = "pip install 'bedrock-marengo[cli]'") -> 
     except ModuleNotFoundError as error:
         say(f"This needs {error.name}: {install}", err=True)
         raise typer.Exit(2) from error
+
+
+def show_version(is_asked: bool) -> None:
+    """``--version``: print it and exit."""
+    if is_asked:
+        say(f"bedrock-marengo {importlib.metadata.version('bedrock-marengo')}, Python {sys.version.split()[0]}")
+        raise typer.Exit
 
 
 def stand_in() -> ModuleType:

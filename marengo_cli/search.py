@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from heapq import nlargest
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +29,8 @@ from bedrock_marengo.contract import payloads
 from bedrock_marengo.contract.inputs import SourceLike
 from bedrock_marengo.contract.words import span
 from bedrock_marengo.errors import visible
+from bedrock_marengo.s3.listing import MediaListing
+from bedrock_marengo.s3.uploads import upload
 from bedrock_marengo.search.citations import describe_query
 from bedrock_marengo.search.confidence import is_text
 from bedrock_marengo.search.fusion import Moment, SearchSettings, SearchTarget
@@ -40,55 +40,22 @@ from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, retrieve
 from bedrock_marengo.search.targets import WORDS
 from bedrock_marengo.search.weights import INTENT, check_weights, cosines, intent_weights, tracks_of
 from marengo_cli.embed import Outcome, check_failed, embedded, show_failed
+from marengo_cli.local_cache import LocalCache, embedded_once
 from marengo_cli.options import names_in, numbers_in, sources_of
-from marengo_cli.terminal import apart, dollars, print_json, print_table, say, waiting
+from marengo_cli.page_file import Page
+from marengo_cli.skipped import show_skipped
+from marengo_cli.terminal import apart, console, dollars, print_json, print_table, say, waiting
 from marengo_cli.word_track import WordTrack, read_captions
 
-__all__ = ["Page", "Search", "finished", "query_of", "run"]
+__all__ = ["Page", "Search", "finished", "query_of", "run", "show_found"]
 
 Vector = npt.NDArray[np.float32]
 
 STAND_IN = (
     "These vectors come from the stand-in, not from Marengo: they show how search works, not how well Marengo does it."
 )
-MARK = "<!-- made by marengo search -->\n"
-"""The end of a page that this command wrote: the next search may overwrite it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """Where to write the page. An existing file is kept, unless this command wrote it or ``force`` is given.
-
-    Raises:
-        InputError: The page can't be written there.
-    """
-
-    path: Path
-    force: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.path.absolute().parent.is_dir() or (self.path.exists() and not self.path.is_file()):
-            raise InputError(f"--html {self.path}: expected a file in an existing folder.")
-        if self.path.exists() and not self.force and not self._is_ours():
-            raise InputError(
-                f"--html {self.path}: this file exists and is not a search page. To overwrite it, use --force."
-            )
-
-    def write(self, html: str) -> None:
-        """Write the page, all of it or nothing."""
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        try:
-            temporary.write_text(f"{html.rstrip()}\n{MARK}", "utf-8")
-            temporary.replace(self.path)
-        except OSError as error:
-            raise InputError(f"--html {self.path}: {error.strerror}.") from error
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def _is_ours(self) -> bool:
-        with self.path.open("rb") as file:
-            file.seek(max(0, self.path.stat().st_size - len(MARK)))
-            return file.read() == MARK.encode()
+NARROW = 90
+"""Columns of a terminal below which each result has lines of its own instead of a row."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -243,17 +210,36 @@ def run(
     sources: Sequence[SourceLike],
     embedding: Mapping[str, Any],
     *,
-    local: bool,
-    page: Page | None,
-    advice: str,
-    as_json: bool,
+    cache: LocalCache | None = None,
+    **shown: Any,
 ) -> int:
-    """Read finished jobs, with ``local`` embed first; rank and show. 1 if some files couldn't be searched.
+    """Read finished jobs, with ``local`` embed first; rank and show. 1 if nothing is found or files weren't searched.
 
     Args:
         search: the query.
         sources: the files to search.
         embedding: how they were embedded.
+        cache: where the vectors of local files are kept.
+        shown: for ``show_found``.
+
+    Raises:
+        bedrock_marengo.MarengoError: The query can't be embedded, or the page can't be written.
+    """
+    listing = search.client.list_media(sources)
+    with closing(finished(search.client, listing, embedding, local=shown["local"], cache=cache)) as results:
+        for done in results:
+            search.add(done)
+    return show_found(search, listing, **shown)
+
+
+def show_found(
+    search: Search, listing: MediaListing, *, local: bool, page: Page | None, advice: str, as_json: bool
+) -> int:
+    """Rank what was read, and show it. 1 if nothing is found, or not all files were searched.
+
+    Args:
+        search: with the results of the files.
+        listing: where the files come from.
         local: whether the client uses the stand-in.
         page: where to write a page.
         advice: the command that embeds the files.
@@ -262,28 +248,44 @@ def run(
     Raises:
         bedrock_marengo.MarengoError: The query can't be embedded, or the page can't be written.
     """
-    with closing(finished(search.client, sources, embedding, local=local)) as results:
-        for done in results:
-            search.add(done)
     check_failed(search.failed, len(search.media) + len(search.missing) + len(search.failed))
     moments = search.moments()
     words = _words(search, moments)
     if not moments:
         page = None
     if page:
+        if local:
+            _upload(search, moments)
         page.write(_html(search, moments, words, STAND_IN if local else ""))
     if as_json:
-        print_json(_report(search, moments, words, local, page))
+        print_json({**_report(search, moments, words, local, page), "skipped": dict(listing.skipped)})
     else:
         _show(search, moments, words)
-        _show_summary(search, local, page, advice)
-    return 1 if search.missing or search.failed else 0
+        if not moments:
+            band = search.settings.min_confidence
+            say(f"Nothing found{f' of {band} confidence or more' if band else ''}.", err=True)
+        _show_summary(search, listing, local, page, advice)
+    return 1 if search.missing or search.failed or not moments else 0
+
+
+def _upload(search: Search, moments: Iterable[Moment]) -> None:
+    """Files whose vectors were kept are not in the stand-in's S3 yet, where the page reads its clips."""
+    for source in {moment.source for moment in moments}:
+        upload(search.client._runtime.objects, search.media[source], str(search.client.output_s3_uri))
 
 
 def finished(
-    client: MarengoClient, sources: Sequence[SourceLike], embedding: Mapping[str, Any], *, local: bool
+    client: MarengoClient,
+    sources: Sequence[SourceLike] | MediaListing,
+    embedding: Mapping[str, Any],
+    *,
+    local: bool,
+    cache: LocalCache | None = None,
 ) -> Generator[MediaResult, None, None]:
-    """The results of finished jobs; with ``local``, the files are embedded first."""
+    """The results of finished jobs; with ``local``, the files are embedded first, unless a cache has their vectors."""
+    if cache is not None and isinstance(sources, MediaListing):
+        yield from embedded_once(client, sources, embedding, cache)
+        return
     if local:
         yield from embedded(client, sources, Outcome(), **embedding)
         return
@@ -328,24 +330,31 @@ def _html(search: Search, moments: Iterable[Moment], words: Iterable[str], note:
 
 def _show(search: Search, moments: Sequence[Moment], words: Iterable[str]) -> None:
     names = apart([search.name(moment.source) for moment in moments])
-    rows: list[list[str]] = []
+    is_narrow, rows = console().width < NARROW, list[list[str]]()
     for rank, (name, moment, said) in enumerate(zip(names, moments, words, strict=True), start=1):
         tracks = ", ".join(f"{track} {hit.score:.3f}" for track, hit in moment.tracks.items())
-        rows.append([f"{rank}", name, _times(moment), tracks, f"{moment.score:.4f}"])
-        rows += [["", "", "", said, ""]] if said else []
+        cells = [name, _times(moment), tracks, f"{moment.score:.4f}", moment.confidence or ""]
+        if is_narrow:
+            lines = [name, f"{cells[1]}   {' '.join(cells[3:])}", tracks, said]
+            rows += [[f"{rank}" if i == 0 else "", line] for i, line in enumerate(lines) if line]
+            continue
+        rows.append([f"{rank}", *cells])
+        rows += [["", "", "", said, "", ""]] if said else []
     if rows:
         number, score = Column("", justify="right", no_wrap=True), Column("score", justify="right", no_wrap=True)
-        columns = [Column("time", no_wrap=True), Column("cosines, and words spoken", ratio=1)]
-        print_table([number, Column("file", overflow="fold"), *columns, score], rows)
+        columns = [Column("file", overflow="fold"), Column("time", no_wrap=True)]
+        columns += [Column("cosines, and words spoken", ratio=1), score, Column("confidence", no_wrap=True)]
+        print_table([number, *([Column("", overflow="fold")] if is_narrow else columns)], rows)
 
 
-def _show_summary(search: Search, local: bool, page: Page | None, advice: str) -> None:
+def _show_summary(search: Search, listing: MediaListing, local: bool, page: Page | None, advice: str) -> None:
     """What belongs to the results: on stderr, except for the path of the page."""
     if page:
         say(f"A page with players: {visible(str(page.path))}")
     usd = search.client.usage.usd
     cost = f" The query cost {dollars(usd)} USD." if usd else ""
     say(f"Files searched: {len(search.media):,}, segments: {search.segments:,}.{cost}", err=True)
+    show_skipped(listing)
     if search.missing:
         say(f"Files not embedded yet: {len(search.missing):,}. To embed them: {visible(advice)}", err=True)
     show_failed(search.failed)

@@ -43,6 +43,7 @@ _NAMED_ALIKE = (
         "fusion",
         "merge_gap_sec",
         "distinct",
+        "mmr_lambda",
         "min_confidence",
         "min_iou",
         "max_per_source",

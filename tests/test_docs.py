@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from chromadb.api.shared_system_client import SharedSystemClient
 from langchain_core.language_models import FakeListChatModel, GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from packaging.requirements import Requirement
@@ -83,6 +84,8 @@ class TestPython:
     @pytest.fixture
     def world(self, marengo_bedrock, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
+        # Chroma keeps open stores by their relative path: "store" would be that of an earlier test's folder.
+        SharedSystemClient.clear_system_cache()
         return World(marengo_bedrock, monkeypatch)
 
     @pytest.mark.slow
@@ -94,6 +97,15 @@ class TestPython:
             if block.page == page:
                 exec(block.compiled(world.local.bucket), names)
         CHECKS.get(page, nothing)(names)
+        for name in [name for name in names if name.startswith("test_")]:
+            world.local.reset()
+            names[name](world.local)
+
+    @pytest.mark.filterwarnings("ignore")
+    @pytest.mark.parametrize("block", [block for block in PYTHON if block.page == "docs/testing.md"], ids=str)
+    def test_each_test_of_the_page_on_testing_runs_on_its_own(self, world, block):
+        names = {}
+        exec(block.compiled(world.local.bucket), names)
         for name in [name for name in names if name.startswith("test_")]:
             world.local.reset()
             names[name](world.local)

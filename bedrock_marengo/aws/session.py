@@ -261,6 +261,9 @@ class Aws:
         if endpoint_url is not None and _is_loopback(endpoint_url):
             # No proxy reaches this machine's own loopback.
             config = _new_config(proxies={}).merge(config)
+        if service == "bedrock-runtime" and self.settings.aws_access_key_id is not None:
+            # The keys that were given count, not a Bedrock API key in the environment, which botocore prefers.
+            config = _new_config(signature_version="v4").merge(config)
         session = self._session()
         with explained(self._profile):
             client: Any = session.client(
@@ -303,6 +306,9 @@ class Aws:
         try:
             return boto3.Session(**{name: getattr(self.settings, name) for name in names})
         except ProfileNotFound as error:
+            if profile is None and self.settings.aws_access_key_id is not None:
+                # AWS_PROFILE names it, and the keys that were given need no profile.
+                return self._session_without_profile()
             known = ", ".join(profiles()) or "none"
             raise ConfigurationError(
                 f"{error}{'' if profile else ', and AWS_PROFILE names it'}. Create it with aws configure sso or aws "
@@ -312,6 +318,14 @@ class Aws:
             ) from error
         except BotoCoreError as error:
             raise ConfigurationError(f"{error}. Correct the AWS config file.") from error
+
+    def _session_without_profile(self) -> boto3.Session:
+        import boto3
+        from botocore.session import Session
+
+        names = ("region_name", *_SECRETS)
+        inner = Session(session_vars={"profile": (None, None, None, None)})
+        return boto3.Session(botocore_session=inner, **{name: getattr(self.settings, name) for name in names})
 
     def _in_role(self, own: boto3.Session, role_arn: str) -> boto3.Session:
         """A session with a role's credentials, which botocore refreshes before they expire."""

@@ -417,8 +417,9 @@ def _kind_by_suffix(name: str, shown: str, kind: Kind | None) -> Kind:
         raise InputError(f"{shown!r} {why}")
     found = kind or kind_of_name(name)
     if found is None:
+        prefix = "For all files under a prefix, end it with a slash. " if shown.startswith("s3://") else ""
         raise InputError(
-            f"The suffix of {shown!r} doesn't identify a media type: pass kind={kinds_in_words()}. "
+            f"The suffix of {shown!r} doesn't identify a media type: pass kind={kinds_in_words()}. {prefix}"
             f"Known suffixes: {', '.join(SUFFIXES)}."
         )
     return found

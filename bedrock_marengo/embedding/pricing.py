@@ -68,7 +68,7 @@ class Usage:
     _lock: ForkSafeLock = field(default_factory=ForkSafeLock, init=False, repr=False)
 
     def __str__(self) -> str:
-        return f"{self.media_sec:,.0f} s of media, {self.usd:,.2f} USD"
+        return f"{self.media_sec:,.0f} s of media" + (f", {self.usd:,.2f} USD" if self.usd else "")
 
     def _repr_html_(self) -> str:
         """What was asked for, as a table, with the cost if there is one."""

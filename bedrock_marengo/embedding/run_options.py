@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from bedrock_marengo.embedding.file_words import RunWords
 from bedrock_marengo.embedding.job_costs import JobCosts
 from bedrock_marengo.errors import BudgetError, ClosedError, MarengoError, visible
 
-__all__ = ["Progress", "RunOptions", "Stage", "log_failure", "log_stage"]
+__all__ = ["Progress", "RunOptions", "Stage", "bar_settings", "log_failure", "log_stage"]
 
 Stage = Literal["uploading", "reused", "joined", "started", "running", "completed", "failed"]
 
@@ -60,6 +61,13 @@ class RunOptions:
         if stage != "failed":
             log_stage(stage, media.uri or media.name, media.kind, **facts)
         self.on_progress(Progress(stage, media.name, media.uri))
+
+
+def bar_settings(show: bool | None, total: int | None) -> dict[str, Any]:
+    """How tqdm draws a run's bar; by default only in a terminal or a notebook, never into a log."""
+    if show is None:
+        show = "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
+    return {"desc": "media", "unit": " files", "total": total, "disable": not show}
 
 
 def log_failure(source: str, error: MarengoError, **facts: Any) -> None:

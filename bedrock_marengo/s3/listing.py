@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -37,6 +37,7 @@ from bedrock_marengo.contract.inputs import (
 from bedrock_marengo.contract.paths import is_path, local_path_or_s3_uri
 from bedrock_marengo.errors import InputError, MarengoError, MediaNotFoundError, ServiceError
 from bedrock_marengo.s3.manifests import Entry, read_manifest
+from bedrock_marengo.s3.nothing_found import warn_of_nothing
 from bedrock_marengo.s3.object_version import Identity, SourceIdentity, object_version
 from bedrock_marengo.s3.objects import ARCHIVED, TIERED, ListedObject, S3Objects
 from bedrock_marengo.s3.sidecars import SUFFIXES as _CAPTIONS
@@ -45,6 +46,9 @@ from bedrock_marengo.s3.uploads import FOLDER
 from bedrock_marengo.validation import is_int, require_many
 
 __all__ = ["MediaListing", "locate", "object_tags"]
+
+_EXAMPLES = 20
+"""Names of skipped files that are kept for each reason."""
 
 
 class MediaListing(Iterable[Media]):
@@ -67,6 +71,7 @@ class MediaListing(Iterable[Media]):
         skipped: reason -> how many files under prefixes and folders were skipped, counted while listing: "hidden" (by
             a dot, or a system's own), "not media" (by suffix or content), "unsupported image", "empty", "suffix",
             "excluded", "older", "archived", "restoring". Captions are not counted.
+        skipped_examples: reason -> the names of the first of them.
 
     Raises:
         InputError: A source or filter of a wrong type; ``modified_after`` without a time zone.
@@ -105,6 +110,7 @@ class MediaListing(Iterable[Media]):
         self._output = _work(output_s3_uri) if output_s3_uri else None
         self._staged = staged
         self.skipped: Counter[str] = Counter()
+        self.skipped_examples: defaultdict[str, list[str]] = defaultdict(list)
 
     def __iter__(self) -> Iterator[Media]:
         for _, media in self.items():
@@ -123,6 +129,7 @@ class MediaListing(Iterable[Media]):
     def items(self) -> Iterator[tuple[MediaLike, Media | MarengoError]]:
         """Each file with the source that it comes from; an item that is not a media file has an error instead."""
         self.skipped.clear()
+        self.skipped_examples.clear()
         sources: Iterable[Any] = [self._sources] if _is_one(self._sources) else self._sources  # type: ignore[assignment]
         yield from islice((pair for source in sources for pair in self._expand(source)), self._limit)
         if self.skipped:
@@ -133,16 +140,27 @@ class MediaListing(Iterable[Media]):
         try:
             place = self._object_or_prefix(local_path_or_s3_uri(source)) if is_path(source) else source
             if isinstance(place, Manifest):
-                yield from self._named(str(place.where), self._manifest(place))
+                yield from self._some(str(place.where), self._named(str(place.where), self._manifest(place)))
             elif isinstance(place, str) and _is_prefix(place):
-                yield from self._named(place, self._prefix(place))
+                yield from self._some(place, self._named(place, self._prefix(place)))
             elif isinstance(place, Path) and os.path.isdir(place):  # noqa: PTH112  Path.is_dir raises for long names
-                yield from self._folder(place)
+                yield from self._some(str(place), self._folder(place))
             else:
                 yield source, Media.of(place)  # type: ignore[misc]
         except MarengoError as error:
             # One source that can't be used or listed doesn't stop the others.
             yield source, error  # type: ignore[misc]
+
+    def _some(
+        self, place: str, found: Iterator[tuple[MediaLike, Media | MarengoError]]
+    ) -> Iterator[tuple[MediaLike, Media | MarengoError]]:
+        """The files of a place; a warning if there are none."""
+        before, is_empty = Counter(self.skipped), True
+        for pair in found:
+            is_empty = False
+            yield pair
+        if is_empty:
+            warn_of_nothing(place, self._suffixes, self.skipped - before, self.skipped_examples)
 
     def _object_or_prefix(self, place: Path | str) -> Path | str:
         """Path objects lose the slash that ends a prefix: what is neither media nor an object is a prefix."""
@@ -182,8 +200,15 @@ class MediaListing(Iterable[Media]):
                 yield found
 
     def _folder(self, folder: Path) -> Iterator[tuple[MediaLike, Media | MarengoError]]:
-        for path in sorted(folder.rglob("*")):
+        closed: dict[Path, OSError] = {}
+        walk = os.walk(folder, onerror=lambda error: closed.setdefault(Path(error.filename), error))
+        found = [Path(parent, name) for parent, _, names in walk for name in names]
+        for path in sorted((*found, *closed)):
             name = path.relative_to(folder).as_posix()
+            if path in closed:
+                if name == "." or not is_hidden(name):
+                    yield path, InputError(unreadable(str(path), closed[path]))
+                continue
             try:
                 media = self._kept_file(path, name)
             except OSError as error:
@@ -242,6 +267,8 @@ class MediaListing(Iterable[Media]):
     def _is_skipped(self, name: str, reason: str | None) -> bool:
         if reason and not name.lower().endswith(_CAPTIONS) and not name.endswith("/"):
             self.skipped[reason] += 1
+            if len(self.skipped_examples[reason]) < _EXAMPLES:
+                self.skipped_examples[reason].append(name)
             instrumentation.emit("file skipped", source=name, reason=reason)
         return reason is not None
 

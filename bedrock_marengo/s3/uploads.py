@@ -24,10 +24,11 @@ from bedrock_marengo.errors import InputError, ServiceError, warn_once
 from bedrock_marengo.fork_safety import ForkSafeLock
 from bedrock_marengo.s3.objects import CHUNK_BYTES, UPLOAD_PART_BYTES, Checksums, ListedObject, S3Objects
 
-__all__ = ["FOLDER", "find_upload", "upload", "upload_prefix", "upload_to"]
+__all__ = ["FOLDER", "digest_of_upload", "find_upload", "upload", "upload_prefix", "upload_to", "upload_uri"]
 
 FOLDER = "uploads"
 _UNSAFE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_UPLOAD = re.compile(rf"/{FOLDER}/([0-9a-f]{{64}})/")
 _OTHER_BYTES = frozenset({"BadDigest", "XAmzContentSHA256Mismatch"})
 """How S3 refuses bytes that don't have the announced checksum; the second without TLS."""
 _GONE = frozenset({"404", "NoSuchKey", "412", "PreconditionFailed"})
@@ -73,6 +74,17 @@ def upload(objects: S3Objects, media: Media, output_s3_uri: str) -> Media:
 def upload_prefix(media: Media, output_s3_uri: str) -> str:
     """The prefix of a local file's upload: ``<output>/uploads/<sha256>/``."""
     return _content(media).prefix(output_s3_uri)
+
+
+def upload_uri(media: Media, output_s3_uri: str, sha256: str) -> str:
+    """Where a local file with these bytes is uploaded to, unless they are there under another name."""
+    return f"{output_s3_uri.rstrip('/')}/{FOLDER}/{sha256}/{_name(media)}"
+
+
+def digest_of_upload(uri: str) -> str | None:
+    """The SHA-256, in hex, of the bytes of an upload; None if a URI is not one of an upload."""
+    found = _UPLOAD.search(uri)
+    return found and found[1]
 
 
 def find_upload(objects: S3Objects, media: Media, output_s3_uri: str) -> Media | None:

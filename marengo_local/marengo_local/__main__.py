@@ -10,15 +10,19 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from marengo_local.contract import REGIONS
 from marengo_local.local import Local, serve
+from marengo_local.outside import OUTSIDE
 
 __all__ = ["main", "run"]
 
-_OTHERS: Final = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK")
+_DISTRIBUTION = "bedrock-marengo-local"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,8 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # A letter that the terminal's encoding lacks must not end the server.
             stream.reconfigure(errors="backslashreplace")
-    settings = vars(_parser().parse_args(argv))
-    return run(settings.pop("media"), as_json=settings.pop("json"), **settings)
+    parser = _parser()
+    settings = vars(parser.parse_args(argv))
+    try:
+        return run(settings.pop("media"), as_json=settings.pop("json"), **settings)
+    except (ValueError, OSError, BotoCoreError, ClientError) as error:
+        parser.exit(2, f"The stand-in can't start: {_visible(str(error).rstrip('.'))}.\n")
 
 
 def run(media: Sequence[Path] = (), *, as_json: bool = False, **settings: Any) -> int:
@@ -65,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--latency-sec", type=float, default=0.0, help="seconds to wait before each response")
     parser.add_argument("--synthetic-sec", type=float, help="skip the content model; treat any file as media this long")
     parser.add_argument("--seed", type=int, default=0, help="seed for faults with a probability")
+    parser.add_argument("--version", action="version", version=f"bedrock-marengo-local {version(_DISTRIBUTION)}")
     parser.add_argument("--json", action="store_true", help="print one line of JSON instead of shell exports")
     return parser
 
@@ -103,7 +112,7 @@ def _as_exports(local: Local, uploaded: dict[str, str]) -> str:
         "Press Ctrl-C to stop. All data is deleted.",
     ]
     # What a shell may have from AWS would be used instead.
-    exports += f"unset {' '.join(_OTHERS)}\n"
+    exports += f"unset {' '.join(OUTSIDE)}\n"
     return exports + "".join(f"# {_visible(line)}\n" for line in lines)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from marengo_local.access_keys import new_secret
@@ -11,7 +12,7 @@ from marengo_local.faults import Fault
 from marengo_local.jobs import Job
 from marengo_local.transcriptions import TranscriptionJob
 
-__all__ = ["Knobs"]
+__all__ = ["KNOBS", "Knobs", "nearest"]
 
 Rows = list[dict[str, Any]]
 
@@ -81,3 +82,36 @@ class Knobs:
     max_transcription_jobs: int | None = None
     mutate_answer: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     finish_reason: bool = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _AMOUNTS:
+            _check_amount(name, value)
+        object.__setattr__(self, name, value)
+
+
+KNOBS = tuple(item.name for item in fields(Knobs))
+
+_AMOUNTS: Mapping[str, tuple[object, ...]] = {
+    **dict.fromkeys(("latency_sec", "max_vector_indexes", "transcription_retention_sec"), ()),
+    **dict.fromkeys(("invoke_rate", "start_rate", "max_jobs", "synthetic_sec", "vector_write_rate"), (None,)),
+    "max_transcription_jobs": (None,),
+    **dict.fromkeys(("job_duration_sec", "transcription_sec"), (callable,)),
+}
+"""Settings that are 0 or more -> what else they may be: None, or a callable."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Advice on a name that doesn't exist: the one that was probably meant, or all of them."""
+    known = list(known)
+    close = get_close_matches(name, known, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"The settings are {', '.join(known)}."
+
+
+def _check_amount(name: str, value: Any) -> None:
+    others = _AMOUNTS[name]
+    if (value is None and None in others) or (callable(value) and callable in others):
+        return
+    # Not bool, which is an int; and NaN is not 0 or more.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        also = " or None" if None in others else " or a callable" if others else ""
+        raise ValueError(f"{name}={value!r}: expected a number, 0 or more{also}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import threading
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from marengo_local.calls import Calls
 from marengo_local.contract import REGIONS
 from marengo_local.faults import Fault, FaultInjector
 from marengo_local.jobs import Jobs
-from marengo_local.knobs import Knobs
+from marengo_local.knobs import KNOBS, Knobs, nearest
 from marengo_local.operations import Operations
 from marengo_local.proxies import bypass_proxies, no_proxy
 from marengo_local.s3 import moto_url
@@ -31,6 +32,9 @@ __all__ = ["ACCOUNT_ID", "Local", "serve", "start"]
 ACCOUNT_ID: Final = "123456789012"
 
 Result = TypeVar("Result")
+_MAX_PORT: Final = 65_535
+_PLACE: Final = ("region", "port", "s3_port", "bucket")
+"""What only serve() takes."""
 _ARCHIVED: Final = "The operation is not valid for the object's access tier"
 
 
@@ -54,6 +58,12 @@ def start(
     *, region: str = "us-east-1", port: int = 0, s3_port: int = 0, bucket: str | None = None, **knobs: Any
 ) -> Local:
     """Like `serve`, without a `with` block, for notebooks. Runs until `close()` or the end of the process."""
+    for name, number in (("port", port), ("s3_port", s3_port)):
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= _MAX_PORT:
+            raise ValueError(f"{name}={number!r}: expected a port from 1 to {_MAX_PORT}, or 0 for any free one")
+    for name in knobs:
+        if name not in KNOBS:
+            raise TypeError(f"serve() has no setting {name!r}. {nearest(name, (*_PLACE, *KNOBS))}")
     return Local(region, port, s3_port, bucket, Knobs(**knobs))
 
 
@@ -85,6 +95,13 @@ class Local(Knobs):
         # A unique key lets the shared S3 identify which server a call belongs to.
         self.access_key_id = f"AKIA{uuid4().hex[:16].upper()}"
         register(self.access_key_id, self)
+        self._is_complete = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _PLACE[:3] or ("_is_complete" in self.__dict__ and not hasattr(self, name)):
+            advice = f"Pass {name}= to serve()." if name in _PLACE else nearest(name, KNOBS)
+            raise AttributeError(f"The stand-in has no setting {name!r} that can be changed. {advice}")
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         return f"Local({self.endpoint_url}, {self.s3_endpoint_url}, bucket={self.bucket!r})"
@@ -129,12 +146,16 @@ class Local(Knobs):
         }
 
     def put(self, source: Path | str | bytes, key: str | None = None) -> str:
-        """Upload a local file, or bytes under `key`, to `bucket`; returns the `s3://` URI."""
+        """Upload a local file, or bytes under `key`, to `bucket`; returns the `s3://` URI.
+
+        Raises TypeError, ValueError or FileNotFoundError for what is not one file: a folder, a path that doesn't exist.
+        """
         if isinstance(source, bytes):
             if key is None:
                 raise ValueError("put() needs key= when source is bytes. Pass the key to store them under.")
             self.s3.upload_fileobj(io.BytesIO(source), self.bucket, key)
         else:
+            _check_file(source)
             key = Path(source).name if key is None else key
             self.s3.upload_file(str(source), self.bucket, key)
         return f"s3://{self.bucket}/{key}"
@@ -226,6 +247,16 @@ async def _cancel_the_rest() -> None:
     for task in rest:
         task.cancel()
     await asyncio.gather(*rest, return_exceptions=True)
+
+
+def _check_file(source: Any) -> None:
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(f"put() takes a path or bytes, not {type(source).__name__}. Pass bytes with key=.")
+    path = Path(source)
+    if path.is_dir():
+        raise ValueError(f"put({str(path)!r}): this is a folder, and put() uploads one file. Call it for each file.")
+    if not path.exists():
+        raise FileNotFoundError(f"put({str(path)!r}): there is no such file. Check the path, or pass bytes with key=.")
 
 
 def _values(knobs: Knobs) -> dict[str, Any]:

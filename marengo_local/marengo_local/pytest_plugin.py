@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from marengo_local.outside import OUTSIDE
+
 if TYPE_CHECKING:
     from marengo_local.local import Local
 
@@ -31,6 +33,6 @@ def marengo_bedrock(_marengo_bedrock_server: Local, monkeypatch: pytest.MonkeyPa
     _marengo_bedrock_server.reset()
     for name, value in _marengo_bedrock_server.env.items():
         monkeypatch.setenv(name, value)
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK"):
+    for name in OUTSIDE:
         monkeypatch.delenv(name, raising=False)
     return _marengo_bedrock_server

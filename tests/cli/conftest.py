@@ -22,6 +22,16 @@ def _default_width(monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
 
 
+@pytest.fixture(autouse=True)
+def cache_folder(monkeypatch, tmp_path_factory):
+    """Where vectors of local files are kept: not in the cache of whoever runs the suite."""
+    folder = tmp_path_factory.mktemp("cache")
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(folder))
+    monkeypatch.setattr("marengo_cli.local_cache.default_folder", lambda: folder / "default")
+    return folder
+
+
 @pytest.fixture
 def local(marengo_bedrock):
     """The stand-in: each file lasts 12 s, vectors are drawn from a hash. The environment points at it."""
@@ -60,7 +70,7 @@ def shell(local):
 def in_terminal(shell):
     """Run a command with a terminal for stdin, stdout and stderr; answer its question by typing, or by a signal."""
 
-    def run(*words, answer):
+    def run(*words, answer, question=b"[y/N]"):
         ours, theirs = pty.openpty()
         process = shell(*words, stdin=theirs, stdout=theirs, stderr=theirs)
         os.close(theirs)
@@ -69,7 +79,7 @@ def in_terminal(shell):
         with contextlib.suppress(OSError):
             while piece := os.read(ours, 65536):
                 said += piece
-                if b"[y/N]" in said and not asked:
+                if question in said and not asked:
                     asked = True
                     # A signal between the question and Python's read would be lost until a key is pressed.
                     time.sleep(0.3)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 from typer.testing import CliRunner
@@ -108,6 +109,50 @@ def test_what_is_missing_is_said_with_how_to_install_it(missing, arguments, inst
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert f"needs {missing}: {install}" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("missing", "package", "install"),
+    [
+        ("langchain_core", "langchain_marengo", "bedrock-marengo[langchain]"),
+        ("tqdm", "langchain_marengo", "bedrock-marengo[langchain]"),
+        ("llama_index", "llama_index_marengo", "bedrock-marengo[llama-index]"),
+        ("ray", "marengo_ray", "bedrock-marengo[ray]"),
+        ("jinja2", "marengo_view", "bedrock-marengo[view]"),
+        ("rich", "marengo_cli", "bedrock-marengo[cli]"),
+        ("aiohttp", "marengo_local", "bedrock-marengo-local"),
+    ],
+)
+def test_an_import_without_its_extra_says_what_to_install(missing, package, install):
+    script = BLOCKER.format(missing=missing, arguments=["--help"]).partition("sys.argv")[0]
+    uses = {
+        "marengo_cli": "import sys; sys.argv = ['marengo']; marengo_cli.main()",
+        "marengo_local": "marengo_local.serve",
+    }
+    script += f"""
+import {package}
+{uses.get(package, "")}
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    last = result.stderr.strip().splitlines()[-1]
+    assert f" needs {missing}: pip install" in last
+    assert install in last
+
+
+def test_version():
+    result = CliRunner().invoke(cli.app, ["--version"])
+    assert (result.exit_code, result.stdout.split()[:2]) == (0, ["bedrock-marengo", f"{version('bedrock-marengo')},"])
+
+
+@pytest.mark.parametrize("store", ["/dev/null/store", "file", "broken"])
+def test_a_store_that_the_demo_can_not_use_is_a_line_and_2(store, tmp_path, marengo_bedrock):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "chroma.sqlite3").write_text("not a database" * 100)
+    result = CliRunner().invoke(cli.app, ["demo", "--store", str(tmp_path / store)])
+    assert result.exit_code == 2
+    assert f"--store {tmp_path / store}: " in result.stderr.replace("\n", "")
     assert "Traceback" not in result.stderr
 
 

@@ -70,6 +70,9 @@ def test_a_mistake_is_a_line_and_2(marengo, tmp_path):
         ([tmp_path / "a" / "same.mp4", tmp_path / "b" / "same.mp4"], "would both be uploaded as same.mp4"),
         (["--region", "mars-1"], "us-east-1"),
         (["--bucket", "No bucket!"], "No bucket!"),
+        (["--port", "99999"], "port=99999: expected a port from 1 to 65535"),
+        (["--latency-sec", "nan"], "latency_sec=nan"),
+        (["--synthetic-sec", "-3"], "synthetic_sec=-3.0"),
     ):
         result = marengo("local", *words)
         assert result.exit_code == 2, result.output

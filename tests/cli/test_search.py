@@ -64,11 +64,35 @@ def test_a_table_for_people(local, marengo, done):
     result = marengo("search", "a goal", done, "-k", "2")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["file", "time", "cosines,", "and", "words", "spoken", "score"]
+    assert lines[0].split() == ["file", "time", "cosines,", "and", "words", "spoken", "score", "confidence"]
     assert lines[2].startswith("1   ")
     assert ".mp4   00:0" in lines[2]
     assert "visual 0." in lines[2]
     assert "Files searched: 3, segments: 18. The query cost 0.0001 USD." in result.stderr
+
+
+def test_each_result_has_its_confidence_and_fits_a_narrow_terminal(local, marengo, done, monkeypatch):
+    moments = found(marengo("search", "a goal", done, "--json"))["moments"]
+    monkeypatch.setenv("COLUMNS", "44")
+    lines = marengo("search", "a goal", done).stdout.splitlines()
+    assert all(len(line) <= 44 for line in lines)
+    for moment in moments:
+        said = f"{moment['score']:.4f} {moment['confidence'] or ''}".strip()
+        assert any(line.endswith(said) for line in map(str.rstrip, lines))
+    assert sum(line.strip().endswith(".mp4") for line in lines) == len(moments)
+
+
+def test_variety_if_asked(marengo, done):
+    assert "--mmr-lambda 2.0: expected a number from 0 to 1" in marengo("search", "a", done, "--mmr-lambda", "2").stderr
+    assert len(found(marengo("search", "a goal", done, "--mmr-lambda", "0.5", "-k", "3", "--json"))["moments"]) == 3
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_nothing_found_is_said_and_1(local, marengo, tmp_path, as_json):
+    result = marengo("search", "a goal", f"s3://{local.bucket}/none/", *as_json)
+    assert result.exit_code == 1
+    assert f"No media found in s3://{local.bucket}/none/. Looked for files that end in .mp4" in result.stderr
+    assert as_json or "Nothing found." in result.stderr
 
 
 def test_it_pays_for_the_query_alone(local, marengo, done):
@@ -143,7 +167,9 @@ def test_a_repost_takes_no_place(local, marengo, client, bucket, photographs):
 
 def test_doubtful_results_can_be_left_out(marengo, done):
     every = found(marengo("search", "a goal", done, "--weights", "visual=1", "--json"))["moments"]
-    sure = found(marengo("search", "a goal", done, "--weights", "visual=1", "--min-confidence", "high", "--json"))
+    result = marengo("search", "a goal", done, "--weights", "visual=1", "--min-confidence", "high", "--json")
+    sure = json.loads(result.stdout)
+    assert result.exit_code == (0 if sure["moments"] else 1)
     assert sure["moments"] == [moment for moment in every if moment["confidence"] == "high"]
     assert len(sure["moments"]) < len(every)
     assert "--min-confidence sure" in marengo("search", "a goal", done, "--min-confidence", "sure").stderr

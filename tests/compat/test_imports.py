@@ -1,4 +1,4 @@
-"""Extras that only draw or type."""
+"""Extras that only draw, type or serve."""
 
 import importlib
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = {"view": "marengo_view", "cli": "marengo_cli.app"}
+PACKAGES = {"view": "marengo_view", "cli": "marengo_cli.app", "mcp": "marengo_mcp"}
 
 pytestmark = pytest.mark.skipif("MARENGO_EXTRA" not in os.environ, reason="noxfile.py says which extra it is")
 

@@ -6,16 +6,19 @@ import gzip
 import io
 import json
 import os
+import warnings
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bedrock_marengo import InputError, Manifest, MarengoError, Media, ServiceError
+from bedrock_marengo import InputError, Manifest, MarengoError, MarengoWarning, Media, ServiceError
 from bedrock_marengo.s3.listing import _with_captions
 from bedrock_marengo.s3.manifests import Entry
 from bedrock_marengo.s3.sidecars import SUFFIXES
+from langchain_marengo import MarengoEmbeddings, MarengoLoader
+from llama_index_marengo import MarengoEmbedding, MarengoReader
 from marengo_local import Fault
 
 KEYS = ["a b+c.mp4", "é/ü.mp4", "match#t=1.mp4"]
@@ -302,3 +305,71 @@ def test_object_tags(client, local, video):
     local.faults = [Fault("s3:GetObjectTagging", error="AccessDenied")]
     with pytest.raises(ServiceError, match="GetObjectTagging"):
         client.object_tags(video)
+
+
+def test_a_folder_that_can_not_be_read_is_an_error_of_its_own(client, tmp_path, monkeypatch):
+    for name in ("a", "closed", ".closed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.mp4").write_bytes(b"a video")
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    # As root, no folder is closed.
+    monkeypatch.setattr(os, "scandir", refuse)
+    media, error = [found for _, found in client.list_media(tmp_path).items()]
+    assert media.path == tmp_path / "a" / "a.mp4"
+    assert f"{tmp_path / 'closed'} can't be read: Permission denied" in str(error)
+
+
+def readings(client, local):
+    yield lambda place: list(client.embed_many(place))
+    yield lambda place: list(client.embed_many([place]))
+    yield lambda place: list(client.list_media(place))
+    yield lambda place: client.plan(place)
+    yield lambda place: MarengoLoader(place, embeddings=MarengoEmbeddings(**local.client_options)).load()
+    yield lambda place: MarengoReader(place, embed_model=MarengoEmbedding(**local.client_options)).load_data()
+
+
+@pytest.mark.parametrize("place", ["prefix", "folder", "list"])
+@pytest.mark.parametrize("way", range(6))
+def test_where_nothing_is_found_it_is_said_once(client, local, tmp_path, place, way):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "a.webp").write_bytes(b"x")
+    (tmp_path / "list.csv").write_text("")
+    local.put(b"x", "videos/a.webp")
+    places = {
+        "prefix": f"s3://{local.bucket}/videos/",
+        "folder": tmp_path / "clips",
+        "list": Manifest(tmp_path / "list.csv"),
+    }
+    read = list(readings(client, local))[way]
+    with pytest.warns(MarengoWarning) as said:
+        for _ in range(2):
+            read(places[place])
+    [message] = [str(warning.message) for warning in said if issubclass(warning.category, MarengoWarning)]
+    assert f"No media found in {tmp_path / 'list.csv' if place == 'list' else places[place]}. " in message
+    assert ".mp4, " in message
+    expected = "There are no files" if place == "list" else "Skipped: 1 unsupported image (such as "
+    assert expected in message
+    assert place == "list" or "a.webp: convert to JPEG or PNG)" in message
+
+
+def test_what_was_looked_for_is_said_and_a_find_is_not(client, local):
+    local.put(b"a video", "videos/a.mp4")
+    prefix = f"s3://{local.bucket}/videos/"
+    with pytest.warns(MarengoWarning, match=r"end in \.mov\. Skipped: 1 suffix \(such as videos/a\.mp4\)"):
+        list(client.list_media(prefix, suffixes=[".mov"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(list(client.list_media(prefix))) == 1
+        assert list(client.list_media(prefix, limit=0)) == []
+
+
+def test_a_prefix_without_its_slash_is_told_apart(client, local):
+    for name in ("videos", "films/2024"):
+        [done] = client.embed_many(f"s3://{local.bucket}/{name}")
+        assert "end it with a slash" in str(done.error)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from langchain_aws import BedrockEmbeddings
+from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import ValidationError
 
 from bedrock_marengo import ConfigurationError, InputError, MarengoWarning
@@ -183,3 +184,10 @@ class TestSecrets:
             warnings.simplefilter("ignore", MarengoWarning)
             other = embeddings.model_copy(update={"model_id": "2.7"})
             assert len(other.embed_query("a dog")) == 1024
+
+
+@pytest.mark.parametrize("query", [Query(text="a dog"), Media.from_bytes(b"\xff\xd8\xff", "image"), Path("goal.jpg")])
+def test_a_plain_retriever_names_query_handle(embeddings, query):
+    retriever = InMemoryVectorStore(embeddings).as_retriever()
+    with pytest.raises(InputError, match=r"Pass embeddings\.query_handle\(Query"):
+        retriever.invoke(query)

@@ -18,6 +18,7 @@ from bedrock_marengo import (
     MarengoWarning,
     MediaFailedError,
     MediaNotFoundError,
+    Prices,
 )
 from bedrock_marengo.contract.segments import METADATA_KEYS
 from bedrock_marengo.contract.words import words_in
@@ -293,10 +294,21 @@ def test_documents_survive_dumps_and_loads(local, load):
         assert loads(dumps(document), allowed_objects=[Document]) == document
 
 
-def test_a_bar_counts_media(local, embeddings, capsys):
-    MarengoLoader(local.put(b"a match", "match.mp4"), embeddings=embeddings).load()
+def test_a_bar_counts_media_and_is_not_in_logs(local, embeddings, capsys):
+    uri = local.put(b"a match", "match.mp4")
+    MarengoLoader(uri, embeddings=embeddings, show_progress=True).load()
     shown = capsys.readouterr().err
     assert "1/1" in shown and "USD" in shown
+    MarengoLoader(uri, embeddings=embeddings).load()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_bar_of_an_unknown_number_of_free_files(local, embeddings, capsys):
+    embeddings.core.usage.prices = Prices(**dict.fromkeys(Prices.__dataclass_fields__, 0.0))
+    local.put(b"a match", "videos/match.mp4")
+    MarengoLoader(f"s3://{local.bucket}/videos/", embeddings=embeddings, show_progress=True).load()
+    shown = capsys.readouterr().err
+    assert "1 files" in shown and "USD" not in shown
 
 
 def test_object_tags_become_fields_of_ones_own(local, load):

@@ -3,6 +3,7 @@
 import shutil
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -32,7 +33,11 @@ def printed(marengo_bedrock, monkeypatch, capsys, tmp_path):
         store = store or str(tmp_path / framework)
         assert demo.main(["--store", store, "--framework", framework]) == 0
         questions, _, place = capsys.readouterr().out.partition("Lowest score")
-        assert "At 00:24 in reel.mp4: a rocket on its launch pad" in place
+        assert "reel.mp4 00:00:24: a rocket on its launch pad" in place
+        assert "USD" not in questions + place
+        page = Path(place.partition("A page that plays what was found: ")[2].splitlines()[0])
+        assert "a rocket standing on its launch pad" in page.read_text("utf-8")
+        assert 'search --local "a dog" FOLDER' in place
         assert (store if store != "s3vectors" else "S3 Vectors") in place
         return questions[questions.index("?") :]
 
@@ -53,6 +58,22 @@ def test_only_the_framework_asked_for_is_imported(monkeypatch):
     monkeypatch.setitem(sys.modules, "marengo_cli.demo_langchain", None)
     with pytest.raises(ImportError):
         demo.main(["--framework", "langchain"])
+
+
+@pytest.mark.parametrize(("framework", "extra"), [("langchain", "demo"), ("llama-index", "demo,llama-index")])
+@pytest.mark.parametrize("module", ["langchain_core", "langchain_chroma", "llama_index", "llama_index.core"])
+def test_the_extra_of_a_framework_is_said(monkeypatch, capsys, framework, extra, module):
+    if module.startswith("langchain") != (framework == "langchain"):
+        return
+    for name in list(sys.modules):
+        if name.startswith(("marengo_cli.demo_", "langchain_marengo", "llama_index_marengo", f"{module}.")):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SystemExit, match="2"):
+        demo.main(["--framework", framework])
+    said = capsys.readouterr().err
+    assert f"--framework {framework} needs {module}" in said
+    assert f"pip install 'bedrock-marengo[{extra}]'" in said
 
 
 @pytest.mark.parametrize(

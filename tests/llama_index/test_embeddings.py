@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from bedrock_marengo import ConfigurationError, InputError, MarengoWarning
 from bedrock_marengo.settings import ClientSettings
-from llama_index_marengo import MarengoEmbedding, Media
+from llama_index_marengo import MarengoEmbedding, Media, Query
 from llama_index_marengo.embeddings import _CLIENT
 
 REEL = Path(__file__).parents[2] / "marengo_local/marengo_local/reel"
@@ -268,3 +268,8 @@ class TestSecrets:
         assert own.get_query_embedding("a dog") == embed_model.get_query_embedding("a dog")
         with pytest.raises(ConfigurationError, match="can't be pickled"):
             pickle.dumps(own)
+
+
+def test_a_query_object_names_what_takes_it(embed_model):
+    with pytest.raises(InputError, match="Use MarengoRetriever, which takes a Query,"):
+        embed_model.get_query_embedding(Query(text="a dog"))
