@@ -125,6 +125,9 @@ def measure_your_retrieval(shown):
     rows = re.findall(r"<tr><td [^>]*>(\w+)</td>(.*?)</tr>", table)
     assert [name for name, _ in rows] == ["plain", "fused", "hybrid", "decomposed"]
     assert table.count("baseline") >= 6 and len(re.findall(r"\[[+-]0\.\d+, [+-]0\.\d+\]", table)) >= 3 * 6
+    ndcg = [re.findall(r">(\d\.\d{3})<br", cells)[3] for _, cells in rows]
+    said = "plain search {}, fused {}, with\nwords {}, with words and `decompose=` {}.".format(*ndcg)
+    assert said in (ROOT / "docs/search.md").read_text("utf-8")
     steps = re.findall(r"^(\w+) to (\w+): \S+ \[(\S+), (\S+)\]  (\w+)", shown.text("steps"), re.MULTILINE)
     assert [step[:2] for step in steps] == [("plain", "fused"), ("fused", "hybrid"), ("hybrid", "decomposed")]
     assert [says for *_, says in steps] == ["may", "better", "may"]
