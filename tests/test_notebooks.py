@@ -119,12 +119,60 @@ def a_whole_bucket(shown):
     assert shown.text("plan-after").startswith("1 to start, 8 to reuse")
 
 
+def measure_your_retrieval(shown):
+    assert len(shown.text("questions").splitlines()) == 1 + 4 and shown.text("questions").startswith("20 questions")
+    table = shown.html("compare")
+    rows = re.findall(r"<tr><td [^>]*>(\w+)</td>(.*?)</tr>", table)
+    assert [name for name, _ in rows] == ["plain", "fused", "hybrid", "decomposed"]
+    assert table.count("baseline") >= 6 and len(re.findall(r"\[[+-]0\.\d+, [+-]0\.\d+\]", table)) >= 3 * 6
+    ndcg = [re.findall(r">(\d\.\d{3})<br", cells)[3] for _, cells in rows]
+    said = "plain search {}, fused {}, with\nwords {}, with words and `decompose=` {}.".format(*ndcg)
+    assert said in (ROOT / "docs/search.md").read_text("utf-8")
+    steps = re.findall(r"^(\w+) to (\w+): \S+ \[(\S+), (\S+)\]  (\w+)", shown.text("steps"), re.MULTILINE)
+    assert [step[:2] for step in steps] == [("plain", "fused"), ("fused", "hybrid"), ("hybrid", "decomposed")]
+    assert [says for *_, says in steps] == ["may", "better", "may"]
+    assert [float(low) > 0 for _, _, low, _, _ in steps] == [False, True, False]
+    changes = [line.split()[:3] for line in shown.text("changes").splitlines()[1:]]
+    assert sum(words < fused for fused, words, _ in changes) == 6 and all(words <= fused for fused, words, _ in changes)
+    assert [sum(own < words for _, words, own in changes), sum(own > words for _, words, own in changes)] == [2, 2]
+    assert {"words alone", "rrf, intent", "scores, balanced"} <= set(
+        re.findall(r"^(\S+(?: \S+)*)  ", shown.text("tracks"), re.M)
+    )
+    assert shown.text("weights").startswith("weights: keep those you have\n")
+    assert "10 questions are too few" in shown.text("weights")
+
+
+def an_agent_that_watches(shown):
+    tools = [line.split()[0] for line in shown.text("load").splitlines()]
+    assert tools == ["search_moments", "read_moment", "list_videos", "estimate_cost"]
+    said = [line.split(maxsplit=1) for line in shown.text("ask").splitlines()]
+    assert [line.split("(")[0] for who, line in said if who == "ai"][:2] == [
+        "calls search_moments",
+        "calls read_moment",
+    ]
+    rocket, answer = SCENES["rocket"], said[-1][1]
+    assert answer.startswith(f'reel.mp4 at 00:00:{rocket.start_sec:.0f}: "{rocket.holds}"') and "2 frames" in answer
+    assert ["tool", f"<video_words>{rocket.holds}</video_words>"] in said
+    assert shown.text("artifact").startswith("1 reel.mp4 24.0 30.0")
+    assert shown.hits("show") == [at("rocket")] and shown.plays("show") == 1
+    estimate, refused = shown.text("budget").splitlines()
+    assert "at most 0.0184" in estimate and refused.startswith("Not called, nothing was billed")
+    coffee = SCENES["coffee"]
+    assert shown.text("stop").startswith("ask_video {'video': 's3://demo/videos/reel.mp4#t=18,24")
+    assert shown.text("stop").endswith("spent: 0.0000 US dollars\n")
+    answer, spent = shown.text("approve").splitlines()
+    assert answer.startswith(f'reel.mp4 at 00:00:{coffee.start_sec:.0f}: "') and " red " in answer
+    assert 0 < float(spent.split()[1]) < 0.0184
+
+
 PROMISES = {
     "1_quick_start_langchain": quick_start_langchain,
     "2_quick_start_llama_index": quick_start_llama_index,
     "3_video_rag_with_time_codes": video_rag,
     "4_search_by_image_sound_and_clip": search_by_image_sound_and_clip,
     "5_a_whole_bucket": a_whole_bucket,
+    "6_measure_your_retrieval": measure_your_retrieval,
+    "7_an_agent_that_watches": an_agent_that_watches,
 }
 
 

@@ -25,8 +25,8 @@ __all__ = ["clip_of"]
 _TICKS = 90_000
 """Ticks of a clip's clock per second: MPEG's own."""
 _SOUND_HZ = 48_000
-_SOUND_BITS = {"mp3": 96_000, "aac": 64_000}
-"""Codec of the sound -> bits per second."""
+_SOUND_BITS = {"mp3": 48_000, "aac": 32_000}
+"""Codec of the sound -> bits per second of each of its one or two channels."""
 _PICTURE_SEC = 1 / 31
 """A browser's thumbnail needs no more frames per second than this."""
 _LAG_SEC = 2
@@ -92,7 +92,7 @@ def _transcode(
             output = outputs.get("video") or _video_track(film, pixels)
             frame = _video_frame(pixels, time - start)
         else:
-            output = outputs.get("audio") or _sound_track(film, sound)
+            output = outputs.get("audio") or _sound_track(film, sound, frame.layout.nb_channels)
             frame.pts, frame.time_base = round((time - start) * frame.sample_rate), Fraction(1, frame.sample_rate)
         outputs[stream.type] = output
         packets[stream.type] += output.encode(frame)
@@ -152,9 +152,9 @@ def _video_track(film: OutputContainer, pixels: Any) -> Any:
     return track
 
 
-def _sound_track(film: OutputContainer, codec: str) -> Any:
-    track: Any = film.add_stream(codec, rate=_SOUND_HZ, layout="stereo")
-    track.bit_rate = _SOUND_BITS[codec]
+def _sound_track(film: OutputContainer, codec: str, channels: int) -> Any:
+    track: Any = film.add_stream(codec, rate=_SOUND_HZ, layout="mono" if channels == 1 else "stereo")
+    track.bit_rate = _SOUND_BITS[codec] * min(channels, 2)
     return track
 
 

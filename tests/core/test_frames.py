@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import threading
+import wave
 import zlib
 from fractions import Fraction
 from functools import cache
@@ -275,6 +276,17 @@ class TestClips:
             # VS Code has no AAC.
             assert [stream.codec_context.name for stream in container.streams] == ["mp3float"]
         assert beeps_in(sound_in(clip)) == pytest.approx([0.5, 1.5], abs=0.05)
+
+    @pytest.mark.parametrize(("channels", "kept"), [(1, 1), (2, 2), (6, 2)])
+    def test_mono_stays_mono_in_half_the_bytes(self, client, channels, kept):
+        file = io.BytesIO()
+        with wave.open(file, "wb") as sound:
+            sound.setparams((channels, 2, HZ, 0, "NONE", ""))
+            sound.writeframes(np.random.default_rng(0).integers(-9000, 9000, 4 * HZ * channels).astype("<i2").tobytes())
+        clip = client.clip(Media.from_bytes(file.getvalue(), "audio"), 0, 4)
+        with av.open(io.BytesIO(clip)) as container:
+            assert container.streams.audio[0].codec_context.layout.nb_channels == kept
+        assert len(clip) == pytest.approx(4 * 6_000 * kept, rel=0.15)
 
     @pytest.mark.parametrize("form", ["mp3", "mp4"])
     def test_a_cover_is_no_picture(self, client, form):
