@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from marengo_cli.options import Connection, Local, Verbose, bundled
-from marengo_cli.running import errors_shown, needed
+from marengo_cli.running import check_installed, errors_shown, needed, stand_in
 
 __all__ = ["mcp"]
 
@@ -57,7 +57,12 @@ def mcp(
     Exit code: 0 the client disconnected, 2 invalid input, 130 Ctrl-C or SIGTERM.
     """
     with errors_shown(verbose):
-        module = needed("marengo_cli.mcp", "pip install 'bedrock-marengo[cli,langchain,mcp]' langchain-chroma")
+        install = "pip install 'bedrock-marengo[cli,langchain,mcp]' langchain-chroma"
+        module = needed("marengo_cli.mcp", install)
+        if local or chroma:
+            check_installed("langchain_chroma", install)
+        if local:
+            stand_in()
         given = {
             "chroma": chroma,
             "collection": collection,

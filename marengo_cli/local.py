@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 import marengo_local
 from bedrock_marengo import ConfigurationError, InputError, MarengoClient, Prices
 from marengo_cli.free import FREE
+from marengo_cli.terminal import waiting
 from marengo_local import outside
 from marengo_local.__main__ import run as serve_in_shell
 from marengo_local.contract import REGIONS
@@ -57,7 +58,9 @@ def stand_in(
     kept = {name: os.environ.pop(name) for name in OUTSIDE if name in os.environ}
     os.environ |= dict.fromkeys(OUTSIDE[-2:], os.devnull)
     try:
-        with marengo_local.serve(region=region or REGIONS[0]) as local:
+        with ExitStack() as opened:
+            with waiting("Starting the stand-in"):
+                local = opened.enter_context(marengo_local.serve(region=region or REGIONS[0]))
             settings: dict[str, Any] = {**local.client_options, "prices": prices or FREE}
             with MarengoClient(model, **settings) as client:
                 yield client

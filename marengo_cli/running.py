@@ -9,7 +9,8 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from marengo_cli.terminal import logs_shown, say
 if TYPE_CHECKING:
     from bedrock_marengo import MarengoClient
 
-__all__ = ["CONTINUES", "client_of", "errors_shown", "needed", "show_version", "stand_in"]
+__all__ = ["CONTINUES", "check_installed", "client_of", "errors_shown", "needed", "show_version", "stand_in"]
 
 _logger = logging.getLogger(__name__)
 
@@ -34,9 +35,20 @@ def needed(module: str, install: str = "pip install 'bedrock-marengo[cli]'") -> 
     """A command's module; exit 2 with what to install if a package is missing."""
     try:
         return importlib.import_module(module)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
+        # Not only ModuleNotFoundError: in a clone, the folder of a package that isn't installed is found instead.
         say(f"This needs {error.name}: {install}", err=True)
         raise typer.Exit(2) from error
+
+
+def check_installed(package: str, install: str) -> None:
+    """Exit 2 with what to install if a package is missing; without importing it, where that would take seconds."""
+    found = None
+    with suppress(ModuleNotFoundError):
+        found = find_spec(package)
+    if found is None:
+        say(f"This needs {package}: {install}", err=True)
+        raise typer.Exit(2)
 
 
 def show_version(is_asked: bool) -> None:

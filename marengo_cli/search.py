@@ -254,9 +254,10 @@ def show_found(
     if not moments:
         page = None
     if page:
-        if local:
-            _upload(search, moments)
-        page.write(_html(search, moments, words, STAND_IN if local else ""))
+        with waiting("Writing the page"):
+            if local:
+                _upload(search, moments)
+            page.write(_html(search, moments, words, STAND_IN if local else ""))
     if as_json:
         print_json({**_report(search, moments, words, local, page), "skipped": dict(listing.skipped)})
     else:

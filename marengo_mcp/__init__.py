@@ -8,6 +8,8 @@ or ``llama_index_marengo.tools``.
 try:
     from marengo_mcp.server import create_server, run_http, run_stdio
 except ModuleNotFoundError as error:
-    raise ImportError(f"marengo_mcp needs {error.name}: pip install 'bedrock-marengo[mcp]'") from error
+    raise ModuleNotFoundError(
+        f"marengo_mcp needs {error.name}: pip install 'bedrock-marengo[mcp]'", name=error.name
+    ) from error
 
 __all__ = ["create_server", "run_http", "run_stdio"]

@@ -102,6 +102,9 @@ def test_python_m():
         ("marengo_local", ["search", "--local", "a", "."], "pip install 'bedrock-marengo[cli,local]'"),
         ("jinja2", ["search", "a", ".", "--html", "out.html"], "pip install 'bedrock-marengo[cli,view]'"),
         ("langchain_chroma", MIGRATE, "pip install 'bedrock-marengo[cli,langchain]' langchain-chroma"),
+        ("mcp", ["mcp", "--local"], "pip install 'bedrock-marengo[cli,langchain,mcp]' langchain-chroma"),
+        ("langchain_chroma", ["mcp", "--local"], "pip install 'bedrock-marengo[cli,langchain,mcp]' langchain-chroma"),
+        ("marengo_local", ["mcp", "--local"], "pip install 'bedrock-marengo[cli,local]'"),
     ],
 )
 def test_what_is_missing_is_said_with_how_to_install_it(missing, arguments, install):
@@ -112,6 +115,21 @@ def test_what_is_missing_is_said_with_how_to_install_it(missing, arguments, inst
     assert "Traceback" not in result.stderr
 
 
+def test_a_folder_of_a_clone_is_not_taken_for_the_stand_in():
+    script = """
+import sys, types
+sys.modules["marengo_local"] = types.ModuleType("marengo_local")  # what Python makes of the folder
+sys.argv = ["marengo", "search", "--local", "a", "."]
+from marengo_cli import main
+sys.exit(main())
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (
+        2,
+        "This needs marengo_local: pip install 'bedrock-marengo[cli,local]'\n",
+    )
+
+
 @pytest.mark.parametrize(
     ("missing", "package", "install"),
     [
@@ -120,6 +138,7 @@ def test_what_is_missing_is_said_with_how_to_install_it(missing, arguments, inst
         ("llama_index", "llama_index_marengo", "bedrock-marengo[llama-index]"),
         ("ray", "marengo_ray", "bedrock-marengo[ray]"),
         ("jinja2", "marengo_view", "bedrock-marengo[view]"),
+        ("mcp", "marengo_mcp", "bedrock-marengo[mcp]"),
         ("rich", "marengo_cli", "bedrock-marengo[cli]"),
         ("aiohttp", "marengo_local", "bedrock-marengo-local"),
     ],
