@@ -58,9 +58,9 @@ class MarengoToolkit(BaseToolkit):
     links: bool = False
     """Whether artifacts have presigned URLs. The model doesn't see them."""
     link_sec: int = LINK_SEC
-    """How long they work: 60 to 300 seconds."""
+    """How long presigned URLs work: 60 to 300 seconds."""
     max_bytes: int = MAX_BYTES
-    """The most bytes of an answer's text, 6,000 to 30,000: four are about a token."""
+    """The most bytes of an answer's text, 6,000 to 30,000: about four per token."""
 
     _tools: MomentTools = PrivateAttr()
 

@@ -49,8 +49,8 @@ class MarengoToolSpec(BaseToolSpec):
         max_usd: what one call of a tool may cost, in US dollars, calculated before the call.
         max_session_usd: what all calls of these tools may cost.
         links: whether ``raw_output`` has presigned URLs. The model doesn't see them.
-        link_sec: how long they work: 60 to 300 seconds.
-        max_bytes: the most bytes of an answer's text, 6,000 to 30,000: four are about a token.
+        link_sec: how long presigned URLs work: 60 to 300 seconds.
+        max_bytes: the most bytes of an answer's text, 6,000 to 30,000: about four per token.
 
     Raises:
         bedrock_marengo.InputError: Not a retriever, or ``allowed_prefixes`` is not a list of S3 URIs.

@@ -52,7 +52,8 @@ __all__ = ["Page", "Search", "finished", "query_of", "run", "show_found"]
 Vector = npt.NDArray[np.float32]
 
 STAND_IN = (
-    "These vectors come from the stand-in, not from Marengo: they show how search works, not how well Marengo does it."
+    "These vectors come from the stand-in, not from Marengo: they show how search works. Ranking, scores and "
+    "confidence say nothing about Marengo's."
 )
 NARROW = 90
 """Columns of a terminal below which each result has lines of its own instead of a row."""

@@ -50,7 +50,7 @@ def local(
     as_json: AsJson = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Run a stand-in for Bedrock, S3 and STS on this machine until Ctrl-C.
+    """Run a stand-in for Bedrock, S3, S3 Vectors and Transcribe on this machine until Ctrl-C.
 
     Prints lines to paste into another shell. All commands and AWS SDK programs that you start there use the stand-in.
     """

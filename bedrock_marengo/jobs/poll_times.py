@@ -34,7 +34,7 @@ INSIDE = 0.1
 class PollTimes:
     """Decides when to look, from the lengths of the jobs whose ends were seen.
 
-    A job that has ended and was not seen to leaves a place of the quota idle. A look is due when the idle time that
+    A job that ended unnoticed leaves a place in the quota idle. A look is due when the idle time that
     can be expected, summed over the jobs, is worth the price of a look. The price rises while there are too many looks
     for the jobs that end, and falls while there are few. All values were chosen by simulation.
     """

@@ -34,7 +34,7 @@ def decompose_prompt(question: str, tracks: Iterable[str]) -> str:
         tracks: those that are searched.
     """
     asked = "\n".join(f"- {track}: {ANCHORS[track]}" for track in _asked(tracks))
-    # As JSON, so that it ends where it ends.
+    # As JSON, so that a question can't continue the prompt.
     return _PROMPT.format(tracks=asked, question=json.dumps(question, ensure_ascii=False))
 
 
@@ -61,7 +61,10 @@ def warn_of_failure(error: Exception) -> dict[str, Query]:
 
 
 def _warn(reason: str) -> None:
-    warn_once("decompose", f"decompose= gave no query for each track, and the question itself is used: {reason}.")
+    warn_once(
+        "decompose",
+        f"decompose= gave no queries that can be used, so tracks are searched for the question itself: {reason}.",
+    )
 
 
 def _asked(tracks: Iterable[str]) -> list[str]:

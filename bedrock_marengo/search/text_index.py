@@ -246,7 +246,7 @@ def _clips(rows: Iterable[TextRow[Item]]) -> dict[str, dict[Hashable, _Clip[Item
             clip.words |= {segment.source.rpartition("/")[2]: None}
         if sum(map(len, clips.values())) > MAX_CLIPS:
             raise ConfigurationError(
-                f"words='bm25' is for at most {MAX_CLIPS:,} clips with words, and this store holds more. Use "
+                f"words='bm25' supports at most {MAX_CLIPS:,} clips with words, and this store holds more. Use "
                 "words='store' if the store has text search of its own, a retriever of another search engine as "
                 "words=, or a filter."
             )

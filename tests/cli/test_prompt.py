@@ -55,3 +55,8 @@ def test_a_place_without_media_is_not_asked_about(in_terminal, tmp_path):
     process, said = in_terminal("search", "--local", tmp_path, answer="", question=b"search> ")
     assert process.returncode == 1
     assert "No media found in" in said and "search> " not in said
+
+
+def test_a_wait_says_what_for(in_terminal, folder):
+    _, said = in_terminal("search", "--local", "a cat", folder, "--html", folder / "out.html", answer="")
+    assert said.index("Starting the stand-in") < said.index("Writing the page") < said.index("cat.jpg")
