@@ -15,6 +15,7 @@ import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
+import boto3
 import pytest
 from botocore import session as botocore_session
 from hypothesis import HealthCheck, settings
@@ -85,9 +86,10 @@ def _service_models_are_read_once():
 
 
 @pytest.fixture(autouse=True)
-def _warn_again():
-    """Warnings that come once a process come once a test."""
+def _begin_again(monkeypatch):
+    """Warnings that come once a process come once a test, and boto3's own session has no keys of an earlier test."""
     errors._warned.clear()
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
 
 
 @pytest.fixture
