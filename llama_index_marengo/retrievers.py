@@ -317,7 +317,7 @@ class MarengoRetriever(BaseRetriever):
         if isinstance(query, Query):
             return self._embed_model.floats(self._embed_model.core.embed_query(query))
         if isinstance(query, str):
-            return self._embed_model.get_agg_embedding_from_queries([query])
+            return self._embed_model.get_agg_embedding_from_queries([query] if query else [])
         if query.embedding is not None:
             return query.embedding
         if query.image_path is not None:

@@ -15,6 +15,7 @@ import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
+import boto3
 import pytest
 from botocore import session as botocore_session
 from hypothesis import HealthCheck, settings
@@ -34,16 +35,17 @@ collect_ignore = ["compat"]
 SLOW_FILES = """
 cli/test_ask cli/test_captions cli/test_embed cli/test_eval cli/test_local_cache cli/test_migrate cli/test_prompt
 cli/test_prune core/test_ask core/test_both_words core/test_bulk core/test_descriptions core/test_staging
-langchain/test_add_words langchain/test_diversity langchain/test_end_to_end langchain/test_evaluation
-langchain/test_hybrid langchain/test_migrate llama_index/test_add_words llama_index/test_demo
-llama_index/test_end_to_end llama_index/test_evaluation llama_index/test_hybrid reliability/test_concurrency
-reliability/test_faults reliability/test_faults_jobs reliability/test_faults_outputs reliability/test_faults_process
-reliability/test_faults_uploads reliability/test_html_is_escaped reliability/test_properties reliability/test_races
-reliability/test_s3_requests reliability/test_transcripts reliability/test_writers
-reliability/test_writers_llama_index stores/test_brute_force stores/test_langchain_stores stores/test_layouts
-stores/test_layouts_llama_index stores/test_llama_index_stores stores/test_mongodb stores/test_opensearch_serverless
-stores/test_pinecone stores/test_s3_vectors_limits stores/test_served_stores stores/test_served_stores_llama_index
-stores/test_unknown_stores test_packaging view/test_page_design
+core/test_transcribe langchain/test_add_words langchain/test_diversity langchain/test_end_to_end
+langchain/test_evaluation langchain/test_hybrid langchain/test_migrate llama_index/test_add_words
+llama_index/test_demo llama_index/test_end_to_end llama_index/test_evaluation llama_index/test_hybrid
+llama_index/test_templates reliability/test_concurrency reliability/test_faults reliability/test_faults_jobs
+reliability/test_faults_outputs reliability/test_faults_process reliability/test_faults_uploads
+reliability/test_html_is_escaped reliability/test_properties reliability/test_races reliability/test_s3_requests
+reliability/test_transcripts reliability/test_writers reliability/test_writers_llama_index stores/test_brute_force
+stores/test_langchain_stores stores/test_layouts stores/test_layouts_llama_index stores/test_llama_index_stores
+stores/test_mongodb stores/test_opensearch_serverless stores/test_pinecone stores/test_s3_vectors_limits
+stores/test_served_stores stores/test_served_stores_llama_index stores/test_unknown_stores test_packaging
+view/test_page_design
 """
 """Files that take long as a whole: `make test-all` runs them, so that `make test` takes minutes."""
 
@@ -85,9 +87,10 @@ def _service_models_are_read_once():
 
 
 @pytest.fixture(autouse=True)
-def _warn_again():
-    """Warnings that come once a process come once a test."""
+def _begin_again(monkeypatch):
+    """Warnings that come once a process come once a test, and boto3's own session has no keys of an earlier test."""
     errors._warned.clear()
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 from functools import cache
 
+import numpy as np
 import pytest
 from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent, ToolCallResult
@@ -12,7 +13,7 @@ from llama_index.core.tools import ToolMetadata
 from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 from qdrant_client import AsyncQdrantClient
 
-from bedrock_marengo import ConfigurationError, InputError
+from bedrock_marengo import ConfigurationError, InputError, Segmentation
 from bedrock_marengo.agents import TOOLS
 from llama_index_marengo import MarengoRetriever, MarengoToolSpec
 
@@ -66,6 +67,18 @@ async def test_an_agent_finds_the_right_second(retriever):
     moments = found.tool_output.raw_output["moments"]
     assert {(each["start_sec"], each["words"]) for each in moments} == {(0.0, "He shoots"), (6.0, "Goal!")}
     assert found.tool_output.raw_output == spec.search_moments("a goal").raw_output
+
+
+async def test_an_agent_finds_what_is_seen_first(segment, embed_model, local):
+    local.synthetic_sec = None
+    # Blue, then red from second 6 on.
+    colors = [np.full((96, 160, 3), color, np.uint8) for color in ((20, 20, 230), (230, 20, 20))]
+    uri = local.put(film(seconds=12.0, fps=10, audio=None, pictures=lambda number: colors[number >= 60]), "colors.mp4")
+    nodes = segment(uri, options=["visual"], segmentation=Segmentation.fixed(6))
+    spec = MarengoToolSpec(MarengoRetriever(VectorStoreIndex(nodes, embed_model=embed_model)))
+    llm = llm_that_calls("search_moments", {"query": "red"})
+    [found], _ = await results_of(FunctionAgent(tools=spec.to_tool_list(), llm=llm), "When does it turn red?")
+    assert found.tool_output.raw_output["moments"][0]["start_sec"] == 6.0
 
 
 async def test_a_workflow_of_agents_sees_frames_and_errors(retriever):
