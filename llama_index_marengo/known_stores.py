@@ -24,6 +24,7 @@ from bedrock_marengo.search.postgres import (
 )
 from bedrock_marengo.search.tokens import tokens_of
 from llama_index_marengo.elasticsearch_store import elasticsearch_asearch, elasticsearch_search
+from llama_index_marengo.lancedb_store import lancedb_create_indexes, lancedb_text_search
 from llama_index_marengo.mongodb_store import (
     mongodb_create,
     mongodb_create_indexes,
@@ -180,9 +181,6 @@ def _postgres_text_search(
         )
     with _CONNECTING:
         store._initialize()
-    # Of a text without words, to_tsquery would be a syntax error.
-    if not tokens_of(text):
-        return []
     with store._session() as session, session.begin():
         rows = session.execute(store._build_sparse_query(" ".join(tokens_of(text, is_query=True)), k, filters)).all()
     found = store._db_rows_to_query_result([_postgres_row(row) for row in rows])
@@ -237,22 +235,13 @@ def _postgres_create_indexes(store: Any, tracks: Sequence[str]) -> list[str]:
     return list(indexes)
 
 
-# Milvus and LanceDB
+# Milvus
 
 
 def _milvus_create(new: NewStore) -> Any:
     index = {"index_type": "AUTOINDEX"}
     settings = {"similarity_metric": "COSINE", "index_config": index, **new.connection}
     return new.cls(collection_name=new.name, dim=new.dimension, **settings)
-
-
-def _lancedb_create_indexes(store: Any, tracks: Sequence[str]) -> list[str]:
-    kinds = {"embedding_option": "BITMAP", "embedding_scope": "BITMAP", "source": "BTREE"}
-    if store._table is None:
-        return []
-    for name, kind in kinds.items():
-        store._table.create_scalar_index(f"metadata.{name}", index_type=kind, replace=True)
-    return [f"metadata.{name}" for name in kinds]
 
 
 KNOWN_STORES: Mapping[str, KnownStore] = {
@@ -288,7 +277,8 @@ KNOWN_STORES: Mapping[str, KnownStore] = {
     "LanceDBVectorStore": KnownStore(
         nothing_found=(Warning,),
         create=lambda new: new.cls(table_name=new.name, **new.connection),
-        create_indexes=_lancedb_create_indexes,
+        text_search=lancedb_text_search,
+        create_indexes=lancedb_create_indexes,
     ),
     "S3VectorStore": KnownStore(
         cosine=lambda store: float,

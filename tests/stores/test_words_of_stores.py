@@ -12,9 +12,10 @@ from llama_index.vector_stores.postgres import PGVectorStore as LlamaPostgres
 from sqlalchemy.engine import make_url
 
 from bedrock_marengo import ConfigurationError
-from langchain_marengo import MarengoRetriever, add_segments
+from langchain_marengo import MarengoRetriever, add_segments, create_indexes
 from llama_index_marengo import MarengoEmbedding, MarengoReader, MarengoSegmenter
 from llama_index_marengo import MarengoRetriever as LlamaRetriever
+from llama_index_marengo import create_indexes as llama_create_indexes
 
 from . import test_langchain_stores as matrix
 from . import test_llama_index_stores as llama_matrix
@@ -63,7 +64,10 @@ def check_text_search(ask, sources, of_tenant):
     assert names(ask("goal", sources=[sources["globex"].rpartition("/")[0] + "/"], end_sec=20.0), sources) == [
         ("globex", 12.0)
     ]
-    assert ask("zebra") == ask("?! '&|") == []
+    # A segment's URI is indexed, too, and is not a word.
+    assert ask("goal\0 \ud800", sources=[sources["globex"]])
+    for nothing in ("zebra", "?! '&|", "visual", "visual transcription s3", '"', "\ud800", "\0"):
+        assert ask(nothing) == []
 
 
 def configure_text_search(store):
@@ -108,6 +112,18 @@ class TestLangChain:
         retriever = MarengoRetriever(vectorstore=plain, embeddings=embeddings, words="store")
         with pytest.raises(ConfigurationError, match="hybrid_search_config"):
             retriever.invoke("4711")
+
+    @pytest.mark.parametrize("kind", [matrix.lance, matrix.community_lance], ids=lambda kind: kind.__name__)
+    def test_lancedb(self, ask, embeddings, said, request, kind, tmp_path):
+        store = kind(embeddings, _place(request))
+        retriever = MarengoRetriever(vectorstore=store, embeddings=embeddings, words="store", **WORDS)
+        assert retriever.invoke("4711") == create_indexes(store) == []
+        search = ask(store)
+        with pytest.raises(ConfigurationError, match="no full-text index"):
+            search("4711")
+        assert "text" in create_indexes(store)
+        check_text_search(search, said[1], matrix.KINDS[kind])
+        assert create_indexes(store) == create_indexes(store)
 
     def test_a_store_without_text_search_says_what_to_use(self, embeddings, request):
         store = matrix.in_memory(embeddings, _place(request))
@@ -170,6 +186,15 @@ class TestLlamaIndex:
             assert names(search("4711", filter=llama_tenant(tenant)), said[1]) == [(tenant, start)]
         assert search("4711", filter=llama_tenant("nobody")) == []
         assert len(search("4711", scope="asset")) == 2
+
+    def test_lancedb(self, ask, nodes, said, request, tmp_path):
+        store = llama_matrix.lance(_place(request))
+        search = ask(store, "store")
+        with pytest.raises(ConfigurationError, match="no full-text index"):
+            search("4711")
+        index = VectorStoreIndex.from_vector_store(store, embed_model=nodes[1])
+        assert llama_create_indexes(index) == llama_create_indexes(index)
+        check_text_search(search, said[1], llama_tenant)
 
     @pytest.mark.slow
     def test_postgresql(self, ask, said, postgres):
