@@ -31,7 +31,7 @@ from llama_index_marengo.mongodb_store import (
     mongodb_nodes,
     mongodb_search,
 )
-from llama_index_marengo.opensearch_store import opensearch_nodes, opensearch_search
+from llama_index_marengo.opensearch_store import opensearch_nodes, opensearch_search, opensearch_text_search
 from llama_index_marengo.pinecone_store import pinecone_create, pinecone_nodes, pinecone_search
 from llama_index_marengo.s3_vectors_store import s3_vectors_create, s3_vectors_nodes, s3_vectors_search
 
@@ -303,7 +303,9 @@ KNOWN_STORES: Mapping[str, KnownStore] = {
         # All metadata is indexed.
         create_indexes=lambda store, tracks: [],
     ),
-    "OpensearchVectorStore": KnownStore(search=opensearch_search, nodes=opensearch_nodes),
+    "OpensearchVectorStore": KnownStore(
+        search=opensearch_search, text_search=opensearch_text_search, nodes=opensearch_nodes
+    ),
     "ElasticsearchStore": KnownStore(
         search=elasticsearch_search,
         asearch=elasticsearch_asearch,

@@ -19,6 +19,8 @@ from llama_index_marengo import create_indexes as llama_create_indexes
 
 from . import test_langchain_stores as matrix
 from . import test_llama_index_stores as llama_matrix
+from . import test_served_stores as served
+from . import test_served_stores_llama_index as llama_served
 from .searches import places
 
 kind, make = matrix.kind, matrix.make
@@ -125,6 +127,14 @@ class TestLangChain:
         check_text_search(search, said[1], matrix.KINDS[kind])
         assert create_indexes(store) == create_indexes(store)
 
+    @pytest.mark.parametrize("kind", [served.make_opensearch_serverless, served.make_elasticsearch])
+    def test_search_engines(self, ask, embeddings, said, request, kind):
+        store = kind(embeddings, _place(request))
+        retriever = MarengoRetriever(vectorstore=store, embeddings=embeddings, words="store", **WORDS)
+        assert retriever.invoke("4711") == []
+        tenant = served.KINDS[served.make_opensearch_serverless]
+        check_text_search(ask(store), said[1], tenant)
+
     def test_a_store_without_text_search_says_what_to_use(self, embeddings, request):
         store = matrix.in_memory(embeddings, _place(request))
         with pytest.raises((ConfigurationError, ValueError), match="words='bm25'"):
@@ -195,6 +205,9 @@ class TestLlamaIndex:
         index = VectorStoreIndex.from_vector_store(store, embed_model=nodes[1])
         assert llama_create_indexes(index) == llama_create_indexes(index)
         check_text_search(search, said[1], llama_tenant)
+
+    def test_opensearch_serverless(self, ask, said, request):
+        check_text_search(ask(llama_served.in_opensearch_serverless(_place(request)), "store"), said[1], llama_tenant)
 
     @pytest.mark.slow
     def test_postgresql(self, ask, said, postgres):
