@@ -25,6 +25,7 @@ from bedrock_marengo.search.postgres import (
 from bedrock_marengo.search.tokens import tokens_of
 from llama_index_marengo.elasticsearch_store import elasticsearch_asearch, elasticsearch_search
 from llama_index_marengo.lancedb_store import lancedb_create_indexes, lancedb_text_search
+from llama_index_marengo.milvus_store import milvus_create, milvus_text_search
 from llama_index_marengo.mongodb_store import (
     mongodb_create,
     mongodb_create_indexes,
@@ -235,15 +236,6 @@ def _postgres_create_indexes(store: Any, tracks: Sequence[str]) -> list[str]:
     return list(indexes)
 
 
-# Milvus
-
-
-def _milvus_create(new: NewStore) -> Any:
-    index = {"index_type": "AUTOINDEX"}
-    settings = {"similarity_metric": "COSINE", "index_config": index, **new.connection}
-    return new.cls(collection_name=new.name, dim=new.dimension, **settings)
-
-
 KNOWN_STORES: Mapping[str, KnownStore] = {
     "SimpleVectorStore": KnownStore(
         cosine=lambda store: float,
@@ -272,7 +264,9 @@ KNOWN_STORES: Mapping[str, KnownStore] = {
         create_indexes=_postgres_create_indexes,
     ),
     "MilvusVectorStore": KnownStore(
-        cosine=lambda store: float if store.similarity_metric == "COSINE" else None, create=_milvus_create
+        cosine=lambda store: float if store.similarity_metric == "COSINE" else None,
+        text_search=milvus_text_search,
+        create=lambda new: milvus_create(new.cls, new.name, new.dimension, dict(new.connection)),
     ),
     "LanceDBVectorStore": KnownStore(
         nothing_found=(Warning,),

@@ -4,15 +4,19 @@ import time
 import uuid
 
 import pytest
+from langchain_milvus import BM25BuiltInFunction, Milvus
 from langchain_postgres import PGEngine, PGVectorStore
 from langchain_postgres.v2.hybrid_search_config import HybridSearchConfig
 from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
+from llama_index.vector_stores.milvus import MilvusVectorStore
+from llama_index.vector_stores.milvus.utils import BM25BuiltInFunction as LlamaBM25
 from llama_index.vector_stores.postgres import PGVectorStore as LlamaPostgres
 from sqlalchemy.engine import make_url
 
 from bedrock_marengo import ConfigurationError
 from langchain_marengo import MarengoRetriever, add_segments, create_indexes
+from langchain_marengo.known_stores import find_known_store
 from llama_index_marengo import MarengoEmbedding, MarengoReader, MarengoSegmenter
 from llama_index_marengo import MarengoRetriever as LlamaRetriever
 from llama_index_marengo import create_indexes as llama_create_indexes
@@ -135,6 +139,27 @@ class TestLangChain:
         tenant = served.KINDS[served.make_opensearch_serverless]
         check_text_search(ask(store), said[1], tenant)
 
+    @pytest.mark.slow
+    def test_milvus(self, ask, embeddings, said, tmp_path, truth, load):
+        connection = {"connection_args": {"uri": str(tmp_path / "milvus.db")}}
+        indexes = [
+            {"index_type": "FLAT", "metric_type": "COSINE"},
+            {"index_type": "SPARSE_INVERTED_INDEX", "metric_type": "BM25"},
+        ]
+        both = {"builtin_function": BM25BuiltInFunction(), "vector_field": ["dense", "sparse"]}
+        store = Milvus(embeddings, index_params=indexes, **both, **connection)
+        retriever = MarengoRetriever(vectorstore=store, embeddings=embeddings, words="store", k=10)
+        assert retriever.invoke("4711") == []
+        check_text_search(ask(store), said[1], matrix.KINDS[matrix.milvus])
+        found = retriever.invoke("a goal", weights={"visual": 1.0})
+        assert places(found) == places(truth("a goal", weights={"visual": 1.0}, k=10))
+        add_segments(store, load(transcripts=said[0]))
+        rows = list(find_known_store(store).rows(store, None))
+        assert len(rows) == 99 and not {"dense", "sparse"} & rows[0].metadata.keys()
+        plain = Milvus(embeddings, "plain", **connection)
+        with pytest.raises(ConfigurationError, match="BM25BuiltInFunction"):
+            MarengoRetriever(vectorstore=plain, embeddings=embeddings, words="store").invoke("4711")
+
     def test_a_store_without_text_search_says_what_to_use(self, embeddings, request):
         store = matrix.in_memory(embeddings, _place(request))
         with pytest.raises((ConfigurationError, ValueError), match="words='bm25'"):
@@ -206,8 +231,21 @@ class TestLlamaIndex:
         assert llama_create_indexes(index) == llama_create_indexes(index)
         check_text_search(search, said[1], llama_tenant)
 
+    def test_s3_vectors_keeps_texts_within_json(self, nodes, request):
+        index = VectorStoreIndex.from_vector_store(llama_matrix.s3_vectors(_place(request)), embed_model=nodes[1])
+        with pytest.raises(ConfigurationError, match="S3VectorStore has none that is supported: use words='bm25'"):
+            LlamaRetriever(index=index, words="store")
+
     def test_opensearch_serverless(self, ask, said, request):
         check_text_search(ask(llama_served.in_opensearch_serverless(_place(request)), "store"), said[1], llama_tenant)
+
+    @pytest.mark.slow
+    def test_milvus(self, ask, said, tmp_path):
+        how = {"uri": str(tmp_path / "milvus.db"), "dim": 512, "similarity_metric": "COSINE", "use_async_client": False}
+        store = MilvusVectorStore(enable_sparse=True, sparse_embedding_function=LlamaBM25(), **how)
+        check_text_search(ask(store, "store"), said[1], llama_tenant)
+        with pytest.raises(ConfigurationError, match="enable_sparse=True"):
+            ask(MilvusVectorStore(collection_name="plain", **how), "store")("4711")
 
     @pytest.mark.slow
     def test_postgresql(self, ask, said, postgres):
