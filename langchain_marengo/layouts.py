@@ -66,8 +66,8 @@ def create_indexes(store: VectorStore, *, tracks: Iterable[str] | None = None) -
     """Create indexes on what searches of one store for all tracks filter for. Those that exist are kept.
 
     Qdrant gets payload indexes, PGVectorStore an HNSW index of each track's clips, Milvus and LanceDB (community)
-    scalar indexes, once they hold rows; MongoDB's vector search index gets the fields. Chroma, S3 Vectors, Pinecone,
-    Elasticsearch and OpenSearch have theirs from the beginning.
+    scalar indexes, and both LanceDBs one of the text, once they hold rows; MongoDB's vector search index gets the
+    fields. Chroma, S3 Vectors, Pinecone, Elasticsearch and OpenSearch have theirs from the beginning.
 
     Args:
         store: the store.
@@ -86,7 +86,8 @@ def create_indexes(store: VectorStore, *, tracks: Iterable[str] | None = None) -
             f"create_indexes doesn't support {type(store).__name__}, only {classes}. Index embedding_option, "
             "embedding_scope and source by the store's own means."
         )
-    embeddings = store.embeddings
+    # That of langchain-lancedb doesn't say which it has.
+    embeddings = store.embeddings or getattr(store, "_embedding_function", None)
     if tracks is None and not isinstance(embeddings, MarengoEmbeddings):
         raise ConfigurationError(f"{type(store).__name__} has no MarengoEmbeddings: pass tracks=.")
     if tracks is None and isinstance(embeddings, MarengoEmbeddings):

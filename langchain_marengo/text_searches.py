@@ -11,9 +11,9 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.vectorstores import VectorStore
 
 from bedrock_marengo import ConfigurationError, Segment
-from bedrock_marengo.contract.words import words_in
 from bedrock_marengo.search.fusion import SearchTarget
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch
+from bedrock_marengo.search.store_words import hits_by_words
 from bedrock_marengo.search.text_index import TextIndex, TextRow, check_bm25, kept_index, once_each
 from langchain_marengo.known_stores import KNOWN_STORES, KnownStore, find_known_store
 
@@ -94,19 +94,15 @@ def _rows(known: list[tuple[VectorStore, KnownStore]], user_filter: Any) -> Iter
 
 
 def _by_stores(stores: list[VectorStore], text: str, target: SearchTarget, user_filter: Any, limit: int) -> _Hits:
-    hits: _Hits = []
-    for store in stores:
-        known = find_known_store(store)
-        if known is not None and known.text_search is not None:
-            # Several tracks have the same words.
-            found = known.text_search(store, text, _ROWS_PER_CLIP * limit, target, user_filter)
-            # An image without words has a name, and a text index may contain it.
-            hits += [_hit(document, score) for document, score in found if words_in(document.page_content)]
-    return once_each(sorted(hits, key=lambda hit: -(hit.score or 0.0)))[:limit]
+    return hits_by_words([partial(_by_store, store, target, user_filter) for store in stores], text, limit)
 
 
-_ROWS_PER_CLIP = 3
-"""Tracks of a video. Ours."""
+def _by_store(
+    store: VectorStore, target: SearchTarget, user_filter: Any, text: str, rows: int
+) -> list[tuple[str, StoreHit[Document]]]:
+    known = find_known_store(store)
+    found = known.text_search(store, text, rows, target, user_filter) if known and known.text_search else []
+    return [(document.page_content, _hit(document, score)) for document, score in found]
 
 
 def _by_retriever(retriever: BaseRetriever, text: str) -> _Hits:

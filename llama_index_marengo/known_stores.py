@@ -24,13 +24,15 @@ from bedrock_marengo.search.postgres import (
 )
 from bedrock_marengo.search.tokens import tokens_of
 from llama_index_marengo.elasticsearch_store import elasticsearch_asearch, elasticsearch_search
+from llama_index_marengo.lancedb_store import lancedb_create_indexes, lancedb_text_search
+from llama_index_marengo.milvus_store import milvus_create, milvus_text_search
 from llama_index_marengo.mongodb_store import (
     mongodb_create,
     mongodb_create_indexes,
     mongodb_nodes,
     mongodb_search,
 )
-from llama_index_marengo.opensearch_store import opensearch_nodes, opensearch_search
+from llama_index_marengo.opensearch_store import opensearch_nodes, opensearch_search, opensearch_text_search
 from llama_index_marengo.pinecone_store import pinecone_create, pinecone_nodes, pinecone_search
 from llama_index_marengo.s3_vectors_store import s3_vectors_create, s3_vectors_nodes, s3_vectors_search
 
@@ -180,9 +182,6 @@ def _postgres_text_search(
         )
     with _CONNECTING:
         store._initialize()
-    # Of a text without words, to_tsquery would be a syntax error.
-    if not tokens_of(text):
-        return []
     with store._session() as session, session.begin():
         rows = session.execute(store._build_sparse_query(" ".join(tokens_of(text, is_query=True)), k, filters)).all()
     found = store._db_rows_to_query_result([_postgres_row(row) for row in rows])
@@ -237,24 +236,6 @@ def _postgres_create_indexes(store: Any, tracks: Sequence[str]) -> list[str]:
     return list(indexes)
 
 
-# Milvus and LanceDB
-
-
-def _milvus_create(new: NewStore) -> Any:
-    index = {"index_type": "AUTOINDEX"}
-    settings = {"similarity_metric": "COSINE", "index_config": index, **new.connection}
-    return new.cls(collection_name=new.name, dim=new.dimension, **settings)
-
-
-def _lancedb_create_indexes(store: Any, tracks: Sequence[str]) -> list[str]:
-    kinds = {"embedding_option": "BITMAP", "embedding_scope": "BITMAP", "source": "BTREE"}
-    if store._table is None:
-        return []
-    for name, kind in kinds.items():
-        store._table.create_scalar_index(f"metadata.{name}", index_type=kind, replace=True)
-    return [f"metadata.{name}" for name in kinds]
-
-
 KNOWN_STORES: Mapping[str, KnownStore] = {
     "SimpleVectorStore": KnownStore(
         cosine=lambda store: float,
@@ -283,12 +264,15 @@ KNOWN_STORES: Mapping[str, KnownStore] = {
         create_indexes=_postgres_create_indexes,
     ),
     "MilvusVectorStore": KnownStore(
-        cosine=lambda store: float if store.similarity_metric == "COSINE" else None, create=_milvus_create
+        cosine=lambda store: float if store.similarity_metric == "COSINE" else None,
+        text_search=milvus_text_search,
+        create=lambda new: milvus_create(new.cls, new.name, new.dimension, dict(new.connection)),
     ),
     "LanceDBVectorStore": KnownStore(
         nothing_found=(Warning,),
         create=lambda new: new.cls(table_name=new.name, **new.connection),
-        create_indexes=_lancedb_create_indexes,
+        text_search=lancedb_text_search,
+        create_indexes=lancedb_create_indexes,
     ),
     "S3VectorStore": KnownStore(
         cosine=lambda store: float,
@@ -313,7 +297,9 @@ KNOWN_STORES: Mapping[str, KnownStore] = {
         # All metadata is indexed.
         create_indexes=lambda store, tracks: [],
     ),
-    "OpensearchVectorStore": KnownStore(search=opensearch_search, nodes=opensearch_nodes),
+    "OpensearchVectorStore": KnownStore(
+        search=opensearch_search, text_search=opensearch_text_search, nodes=opensearch_nodes
+    ),
     "ElasticsearchStore": KnownStore(
         search=elasticsearch_search,
         asearch=elasticsearch_asearch,

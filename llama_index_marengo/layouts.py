@@ -106,8 +106,9 @@ def insert_segments(indices: Mapping[str, VectorStoreIndex], nodes: Sequence[Bas
 def create_indexes(index: VectorStoreIndex, *, tracks: Iterable[str] | None = None) -> list[str]:
     """Create indexes on what searches of one store for all tracks filter for. Those that exist are kept.
 
-    Qdrant gets payload indexes, PostgreSQL an HNSW index of each track's clips, LanceDB scalar indexes, once it holds
-    rows; MongoDB's vector search index gets the fields. Chroma, S3 Vectors and Pinecone have theirs from the beginning.
+    Qdrant gets payload indexes, PostgreSQL an HNSW index of each track's clips, LanceDB scalar indexes and one of the
+    text, once it holds rows; MongoDB's vector search index gets the fields. Chroma, S3 Vectors and Pinecone have theirs
+    from the beginning.
 
     Args:
         index: the index whose vector store gets them.

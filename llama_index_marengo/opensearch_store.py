@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from llama_index.core.schema import BaseNode, NodeWithScore
 from llama_index.core.vector_stores import MetadataFilters
 
-__all__ = ["opensearch_nodes", "opensearch_search"]
+from bedrock_marengo.search.match_queries import match_query
+
+__all__ = ["opensearch_nodes", "opensearch_search", "opensearch_text_search"]
 
 _SAMPLE = 1_000
 _EFFICIENT = ("faiss", "lucene")
@@ -30,6 +32,26 @@ def opensearch_search(store: Any, vector: list[float], k: int, filters: Metadata
             client._embedding_field, vector, k, filters=filters, excluded_source_fields=hidden
         )
     return [NodeWithScore(node=node) for node in _found(client, body)]
+
+
+def opensearch_text_search(
+    store: Any, text: str, k: int, filters: MetadataFilters | None, sources: Sequence[str]
+) -> list[NodeWithScore]:
+    """Nodes by the words of their text, best first; their scores are BM25's."""
+    client = store.client
+    client._ensure_initialized()
+    terms = client._parse_filters(filters)
+    # Of prefixes, hits are sifted later.
+    if sources and not any(source.endswith("/") for source in sources):
+        terms.append({"terms": {"metadata.source.keyword": list(sources)}})
+    hidden = {"exclude": [client._embedding_field]}
+    body = {"query": match_query(client._text_field, text, terms), "size": k, "_source": hidden}
+    found = client._to_query_result(client._os_client.search(index=client._index, body=body))
+    return [
+        NodeWithScore(node=node, score=score)
+        for node, score in zip(found.nodes, found.similarities, strict=True)
+        if score > 0
+    ]
 
 
 def opensearch_nodes(store: Any) -> Iterable[BaseNode]:

@@ -13,9 +13,9 @@ from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 from llama_index.core.vector_stores import MetadataFilters
 
 from bedrock_marengo import ConfigurationError, MarengoClient, Segment
-from bedrock_marengo.contract.words import words_in
 from bedrock_marengo.search.fusion import SearchTarget
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch
+from bedrock_marengo.search.store_words import hits_by_words
 from bedrock_marengo.search.text_index import TextIndex, TextRow, check_bm25, kept_index, once_each
 from llama_index_marengo.index_searches import store_filters
 from llama_index_marengo.known_stores import KNOWN_STORES, UNKNOWN, find_known_store
@@ -131,20 +131,17 @@ def _rows(indices: list[VectorStoreIndex], filters: MetadataFilters | None) -> I
 def _by_stores(
     indices: list[VectorStoreIndex], text: str, target: SearchTarget, filters: MetadataFilters | None, limit: int
 ) -> _Hits:
-    hits: _Hits = []
-    for index in indices:
-        known = find_known_store(index.vector_store)
-        if known.text_search is not None:
-            # Several tracks have the same words.
-            wanted = store_filters(replace(target, sources=()), filters, known.only_equality)
-            rows = _ROWS_PER_CLIP * limit
-            hits += map(_hit, known.text_search(index.vector_store, text, rows, wanted, target.sources))
-    hits = [hit for hit in hits if words_in(hit.item.get_content(MetadataMode.NONE))]
-    return once_each(sorted(hits, key=lambda hit: -(hit.score or 0.0)))[:limit]
+    stores = [index.vector_store for index in indices]
+    return hits_by_words([partial(_by_store, store, target, filters) for store in stores], text, limit)
 
 
-_ROWS_PER_CLIP = 3
-"""Tracks of a video. Ours."""
+def _by_store(
+    store: Any, target: SearchTarget, filters: MetadataFilters | None, text: str, rows: int
+) -> list[tuple[str, StoreHit[BaseNode]]]:
+    known = find_known_store(store)
+    wanted = store_filters(replace(target, sources=()), filters, known.only_equality)
+    found = known.text_search(store, text, rows, wanted, target.sources) if known.text_search is not None else []
+    return [(each.node.get_content(MetadataMode.NONE), _hit(each)) for each in found]
 
 
 def _by_place(found: Iterable[NodeWithScore]) -> _Hits:

@@ -10,6 +10,7 @@ from langchain_core.documents import Document
 
 from bedrock_marengo import ConfigurationError
 from bedrock_marengo.search.fusion import SearchTarget
+from bedrock_marengo.search.lancedb import create_text_index, query_words
 from langchain_marengo.known_stores.known_store import (
     KnownStore,
     NewStore,
@@ -34,6 +35,20 @@ def _lancedb_search(
         rows = rows.where(where, prefilter=True)
     found = store.results_to_docs(rows.limit(k).to_arrow(), score=True)
     return similar(found, True)
+
+
+def _lancedb_text_search(
+    store: Any, text: str, k: int, target: SearchTarget, user_filter: Any
+) -> list[tuple[Document, float]]:
+    table = store.get_table()
+    if table is None:
+        return []
+    where = sql_filter(target, user_filter, "metadata.{}".format, sql_text)
+    found = query_words(table, store._text_key, text, k, where)
+    return [
+        (Document(id=row[store._id_key], page_content=row[store._text_key], metadata=row["metadata"]), row["_score"])
+        for row in found
+    ]
 
 
 def _lancedb_rows(store: Any, source: str | None, user_filter: Any = None) -> Iterator[StoredRow]:
@@ -87,11 +102,21 @@ def _partner_lancedb_search(
     rows = table.search(vector).distance_type("cosine")
     if terms:
         rows = rows.where(" AND ".join(terms), prefilter=True)
-    found = (
-        (Document(id=row["id"], page_content=row["text"], metadata=json.loads(row["metadata"])), row["_distance"])
-        for row in rows.limit(k).to_list()
-    )
-    return similar(found, True)
+    return similar(((_partner_document(row), row["_distance"]) for row in rows.limit(k).to_list()), True)
+
+
+def _partner_lancedb_text_search(
+    store: Any, text: str, k: int, target: SearchTarget, user_filter: Any
+) -> list[tuple[Document, float]]:
+    table, _ = store._get_or_create_table()
+    if table is None:
+        return []
+    where = f"({user_filter})" if user_filter else ""
+    return [(_partner_document(row), row["_score"]) for row in query_words(table, "text", text, k, where)]
+
+
+def _partner_document(row: Mapping[str, Any]) -> Document:
+    return Document(id=row["id"], page_content=row["text"], metadata=json.loads(row["metadata"]))
 
 
 def _partner_lancedb_rows(store: Any, source: str | None, user_filter: Any = None) -> Iterator[StoredRow]:
@@ -131,11 +156,19 @@ def _lancedb_create_indexes(store: Any, tracks: Sequence[str]) -> list[str]:
     table = store.get_table()
     for name, kind in kinds.items() if table is not None else ():
         table.create_scalar_index(f"metadata.{name}", index_type=kind, replace=True)
-    return [f"metadata.{name}" for name in kinds] if table is not None else []
+    if table is None:
+        return []
+    return [*(f"metadata.{name}" for name in kinds), create_text_index(table, store._text_key)]
+
+
+def _partner_lancedb_create_indexes(store: Any, tracks: Sequence[str]) -> list[str]:
+    table, _ = store._get_or_create_table()
+    return [create_text_index(table, "text")] if table is not None else []
 
 
 COMMUNITY_LANCEDB = KnownStore(
     search=_lancedb_search,
+    text_search=_lancedb_text_search,
     rows=_lancedb_rows,
     add=_lancedb_add,
     create=_lancedb_create,
@@ -143,7 +176,9 @@ COMMUNITY_LANCEDB = KnownStore(
 )
 LANCEDB = KnownStore(
     search=_partner_lancedb_search,
+    text_search=_partner_lancedb_text_search,
     rows=_partner_lancedb_rows,
     add=_partner_lancedb_add,
     create=_partner_lancedb_create,
+    create_indexes=_partner_lancedb_create_indexes,
 )

@@ -9,6 +9,7 @@ from typing import Any
 from langchain_core.documents import Document
 
 from bedrock_marengo.search.fusion import SearchTarget
+from bedrock_marengo.search.match_queries import match_query
 from bedrock_marengo.search.store_limits import limit_of
 from langchain_marengo.known_stores.known_store import KnownStore, ScoredDocument, StoredRow, add_documents, similar
 from langchain_marengo.store_filters import term_filter
@@ -25,6 +26,28 @@ def _opensearch_search(
     found = store.similarity_search_with_score_by_vector(vector, k, **filters)
     # The meaning of its score depends on the engine and the space.
     return similar(found, False)
+
+
+def _opensearch_text_search(
+    store: Any, text: str, k: int, target: SearchTarget, user_filter: Any
+) -> list[tuple[Document, float]]:
+    from opensearchpy.exceptions import NotFoundError
+
+    query = match_query("text", text, term_filter(target, user_filter, "metadata.{}.keyword".format))
+    body = {"query": query, "_source": ["text", "metadata"], "size": k}
+    try:
+        return _scored(store.client.search(index=store.index_name, body=body), "text")
+    except NotFoundError:
+        # It creates its index when the first row is added.
+        return []
+
+
+def _scored(page: Any, field: str) -> list[tuple[Document, float]]:
+    rows = ((row, row["_source"]) for row in page["hits"]["hits"] if row["_score"] > 0)
+    return [
+        (Document(id=row["_id"], page_content=own.get(field, ""), metadata=own["metadata"]), row["_score"])
+        for row, own in rows
+    ]
 
 
 def _opensearch_rows(store: Any, source: str | None, user_filter: Any = None) -> Iterator[StoredRow]:
@@ -110,6 +133,23 @@ def _elasticsearch_search(
     return similar(found, False)
 
 
+def _elasticsearch_text_search(
+    store: Any, text: str, k: int, target: SearchTarget, user_filter: Any
+) -> list[tuple[Document, float]]:
+    from elasticsearch import NotFoundError
+
+    inner = store._store
+    query = match_query(
+        inner.text_field, text, term_filter(target, user_filter, partial(_elasticsearch_keyword, store))
+    )
+    fields = [inner.text_field, "metadata"]
+    try:
+        return _scored(store.client.search(index=inner.index, query=query, source=fields, size=k), inner.text_field)
+    except NotFoundError:
+        # It creates its index when the first row is added.
+        return []
+
+
 def _elasticsearch_keyword(store: Any, name: str) -> str:
     # Elasticsearch's own mapping of a text has a second field for it.
     mapped = (store._store.metadata_mappings or {}).get(name, {})
@@ -137,6 +177,7 @@ def _elasticsearch_rows(store: Any, source: str | None, user_filter: Any = None)
 # Their mappings index all that is filtered for.
 OPENSEARCH = KnownStore(
     search=_opensearch_search,
+    text_search=_opensearch_text_search,
     rows=_opensearch_rows,
     add=_opensearch_add,
     delete=_opensearch_delete,
@@ -144,5 +185,8 @@ OPENSEARCH = KnownStore(
     create_indexes=lambda store, tracks: [],
 )
 ELASTICSEARCH = KnownStore(
-    search=_elasticsearch_search, rows=_elasticsearch_rows, create_indexes=lambda store, tracks: []
+    search=_elasticsearch_search,
+    text_search=_elasticsearch_text_search,
+    rows=_elasticsearch_rows,
+    create_indexes=lambda store, tracks: [],
 )

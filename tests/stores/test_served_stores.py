@@ -42,6 +42,11 @@ def make_opensearch_serverless(embeddings, place):
     return OpenSearchVectorSearch(url, place("name"), embeddings, engine="faiss", **auth)
 
 
+def make_elasticsearch(embeddings, place):
+    module = pytest.importorskip("langchain_elasticsearch")
+    return module.ElasticsearchStore(place("name"), embedding=embeddings, es_url=place("elasticsearch")[0])
+
+
 # A store, and how its own filter asks for a tenant.
 KINDS = {
     **dict.fromkeys((make_mongodb, make_pinecone), lambda tenant: {"tenant": tenant}),

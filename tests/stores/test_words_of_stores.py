@@ -4,20 +4,27 @@ import time
 import uuid
 
 import pytest
+from langchain_milvus import BM25BuiltInFunction, Milvus
 from langchain_postgres import PGEngine, PGVectorStore
 from langchain_postgres.v2.hybrid_search_config import HybridSearchConfig
 from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
+from llama_index.vector_stores.milvus import MilvusVectorStore
+from llama_index.vector_stores.milvus.utils import BM25BuiltInFunction as LlamaBM25
 from llama_index.vector_stores.postgres import PGVectorStore as LlamaPostgres
 from sqlalchemy.engine import make_url
 
 from bedrock_marengo import ConfigurationError
-from langchain_marengo import MarengoRetriever, add_segments
+from langchain_marengo import MarengoRetriever, add_segments, create_indexes
+from langchain_marengo.known_stores import find_known_store
 from llama_index_marengo import MarengoEmbedding, MarengoReader, MarengoSegmenter
 from llama_index_marengo import MarengoRetriever as LlamaRetriever
+from llama_index_marengo import create_indexes as llama_create_indexes
 
 from . import test_langchain_stores as matrix
 from . import test_llama_index_stores as llama_matrix
+from . import test_served_stores as served
+from . import test_served_stores_llama_index as llama_served
 from .searches import places
 
 kind, make = matrix.kind, matrix.make
@@ -63,7 +70,10 @@ def check_text_search(ask, sources, of_tenant):
     assert names(ask("goal", sources=[sources["globex"].rpartition("/")[0] + "/"], end_sec=20.0), sources) == [
         ("globex", 12.0)
     ]
-    assert ask("zebra") == ask("?! '&|") == []
+    # A segment's URI is indexed, too, and is not a word.
+    assert ask("goal\0 \ud800", sources=[sources["globex"]])
+    for nothing in ("zebra", "?! '&|", "visual", "visual transcription s3", '"', "\ud800", "\0"):
+        assert ask(nothing) == []
 
 
 def configure_text_search(store):
@@ -108,6 +118,47 @@ class TestLangChain:
         retriever = MarengoRetriever(vectorstore=plain, embeddings=embeddings, words="store")
         with pytest.raises(ConfigurationError, match="hybrid_search_config"):
             retriever.invoke("4711")
+
+    @pytest.mark.parametrize("kind", [matrix.lance, matrix.community_lance], ids=lambda kind: kind.__name__)
+    def test_lancedb(self, ask, embeddings, said, request, kind, tmp_path):
+        store = kind(embeddings, _place(request))
+        retriever = MarengoRetriever(vectorstore=store, embeddings=embeddings, words="store", **WORDS)
+        assert retriever.invoke("4711") == create_indexes(store) == []
+        search = ask(store)
+        with pytest.raises(ConfigurationError, match="no full-text index"):
+            search("4711")
+        assert "text" in create_indexes(store)
+        check_text_search(search, said[1], matrix.KINDS[kind])
+        assert create_indexes(store) == create_indexes(store)
+
+    @pytest.mark.parametrize("kind", [served.make_opensearch_serverless, served.make_elasticsearch])
+    def test_search_engines(self, ask, embeddings, said, request, kind):
+        store = kind(embeddings, _place(request))
+        retriever = MarengoRetriever(vectorstore=store, embeddings=embeddings, words="store", **WORDS)
+        assert retriever.invoke("4711") == []
+        tenant = served.KINDS[served.make_opensearch_serverless]
+        check_text_search(ask(store), said[1], tenant)
+
+    @pytest.mark.slow
+    def test_milvus(self, ask, embeddings, said, tmp_path, truth, load):
+        connection = {"connection_args": {"uri": str(tmp_path / "milvus.db")}}
+        indexes = [
+            {"index_type": "FLAT", "metric_type": "COSINE"},
+            {"index_type": "SPARSE_INVERTED_INDEX", "metric_type": "BM25"},
+        ]
+        both = {"builtin_function": BM25BuiltInFunction(), "vector_field": ["dense", "sparse"]}
+        store = Milvus(embeddings, index_params=indexes, **both, **connection)
+        retriever = MarengoRetriever(vectorstore=store, embeddings=embeddings, words="store", k=10)
+        assert retriever.invoke("4711") == []
+        check_text_search(ask(store), said[1], matrix.KINDS[matrix.milvus])
+        found = retriever.invoke("a goal", weights={"visual": 1.0})
+        assert places(found) == places(truth("a goal", weights={"visual": 1.0}, k=10))
+        add_segments(store, load(transcripts=said[0]))
+        rows = list(find_known_store(store).rows(store, None))
+        assert len(rows) == 99 and not {"dense", "sparse"} & rows[0].metadata.keys()
+        plain = Milvus(embeddings, "plain", **connection)
+        with pytest.raises(ConfigurationError, match="BM25BuiltInFunction"):
+            MarengoRetriever(vectorstore=plain, embeddings=embeddings, words="store").invoke("4711")
 
     def test_a_store_without_text_search_says_what_to_use(self, embeddings, request):
         store = matrix.in_memory(embeddings, _place(request))
@@ -170,6 +221,31 @@ class TestLlamaIndex:
             assert names(search("4711", filter=llama_tenant(tenant)), said[1]) == [(tenant, start)]
         assert search("4711", filter=llama_tenant("nobody")) == []
         assert len(search("4711", scope="asset")) == 2
+
+    def test_lancedb(self, ask, nodes, said, request, tmp_path):
+        store = llama_matrix.lance(_place(request))
+        search = ask(store, "store")
+        with pytest.raises(ConfigurationError, match="no full-text index"):
+            search("4711")
+        index = VectorStoreIndex.from_vector_store(store, embed_model=nodes[1])
+        assert llama_create_indexes(index) == llama_create_indexes(index)
+        check_text_search(search, said[1], llama_tenant)
+
+    def test_s3_vectors_keeps_texts_within_json(self, nodes, request):
+        index = VectorStoreIndex.from_vector_store(llama_matrix.s3_vectors(_place(request)), embed_model=nodes[1])
+        with pytest.raises(ConfigurationError, match="S3VectorStore has none that is supported: use words='bm25'"):
+            LlamaRetriever(index=index, words="store")
+
+    def test_opensearch_serverless(self, ask, said, request):
+        check_text_search(ask(llama_served.in_opensearch_serverless(_place(request)), "store"), said[1], llama_tenant)
+
+    @pytest.mark.slow
+    def test_milvus(self, ask, said, tmp_path):
+        how = {"uri": str(tmp_path / "milvus.db"), "dim": 512, "similarity_metric": "COSINE", "use_async_client": False}
+        store = MilvusVectorStore(enable_sparse=True, sparse_embedding_function=LlamaBM25(), **how)
+        check_text_search(ask(store, "store"), said[1], llama_tenant)
+        with pytest.raises(ConfigurationError, match="enable_sparse=True"):
+            ask(MilvusVectorStore(collection_name="plain", **how), "store")("4711")
 
     @pytest.mark.slow
     def test_postgresql(self, ask, said, postgres):

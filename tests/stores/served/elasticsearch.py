@@ -1,6 +1,6 @@
 """An Elasticsearch index over HTTP: what LlamaIndex's store sends to it."""
 
-from .opensearch import ALL, matches
+from .opensearch import ALL, has_match, matches, relevance
 from .over_http import RefusedError
 from .rows import nearest
 
@@ -36,8 +36,11 @@ class Elasticsearch:
 
     def _search(self, rows, body):
         if "knn" not in body:
-            kept = [(key, row) for key, row in rows.items() if matches(body.get("query", ALL), row)]
-            return {"hits": {"hits": [{"_id": key, "_score": 1.0, "_source": row} for key, row in kept]}}
+            query = body.get("query", ALL)
+            score = relevance if has_match(query) else lambda *_: 1.0
+            hits = [{"_id": key, "_source": row} for key, row in rows.items() if matches(query, row)]
+            hits = [{**hit, "_score": score(query, hit["_source"], rows)} for hit in hits]
+            return {"hits": {"hits": sorted(hits, key=lambda hit: -hit["_score"])[: body.get("size", 10)]}}
         how = body["knn"]
         assert 1 <= how["k"] <= how["num_candidates"] <= 10_000
         where = {"bool": {"filter": how.get("filter", [])}}

@@ -1,5 +1,7 @@
 """A vector search collection of OpenSearch Serverless over HTTP: it signs for `aoss` and gives IDs of its own."""
 
+import math
+import re
 import uuid
 
 from .over_http import RefusedError
@@ -18,6 +20,8 @@ def matches(query, row):
         should = _listed(how.get("should", []))
         return all(matches(each, row) for each in terms) and (not should or any(matches(each, row) for each in should))
     [(name, wanted)] = how.items()
+    if kind == "match":
+        return not _words(wanted["query"]).isdisjoint(_words(row[name]))
     own = row
     for part in name.removesuffix(".keyword").split("."):
         own = (own or {}).get(part)
@@ -31,6 +35,23 @@ def matches(query, row):
     assert kind == "range"
     compare = {"gt": lambda value: own > value, "gte": lambda value: own >= value, "lt": lambda value: own < value}
     return own is not None and all(compare[operator](value) for operator, value in wanted.items())
+
+
+def relevance(query, row, rows):
+    """A score of a row that matches, by how rare the words are that it has of the query's match."""
+    [match] = query["bool"]["must"]
+    [(field, wanted)] = match["match"].items()
+    words = [_words(each[field]) for each in rows.values()]
+    shared = _words(wanted["query"]) & _words(row[field])
+    return sum(math.log(1 + len(words) / sum(word in each for each in words)) for word in shared)
+
+
+def has_match(query):
+    return any("match" in each for each in query.get("bool", {}).get("must", []))
+
+
+def _words(text):
+    return {*re.findall(r"\w+", text.lower())}
 
 
 def _listed(each):
@@ -98,7 +119,10 @@ class Collection:
             kept = [((key, row), row[field]) for key, row in rows.items() if matches(how.get("filter", ALL), row)]
             found = nearest(how["vector"], kept, min(how["k"], body["size"]))
         else:
-            found = [((key, row), 1.0) for key, row in rows.items() if matches(body["query"], row)]
+            kept = [(key, row) for key, row in rows.items() if matches(body["query"], row)]
+            is_text = has_match(body["query"])
+            found = [((key, row), relevance(body["query"], row, rows) if is_text else 1.0) for key, row in kept]
+            found.sort(key=lambda hit: -hit[1])
             found.sort(key=lambda hit: hit[0][1]["id"] if body.get("sort") == ["id.keyword"] else 0)
         hits = [{"_id": key, "_score": (1 + score) / 2, "_source": row} for (key, row), score in found[: body["size"]]]
         return {"hits": {"hits": hits}}
