@@ -36,7 +36,7 @@ def require_many(values: Iterable[T], where: str, what: str) -> Iterable[T]:
     raise InputError(f"{where} takes a list of {what}, not {short_repr(values)}: pass a list, even for a single item.")
 
 
-def reject_unknown(given: Iterable[str], known: Iterable[str], where: str) -> None:
+def reject_unknown(given: Iterable[str], known: Iterable[str], where: str, what: str = "a setting") -> None:
     """Refuse settings of unknown names.
 
     Raises:
@@ -45,7 +45,7 @@ def reject_unknown(given: Iterable[str], known: Iterable[str], where: str) -> No
     names = tuple(known)
     for name in sorted(set(given) - set(names)):
         near = "".join(f" Did you mean {other!r}?" for other in get_close_matches(name, names, 1))
-        raise InputError(f"{name!r} is not a setting of {where}.{near} Known: {', '.join(names)}.")
+        raise InputError(f"{name!r} is not {what} of {where}.{near} Known: {', '.join(names)}.")
 
 
 def valid_unicode(text: str) -> str:

@@ -145,7 +145,7 @@ def check_arguments(spec: ToolSpec, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: One is unknown, missing, of another type or out of range.
     """
-    reject_unknown(given, [each.name for each in spec.arguments], spec.name)
+    reject_unknown(given, [each.name for each in spec.arguments], spec.name, "an argument")
     for each in spec.arguments:
         if each.is_required and each.name not in given:
             raise InputError(f"{spec.name} needs {each.name}: {each.description}")

@@ -342,7 +342,7 @@ class TestArguments:
             ("search_moments", {"query": "a", "start_sec": 9, "end_sec": 3}, "after start_sec"),
             ("search_moments", {"query": "a", "sources": "s3://bucket/"}, "a list of at most 20"),
             ("search_moments", {"query": "a", "sources": ["s3://b/"] * 21}, "a list of at most 20"),
-            ("search_moments", {"query": "a", "filter": {}}, "'filter' is not a setting"),
+            ("search_moments", {"query": "a", "filter": {}}, "'filter' is not an argument"),
             ("read_moment", {"moment": "a" * 1_000_000}, "at most 4,096"),
             ("read_moment", {"moment": moment_id(row()), "frames": 1000}, "from 0 to 8"),
             ("estimate_cost", {"video": "s3://b/a", "action": "delete"}, "'ask' or 'describe'"),

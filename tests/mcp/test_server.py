@@ -124,7 +124,7 @@ class TestProtocol:
         [
             ("search_moments", {}, "needs query"),
             ("search_moments", {"query": "x", "limit": -1}, "1 to 20"),
-            ("search_moments", {"query": "x", "path": "/etc"}, "'path' is not a setting"),
+            ("search_moments", {"query": "x", "path": "/etc"}, "'path' is not an argument"),
             ("read_moment", {"moment": "https://example.com/a.mp4"}, "not in this archive"),
             ("ask_video", {"video": "x", "question": "y"}, "There is no tool 'ask_video'"),
         ],
