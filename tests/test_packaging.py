@@ -29,7 +29,7 @@ def test_the_production_wheel_is_small_and_typed(tmp_path):
     assert "marengo_local" not in packages
     assert {"bedrock_marengo", "langchain_marengo", "llama_index_marengo", "marengo_cli"} <= packages
     assert {f"{package}/py.typed" for package in packages} <= set(names)
-    assert sum(item.compress_size for item in wheel.infolist()) < 520_000
+    assert sum(item.compress_size for item in wheel.infolist()) < 620_000
 
 
 def test_the_stand_ins_wheel_holds_weights_contract_reel_and_notices(tmp_path):
