@@ -10,11 +10,11 @@ from typing import Any
 from bedrock_marengo import ConfigurationError
 from bedrock_marengo.search.fusion import SearchTarget
 from bedrock_marengo.search.postgres import sql_text
+from bedrock_marengo.search.targets import exact_sources
 from bedrock_marengo.validation import is_number, short_repr
 
 __all__ = [
     "dict_filter",
-    "exact_sources",
     "matches",
     "metadata_filter",
     "milvus_text",
@@ -26,7 +26,7 @@ __all__ = [
 
 def metadata_filter(target: SearchTarget) -> Callable[[Mapping[str, Any]], bool]:
     """``SearchTarget.holds`` for metadata, for stores that filter by a function. What a row lacks excludes nothing."""
-    sources, equals = exact_sources(target), target.equals.items()
+    sources, equals = exact_sources(target.sources), target.equals.items()
 
     def holds(metadata: Mapping[str, Any]) -> bool:
         return (
@@ -42,7 +42,7 @@ def metadata_filter(target: SearchTarget) -> Callable[[Mapping[str, Any]], bool]
 def dict_filter(target: SearchTarget, user_filter: Any) -> dict[str, Any] | None:
     """The filter language that Chroma, both PGVectors and S3 Vectors share; None if there is nothing to filter for."""
     terms: list[Any] = [{name: {"$eq": value}} for name, value in target.equals.items()]
-    if sources := exact_sources(target):
+    if sources := exact_sources(target.sources):
         terms.append({"source": {"$in": sources}})
     # Floats: PGVectorStore derives the column's type from the literal.
     if target.start_sec is not None:
@@ -105,7 +105,7 @@ def sql_filter(target: SearchTarget, user_filter: Any, name: Callable[[str], str
     """The filter language that LanceDB and Milvus share, except for names and quotes; empty if there is none."""
     equals = "==" if text is milvus_text else "="
     terms = [f"{name(key)} {equals} {text(value)}" for key, value in target.equals.items()]
-    if sources := exact_sources(target):
+    if sources := exact_sources(target.sources):
         anyone = ", ".join(map(text, sources))
         terms.append(f"{name('source')} " + (f"in [{anyone}]" if text is milvus_text else f"IN ({anyone})"))
     if target.start_sec is not None:
@@ -118,7 +118,7 @@ def sql_filter(target: SearchTarget, user_filter: Any, name: Callable[[str], str
 def term_filter(target: SearchTarget, user_filter: Any, keyword: Callable[[str], str]) -> list[Any]:
     """The filter language of OpenSearch and Elasticsearch. ``keyword`` names the field that keeps a text unanalyzed."""
     terms: list[Any] = [{"term": {keyword(name): value}} for name, value in target.equals.items()]
-    if sources := exact_sources(target):
+    if sources := exact_sources(target.sources):
         terms.append({"terms": {keyword("source"): sources}})
     if target.start_sec is not None:
         terms.append({"range": {"metadata.end_sec": {"gt": target.start_sec}}})
@@ -132,8 +132,3 @@ def term_filter(target: SearchTarget, user_filter: Any, keyword: Callable[[str],
 def milvus_text(value: str) -> str:
     """A string literal of Milvus' expressions."""
     return json.dumps(value, ensure_ascii=False)
-
-
-def exact_sources(target: SearchTarget) -> list[str]:
-    """The target's sources, if a store can filter for them: a prefix is not an equality, and is filtered for later."""
-    return [] if any(source.endswith("/") for source in target.sources) else list(target.sources)

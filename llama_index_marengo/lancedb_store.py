@@ -11,6 +11,7 @@ from llama_index.core.vector_stores.utils import metadata_dict_to_node
 
 from bedrock_marengo.search.lancedb import create_text_index, query_words
 from bedrock_marengo.search.postgres import sql_text
+from bedrock_marengo.search.targets import exact_sources
 
 __all__ = ["lancedb_create_indexes", "lancedb_text_search"]
 
@@ -25,8 +26,8 @@ def lancedb_text_search(
         return []
     terms = [f"({_to_lance_filter(filters, store._metadata_keys)})"] if filters is not None else []
     # Of prefixes, hits are sifted later.
-    if sources and not any(source.endswith("/") for source in sources):
-        terms.append(f"metadata.source IN ({', '.join(map(sql_text, sources))})")
+    if exact := exact_sources(sources):
+        terms.append(f"metadata.source IN ({', '.join(map(sql_text, exact))})")
     rows = query_words(store._table, store.text_key, text, k, " AND ".join(terms))
     return [NodeWithScore(node=metadata_dict_to_node(row["metadata"]), score=row["_score"]) for row in rows]
 

@@ -9,6 +9,7 @@ from llama_index.core.schema import BaseNode, NodeWithScore
 from llama_index.core.vector_stores import MetadataFilters
 
 from bedrock_marengo.search.match_queries import match_query
+from bedrock_marengo.search.targets import exact_sources
 
 __all__ = ["opensearch_nodes", "opensearch_search", "opensearch_text_search"]
 
@@ -42,8 +43,8 @@ def opensearch_text_search(
     client._ensure_initialized()
     terms = client._parse_filters(filters)
     # Of prefixes, hits are sifted later.
-    if sources and not any(source.endswith("/") for source in sources):
-        terms.append({"terms": {"metadata.source.keyword": list(sources)}})
+    if exact := exact_sources(sources):
+        terms.append({"terms": {"metadata.source.keyword": exact}})
     hidden = {"exclude": [client._embedding_field]}
     body = {"query": match_query(client._text_field, text, terms), "size": k, "_source": hidden}
     found = client._to_query_result(client._os_client.search(index=client._index, body=body))

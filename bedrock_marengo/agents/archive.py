@@ -9,15 +9,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from bedrock_marengo.search.fusion import SearchSettings
-from bedrock_marengo.search.queries import EmbeddedQuery
 from bedrock_marengo.search.retrieve import find_hits
+from bedrock_marengo.search.track_hits import stored_query
 
 if TYPE_CHECKING:
     from bedrock_marengo.client import MarengoClient
     from bedrock_marengo.search.track_hits import Searches
 
-__all__ = ["Archive", "Row", "caller_loop", "loop_of_caller", "stored_items", "stored_query"]
+__all__ = ["Archive", "Row", "caller_loop", "loop_of_caller", "stored_items"]
 
 
 loop_of_caller: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar("marengo_tools_loop", default=None)
@@ -86,40 +85,7 @@ def stored_items(
         searches: the stores' searches.
         tracks: all tracks that the stores may hold.
         source: raw S3 URI.
-        limits: of ``stored_query``.
+        limits: of ``bedrock_marengo.search.track_hits.stored_query``.
     """
     query, settings = stored_query(client, tracks, source, **limits)
     return list(find_hits(client, query.array, settings, searches(query, settings))[1].values())
-
-
-def stored_query(
-    client: MarengoClient,
-    tracks: Sequence[str],
-    source: str,
-    *,
-    scope: Literal["clip", "asset"] = "clip",
-    start_sec: float | None = None,
-    end_sec: float | None = None,
-    depth: int = 1,
-) -> tuple[EmbeddedQuery, SearchSettings]:
-    """The query and the settings that find what there is of one source: any vector does. Embeds nothing.
-
-    Args:
-        client: the retriever's client.
-        tracks: all tracks that the stores may hold.
-        source: raw S3 URI.
-        scope: as the retriever's.
-        start_sec: only segments that end after this time.
-        end_sec: only segments that start before this time.
-        depth: how many segments of each track.
-    """
-    settings = SearchSettings(
-        weights=dict.fromkeys(tracks, 1.0),
-        k=1,
-        fetch_k=depth,
-        sources=[source],
-        scope=scope,
-        start_sec=start_sec,
-        end_sec=end_sec,
-    )
-    return EmbeddedQuery([client.dimension**-0.5] * client.dimension), settings

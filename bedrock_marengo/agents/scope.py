@@ -8,6 +8,7 @@ from urllib.parse import unquote
 from bedrock_marengo.contract.inputs import split_s3_uri
 from bedrock_marengo.contract.moments import check_allowed_prefixes, is_allowed
 from bedrock_marengo.errors import InputError
+from bedrock_marengo.search.targets import is_within
 
 __all__ = ["Scope", "decoded"]
 
@@ -34,7 +35,7 @@ class Scope:
     def holds(self, source: str) -> bool:
         """Whether a source (raw S3 URI) may be read."""
         return is_allowed(source, self.allowed_prefixes) and all(
-            any(_is_within(source, limit) for limit in limits) for limits in self._limits
+            any(is_within(source, limit) for limit in limits) for limits in self._limits
         )
 
     def narrowed(self, wanted: Sequence[str] | None) -> list[str]:
@@ -76,12 +77,8 @@ def _shared(wanted: Sequence[str], limits: Sequence[str]) -> list[str]:
     found = []
     for each in wanted:
         for limit in limits:
-            if _is_within(each, limit):
+            if is_within(each, limit):
                 found.append(each)
-            elif _is_within(limit, each):
+            elif is_within(limit, each):
                 found.append(limit)
     return found
-
-
-def _is_within(source: str, limit: str) -> bool:
-    return source.startswith(limit) if limit.endswith("/") else source == limit

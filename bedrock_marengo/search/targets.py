@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bedrock_marengo.contract.segments import Segment
 
-__all__ = ["WORDS", "SearchTarget"]
+__all__ = ["WORDS", "SearchTarget", "exact_sources", "is_within"]
 
 WORDS = "words"
 """The track of what a segment's text says: a ranked list next to those of the vectors."""
@@ -41,11 +42,17 @@ class SearchTarget:
         return (
             self.track in (WORDS, segment.option)
             and segment.scope == self.scope
-            and (not self.sources or any(_is_of(segment.source, source) for source in self.sources))
+            and (not self.sources or any(is_within(segment.source, source) for source in self.sources))
             and (self.start_sec is None or segment.end_sec > self.start_sec)
             and (self.end_sec is None or segment.start_sec < self.end_sec)
         )
 
 
-def _is_of(source: str, wanted: str) -> bool:
-    return source.startswith(wanted) if wanted.endswith("/") else source == wanted
+def is_within(source: str, limit: str) -> bool:
+    """Whether a source is the one that a limit names, or under the prefix that it is; a prefix ends in "/"."""
+    return source.startswith(limit) if limit.endswith("/") else source == limit
+
+
+def exact_sources(sources: Sequence[str]) -> list[str]:
+    """The sources, if a store can filter for them: a prefix is not an equality, and is filtered for later."""
+    return [] if any(source.endswith("/") for source in sources) else list(sources)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bedrock_marengo.search.diversity import choose_moments
 from bedrock_marengo.search.fusion import Hit, Moment, SearchSettings
 from bedrock_marengo.search.queries import EmbeddedQuery
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch, find_hits
+from bedrock_marengo.search.targets import is_within
 from bedrock_marengo.search.weights import ALPHA, intent_weights
 
 if TYPE_CHECKING:
     from bedrock_marengo.client import MarengoClient
 
-__all__ = ["Searches", "TrackHits", "missing_sources", "search_tracks"]
+__all__ = ["Searches", "TrackHits", "missing_sources", "search_tracks", "stored_query"]
 
 Searches = Callable[[EmbeddedQuery, SearchSettings], Iterable[StoreSearch[Sequence[StoreHit[Any]]]]]
 """A query and settings -> the searches of a framework's stores for their targets."""
@@ -90,10 +91,9 @@ def missing_sources(
         sources: raw S3 URIs.
         searches: the stores' searches.
     """
-    query = EmbeddedQuery([client.dimension**-0.5] * client.dimension)
     missing = []
     for source in sources:
-        one = SearchSettings(weights=dict.fromkeys(tracks, 1.0), k=1, fetch_k=1, sources=[source], scope=settings.scope)
+        query, one = stored_query(client, tracks, source, scope=settings.scope)
         if (
             not _is_allowed(source, settings.sources)
             or not find_hits(client, query.array, one, searches(query, one))[0]
@@ -102,5 +102,38 @@ def missing_sources(
     return missing
 
 
+def stored_query(
+    client: MarengoClient,
+    tracks: Sequence[str],
+    source: str,
+    *,
+    scope: Literal["clip", "asset"] = "clip",
+    start_sec: float | None = None,
+    end_sec: float | None = None,
+    depth: int = 1,
+) -> tuple[EmbeddedQuery, SearchSettings]:
+    """The query and the settings that find what there is of one source: any vector does. Embeds nothing.
+
+    Args:
+        client: the retriever's client.
+        tracks: all tracks that the stores may hold.
+        source: raw S3 URI.
+        scope: as the retriever's.
+        start_sec: only segments that end after this time.
+        end_sec: only segments that start before this time.
+        depth: how many segments of each track.
+    """
+    settings = SearchSettings(
+        weights=dict.fromkeys(tracks, 1.0),
+        k=1,
+        fetch_k=depth,
+        sources=[source],
+        scope=scope,
+        start_sec=start_sec,
+        end_sec=end_sec,
+    )
+    return EmbeddedQuery([client.dimension**-0.5] * client.dimension), settings
+
+
 def _is_allowed(source: str, limits: Sequence[str]) -> bool:
-    return not limits or any(source.startswith(limit) if limit.endswith("/") else source == limit for limit in limits)
+    return not limits or any(is_within(source, limit) for limit in limits)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from bedrock_marengo.search.fusion import SearchTarget
+from bedrock_marengo.search.targets import SearchTarget, exact_sources
 from langchain_marengo.known_stores.known_store import KnownStore, NewStore, ScoredDocument, StoredRow
-from langchain_marengo.store_filters import exact_sources
 
 
 def _qdrant_search(
@@ -19,7 +18,7 @@ def _qdrant_search(
         return models.FieldCondition(key=f"{store.metadata_payload_key}.{name}", **how)
 
     must = [field(name, match=models.MatchValue(value=value)) for name, value in target.equals.items()]
-    if sources := exact_sources(target):
+    if sources := exact_sources(target.sources):
         must.append(field("source", match=models.MatchAny(any=sources)))
     if target.start_sec is not None:
         must.append(field("end_sec", range=models.Range(gt=target.start_sec)))
