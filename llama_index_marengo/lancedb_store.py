@@ -9,7 +9,7 @@ from llama_index.core.schema import NodeWithScore
 from llama_index.core.vector_stores import MetadataFilters
 from llama_index.core.vector_stores.utils import metadata_dict_to_node
 
-from bedrock_marengo.search.lancedb import create_text_index, query_words
+from bedrock_marengo.search.lancedb import create_scalar_indexes, create_text_index, query_words
 from bedrock_marengo.search.postgres import sql_text
 from bedrock_marengo.search.targets import exact_sources
 
@@ -34,9 +34,6 @@ def lancedb_text_search(
 
 def lancedb_create_indexes(store: Any, tracks: Sequence[str]) -> list[str]:
     """Scalar indexes of what searches filter for, and a full-text index."""
-    kinds = {"embedding_option": "BITMAP", "embedding_scope": "BITMAP", "source": "BTREE"}
     if store._table is None:
         return []
-    for name, kind in kinds.items():
-        store._table.create_scalar_index(f"metadata.{name}", index_type=kind, replace=True)
-    return [*(f"metadata.{name}" for name in kinds), create_text_index(store._table, store.text_key)]
+    return [*create_scalar_indexes(store._table), create_text_index(store._table, store.text_key)]

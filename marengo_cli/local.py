@@ -18,7 +18,7 @@ from marengo_local import outside
 from marengo_local.__main__ import run as serve_in_shell
 from marengo_local.contract import REGIONS
 
-__all__ = ["run", "stand_in"]
+__all__ = ["run", "stand_in", "without_outside"]
 
 OUTSIDE = (*outside.OUTSIDE, "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")
 """Environment variables that would direct a client away from the stand-in, or fail before it is reached."""
@@ -55,15 +55,21 @@ def stand_in(
             )
     if region not in (None, *REGIONS):
         raise ConfigurationError(f"--region {region}: expected a region with Marengo: {', '.join(REGIONS)}.")
+    with ExitStack() as opened:
+        opened.enter_context(without_outside())
+        with waiting("Starting the stand-in"):
+            local = opened.enter_context(marengo_local.serve(region=region or REGIONS[0]))
+        settings: dict[str, Any] = {**local.client_options, "prices": prices or FREE}
+        yield opened.enter_context(MarengoClient(model, **settings))
+
+
+@contextmanager
+def without_outside() -> Iterator[None]:
+    """Without the environment variables and files that lead an AWS client away from the stand-in."""
     kept = {name: os.environ.pop(name) for name in OUTSIDE if name in os.environ}
     os.environ |= dict.fromkeys(OUTSIDE[-2:], os.devnull)
     try:
-        with ExitStack() as opened:
-            with waiting("Starting the stand-in"):
-                local = opened.enter_context(marengo_local.serve(region=region or REGIONS[0]))
-            settings: dict[str, Any] = {**local.client_options, "prices": prices or FREE}
-            with MarengoClient(model, **settings) as client:
-                yield client
+        yield
     finally:
         for name in OUTSIDE[-2:]:
             del os.environ[name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -161,11 +160,10 @@ def _local(settings: ServerSettings, media: Sequence[Path], opened: ExitStack, e
     import marengo_local
     from bedrock_marengo import Transcribe
     from langchain_marengo import MarengoEmbeddings, MarengoLoader, add_segments
-    from marengo_cli.local import OUTSIDE
+    from marengo_cli.local import without_outside
     from marengo_local import reel
 
-    for name in OUTSIDE:
-        os.environ.pop(name, None)
+    opened.enter_context(without_outside())
     ended.check("Opening the archive")
     local = opened.enter_context(marengo_local.serve(bucket=BUCKET))
     folder = opened.enter_context(tempfile.TemporaryDirectory())

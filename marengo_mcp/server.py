@@ -215,8 +215,8 @@ def _result(name: str, answer: ToolAnswer) -> types.CallToolResult:
             name=f"{answer.data['file']} {answer.data['start']}", uri=uri, mime_type="video/mp4", title="Clip"
         )
         content.append(link)
-    # Links are for the client's own use: models don't see _meta.
     data = answer.data if answer.is_error else {**answer.data, "note": f"{_NOTE} {answer.data.get('note', '')}".strip()}
+    # Links are for the client's own use: models don't see _meta.
     meta: Any = {"links": dict(answer.links)} if answer.links else None
     return types.CallToolResult(content=content, structured_content=data, is_error=answer.is_error, _meta=meta)
 

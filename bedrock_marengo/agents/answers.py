@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from bedrock_marengo.agents.archive import Row
-from bedrock_marengo.agents.plain_text import NOTE, clock_time, cut, fenced, number, one_line, quoted, size
+from bedrock_marengo.agents.plain_text import NOTE, beginning, clock_time, cut, fenced, one_line, quoted, size
 from bedrock_marengo.contract.inputs import split_s3_uri
+from bedrock_marengo.contract.segments import seconds_text
 from bedrock_marengo.contract.words import words_in
 from bedrock_marengo.search.results import SearchResult
 
@@ -144,7 +145,7 @@ def time_text(fields: Mapping[str, Any]) -> str:
     """``65-71.5 s (00:01:05-00:01:11)``; of an image, ``image``."""
     if fields["end_sec"] <= fields["start_sec"]:
         return "image"
-    seconds = f"{number(fields['start_sec'])}-{number(fields['end_sec'])}"
+    seconds = f"{seconds_text(fields['start_sec'])}-{seconds_text(fields['end_sec'])}"
     return f"{seconds} s ({fields['start']}-{fields['end']})"
 
 
@@ -201,7 +202,7 @@ def videos_answer(found: Sequence[dict[str, Any]], more: str, cursor: str | None
 
 def video_line(video: Mapping[str, Any]) -> str:
     """``"match.mp4", 750 s (00:12:30), 375 segments (audio, visual), id s3://...``."""
-    length = f"{number(video['duration_sec'])} s ({video['duration']})" if video["duration_sec"] else "image"
+    length = f"{seconds_text(video['duration_sec'])} s ({video['duration']})" if video["duration_sec"] else "image"
     is_one = video["segments"] == 1 and not video["is_more_segments"]
     count = f"{video['segments']:,}{'+' if video['is_more_segments'] else ''} segment{'' if is_one else 's'}"
     return f"{quoted(video['file'])}, {length}, {count} ({', '.join(video['tracks'])}), id {video['id']}"
@@ -226,9 +227,7 @@ def page(text: str, start: int, max_bytes: int) -> tuple[str, int]:
     part = text[start : start + max_bytes + 1]
     if size(part) <= max_bytes:
         return part, 0
-    kept = part.encode("utf-8", "replace")[:max_bytes].decode("utf-8", "ignore")
-    whole = kept.rpartition(" ")[0]
-    kept = whole if 2 * len(whole) > len(kept) else kept
+    kept = beginning(part, max_bytes)
     return kept, start + len(kept)
 
 

@@ -172,21 +172,24 @@ _VIDEO = Argument(
     most=MAX_ID,
     description="The id of a moment from search_moments, or of a whole video from list_videos. No paths, no URLs.",
 )
-_START = Argument(
-    name="start_sec",
-    type="number",
-    default=None,
-    least=0,
-    most=MAX_SEC,
-    description="Only what is after this time, in seconds from the start of the video.",
+_START, _END = (
+    Argument(
+        name=name,
+        type="number",
+        default=None,
+        least=0,
+        most=MAX_SEC,
+        description=f"Only what is {side} this time, in seconds from the start of the video.",
+    )
+    for name, side in (("start_sec", "after"), ("end_sec", "before"))
 )
-_END = Argument(
-    name="end_sec",
-    type="number",
-    default=None,
+_CURSOR = Argument(
+    name="cursor",
+    type="integer",
+    default=0,
     least=0,
-    most=MAX_SEC,
-    description="Only what is before this time, in seconds from the start of the video.",
+    most=1_000_000_000,
+    description="Where to continue reading: the cursor from the last answer. 0 for the start.",
 )
 _QUESTION = Argument(
     name="question",
@@ -245,14 +248,7 @@ _ALL = (
                 most=8,
                 description="How many frames to return as JPEG, evenly spaced. 0 for none.",
             ),
-            Argument(
-                name="cursor",
-                type="integer",
-                default=0,
-                least=0,
-                most=1_000_000_000,
-                description="Where to continue reading: the cursor from the last answer. 0 for the start.",
-            ),
+            _CURSOR,
         ),
     ),
     ToolSpec(
@@ -311,14 +307,7 @@ _ALL = (
         ),
         arguments=(
             _VIDEO,
-            Argument(
-                name="cursor",
-                type="integer",
-                default=0,
-                least=0,
-                most=1_000_000_000,
-                description="Where to continue reading: the cursor from the last answer. 0 for the start.",
-            ),
+            _CURSOR,
         ),
         permission="describe",
         is_read_only=False,

@@ -30,15 +30,14 @@ from bedrock_marengo.contract.segments import Segment, time_range
 from bedrock_marengo.contract.words import Words
 from bedrock_marengo.errors import ConfigurationError, InputError, MarengoError
 from bedrock_marengo.search.results import SearchResult, results_from
+from bedrock_marengo.search.videos import MAX_CLIP_SEC
 from bedrock_marengo.validation import is_int, short_repr
 
-__all__ = ["CLIP_SEC", "LINK_SEC", "MomentTools"]
+__all__ = ["LINK_SEC", "MomentTools"]
 
 LINK_SEC = 300
 """How long a link works, at most; at least 60 seconds. Ours."""
 _LEAST_LINK_SEC = 60
-CLIP_SEC = 60.0
-"""Seconds of a clip, at most. Ours."""
 _DEPTH = 256
 """Segments a track of one moment, whose words are read."""
 _FRAME_WIDTH = 512
@@ -124,7 +123,7 @@ class MomentTools:
             return await self._archive.client.run_async(self.call, name, arguments)
 
     def clip(self, moment: str) -> bytes:
-        """A moment as a small MP4, of at most ``CLIP_SEC`` seconds; for a client to play, not for a model.
+        """A moment as a small MP4, of at most ``MAX_CLIP_SEC`` seconds; for a client to play, not for a model.
 
         Args:
             moment: its id.
@@ -135,7 +134,7 @@ class MomentTools:
         found = self._resolve(moment)
         if not KINDS[found.media.kind].timed or found.start_sec is None or found.end_sec is None:
             raise InputError(f"{short_repr(moment)} has no clip: only moments of videos and audio files have one.")
-        end_sec = min(found.end_sec, found.start_sec + CLIP_SEC)
+        end_sec = min(found.end_sec, found.start_sec + MAX_CLIP_SEC)
         return self._archive.client.clip(found.media, found.start_sec, end_sec)
 
     async def aclip(self, moment: str) -> bytes:

@@ -19,7 +19,15 @@ from bedrock_marengo.contract.models import Kind
 from bedrock_marengo.errors import InputError
 from bedrock_marengo.validation import is_number, short_repr
 
-__all__ = ["METADATA_KEYS", "Segment", "SegmentEmbeddings", "checked_metadata", "milliseconds", "time_range"]
+__all__ = [
+    "METADATA_KEYS",
+    "Segment",
+    "SegmentEmbeddings",
+    "checked_metadata",
+    "milliseconds",
+    "seconds_text",
+    "time_range",
+]
 
 MAX_SEC = 1e7
 """Times of segments are below this: 7 digits in the URI, 115 days."""
@@ -111,12 +119,13 @@ class Segment:
             end_sec: its end.
         """
         within = self._uri(start_sec, end_sec)
-        return within if within == self.uri else f"{within}&clip={_seconds(self.start_sec)},{_seconds(self.end_sec)}"
+        clip = f"{seconds_text(self.start_sec)},{seconds_text(self.end_sec)}"
+        return within if within == self.uri else f"{within}&clip={clip}"
 
     def _uri(self, start_sec: float, end_sec: float) -> str:
         bucket, key = split_s3_uri(self.source)
         return (
-            f"s3://{bucket}/{quote(key, safe='/~')}#t={_seconds(start_sec)},{_seconds(end_sec)}"
+            f"s3://{bucket}/{quote(key, safe='/~')}#t={seconds_text(start_sec)},{seconds_text(end_sec)}"
             f"&track={self.option}&job={self.job}{'&scope=asset' if self.scope == 'asset' else ''}"
         )
 
@@ -309,5 +318,6 @@ def _cut(text: object) -> str:
     return repr(text[:200]) if isinstance(text, str) else short_repr(text)
 
 
-def _seconds(value: float) -> str:
+def seconds_text(value: float) -> str:
+    """Seconds in up to three decimals: ``6.5``, ``12``."""
     return f"{value:.3f}".rstrip("0").rstrip(".")

@@ -6,7 +6,22 @@ from typing import Any
 
 from bedrock_marengo.errors import ConfigurationError
 
-__all__ = ["create_text_index", "query_words"]
+__all__ = ["create_scalar_indexes", "create_text_index", "query_words"]
+
+_KINDS = {"embedding_option": "BITMAP", "embedding_scope": "BITMAP", "source": "BTREE"}
+"""What searches filter for -> the kind of its index."""
+
+
+def create_scalar_indexes(table: Any) -> list[str]:
+    """Create the indexes of what searches filter for, and return the columns' names.
+
+    Args:
+        table: LanceDB's, with metadata in a struct.
+    """
+    columns = {f"metadata.{name}": kind for name, kind in _KINDS.items()}
+    for column, kind in columns.items():
+        table.create_scalar_index(column, index_type=kind, replace=True)
+    return list(columns)
 
 
 def create_text_index(table: Any, column: str) -> str:

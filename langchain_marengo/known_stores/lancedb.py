@@ -10,7 +10,7 @@ from langchain_core.documents import Document
 
 from bedrock_marengo import ConfigurationError
 from bedrock_marengo.search.fusion import SearchTarget
-from bedrock_marengo.search.lancedb import create_text_index, query_words
+from bedrock_marengo.search.lancedb import create_scalar_indexes, create_text_index, query_words
 from langchain_marengo.known_stores.known_store import (
     KnownStore,
     NewStore,
@@ -152,13 +152,10 @@ def _partner_lancedb_create(new: NewStore) -> Any:
 
 
 def _lancedb_create_indexes(store: Any, tracks: Sequence[str]) -> list[str]:
-    kinds = {"embedding_option": "BITMAP", "embedding_scope": "BITMAP", "source": "BTREE"}
     table = store.get_table()
-    for name, kind in kinds.items() if table is not None else ():
-        table.create_scalar_index(f"metadata.{name}", index_type=kind, replace=True)
     if table is None:
         return []
-    return [*(f"metadata.{name}" for name in kinds), create_text_index(table, store._text_key)]
+    return [*create_scalar_indexes(table), create_text_index(table, store._text_key)]
 
 
 def _partner_lancedb_create_indexes(store: Any, tracks: Sequence[str]) -> list[str]:

@@ -92,17 +92,9 @@ async def _nearest(
     terms = [f"{_field(inner, name)} = {sql_text(value)}" for name, value in target.equals.items()]
     params = {"query": str(vector)}
     rest = dict_filter(replace(target, is_implied=True), user_filter)
-    if rest:
-        clause, given = inner._create_filter_clause(rest)
-        terms, params = [*terms, f"({clause})"], {**params, **given}
-    columns = [inner.id_column, inner.content_column, *inner.metadata_columns]
-    columns += [inner.metadata_json_column] if inner.metadata_json_column else []
-    statement = text(
-        f"SELECT {', '.join(map(quoted, columns))}, {quoted(inner.embedding_column)} "  # noqa: S608
-        f"{inner.distance_strategy.operator} :query AS distance "
-        f"FROM {quoted(inner.schema_name)}.{quoted(inner.table_name)} "
-        f"{'WHERE ' + ' AND '.join(terms) if terms else ''} ORDER BY distance LIMIT {int(k)}"
-    )
+    distance = f"{quoted(inner.embedding_column)} {inner.distance_strategy.operator} :query AS distance"
+    statement, given = _select(inner, distance, terms, rest, f"distance LIMIT {int(k)}")
+    params |= given
     async with inner.engine.connect() as connection:
         for setting in inner.index_query_options.to_parameter() if inner.index_query_options else ():
             await connection.execute(text(f"SET LOCAL {setting}"))
@@ -135,27 +127,43 @@ async def _by_text(
     inner: Any, words: str, k: int, target: SearchTarget, user_filter: Any
 ) -> list[tuple[Document, float]]:
     """PostgreSQL's full text search for any of the words: its own ranks longer texts higher, so lengths count here."""
-    from sqlalchemy import text
-
     config = inner.hybrid_search_config
     language = f"CAST({sql_text(config.tsv_lang or 'pg_catalog.simple')} AS regconfig)"
     content = f"to_tsvector({language}, {quoted(inner.content_column)})"
     document = quoted(config.tsv_column) if config.tsv_column else content
     query = f"CAST(replace(CAST(plainto_tsquery({language}, :words) AS text), '&', '|') AS tsquery)"
-    terms, params = [f"{document} @@ {query}"], {"words": words}
-    if where := dict_filter(target, user_filter):
+    rank = f"ts_rank({document}, {query}, 1) AS rank"
+    order = f"rank DESC, {quoted(inner.id_column)} LIMIT {int(k)}"
+    statement, given = _select(inner, rank, [f"{document} @@ {query}"], dict_filter(target, user_filter), order)
+    async with inner.engine.connect() as connection:
+        rows = (await connection.execute(statement, {"words": words, **given})).mappings().all()
+    return [(_document(inner, row), row["rank"]) for row in rows]
+
+
+def _select(inner: Any, measure: str, terms: list[str], where: Any, order: str) -> tuple[Any, dict[str, Any]]:
+    """The statement that selects documents with a measure, and the parameters of its filter.
+
+    Args:
+        inner: the store.
+        measure: what else is selected.
+        terms: conditions in SQL.
+        where: a filter in the store's own language; empty for none.
+        order: of the rows, and how many.
+    """
+    from sqlalchemy import text
+
+    given: dict[str, Any] = {}
+    if where:
         clause, given = inner._create_filter_clause(where)
-        terms, params = [*terms, f"({clause})"], {**params, **given}
+        terms = [*terms, f"({clause})"]
     columns = [inner.id_column, inner.content_column, *inner.metadata_columns]
     columns += [inner.metadata_json_column] if inner.metadata_json_column else []
     statement = text(
-        f"SELECT {', '.join(map(quoted, columns))}, ts_rank({document}, {query}, 1) AS rank "  # noqa: S608
+        f"SELECT {', '.join(map(quoted, columns))}, {measure} "  # noqa: S608
         f"FROM {quoted(inner.schema_name)}.{quoted(inner.table_name)} "
-        f"WHERE {' AND '.join(terms)} ORDER BY rank DESC, {quoted(inner.id_column)} LIMIT {int(k)}"
+        f"{'WHERE ' + ' AND '.join(terms) if terms else ''} ORDER BY {order}"
     )
-    async with inner.engine.connect() as connection:
-        rows = (await connection.execute(statement, params)).mappings().all()
-    return [(_document(inner, row), row["rank"]) for row in rows]
+    return statement, given
 
 
 _versions: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
