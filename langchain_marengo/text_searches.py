@@ -13,8 +13,8 @@ from langchain_core.vectorstores import VectorStore
 from bedrock_marengo import ConfigurationError, Segment
 from bedrock_marengo.search.fusion import SearchTarget
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch
-from bedrock_marengo.search.store_words import hits_by_words
-from bedrock_marengo.search.text_index import TextIndex, TextRow, check_bm25, kept_index, once_each
+from bedrock_marengo.search.store_words import check_words_setting, hits_by_words, no_text_search
+from bedrock_marengo.search.text_index import TextIndex, TextRow, kept_index, once_each
 from langchain_marengo.known_stores import KNOWN_STORES, KnownStore, find_known_store
 
 __all__ = ["check_words", "text_search"]
@@ -30,12 +30,7 @@ def check_words(words: Any, stores: Mapping[str, VectorStore]) -> None:
     """
     if words is None or isinstance(words, BaseRetriever):
         return
-    if words not in ("bm25", "store"):
-        raise ConfigurationError(
-            "expected 'bm25', 'store', or a LangChain retriever that returns segments.", setting="words", value=words
-        )
-    if words == "bm25":
-        check_bm25()
+    check_words_setting(words, "LangChain")
     for store in stores.values():
         known = find_known_store(store)
         if known is None:
@@ -44,10 +39,7 @@ def check_words(words: Any, stores: Mapping[str, VectorStore]) -> None:
                 "retriever that returns segments as words=."
             )
         if words == "store" and known.text_search is None:
-            raise ConfigurationError(
-                f"words='store' needs a store with text search, and {type(store).__name__} has none that is supported: "
-                "use words='bm25'."
-            )
+            raise no_text_search(store)
 
 
 def text_search(

@@ -15,8 +15,8 @@ from llama_index.core.vector_stores import MetadataFilters
 from bedrock_marengo import ConfigurationError, MarengoClient, Segment
 from bedrock_marengo.search.fusion import SearchTarget
 from bedrock_marengo.search.retrieve import StoreHit, StoreSearch
-from bedrock_marengo.search.store_words import hits_by_words
-from bedrock_marengo.search.text_index import TextIndex, TextRow, check_bm25, kept_index, once_each
+from bedrock_marengo.search.store_words import check_words_setting, hits_by_words, no_text_search
+from bedrock_marengo.search.text_index import TextIndex, TextRow, kept_index, once_each
 from llama_index_marengo.index_searches import store_filters
 from llama_index_marengo.known_stores import KNOWN_STORES, UNKNOWN, find_known_store
 from llama_index_marengo.rows import nodes_of
@@ -34,12 +34,7 @@ def check_words(words: Any, indices: Mapping[str, VectorStoreIndex]) -> None:
     """
     if words is None or isinstance(words, BaseRetriever):
         return
-    if words not in ("bm25", "store"):
-        raise ConfigurationError(
-            "expected 'bm25', 'store', or a LlamaIndex retriever that returns segments.", setting="words", value=words
-        )
-    if words == "bm25":
-        check_bm25()
+    check_words_setting(words, "LlamaIndex")
     for index in indices.values():
         store, known = index.vector_store, find_known_store(index.vector_store)
         name = type(store).__name__
@@ -49,10 +44,7 @@ def check_words(words: Any, indices: Mapping[str, VectorStoreIndex]) -> None:
                 f"it supports {', '.join(KNOWN_STORES)}. Pass a retriever that returns segments as words=."
             )
         if words == "store" and known.text_search is None:
-            raise ConfigurationError(
-                f"words='store' needs a store with text search, and {name} has none that is supported: use "
-                "words='bm25'."
-            )
+            raise no_text_search(store)
 
 
 def text_search(

@@ -4,18 +4,42 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from bedrock_marengo.contract.segments import Segment
 from bedrock_marengo.contract.words import words_in
+from bedrock_marengo.errors import ConfigurationError
 from bedrock_marengo.search.retrieve import Item, StoreHit
 from bedrock_marengo.search.store_limits import MAX_LIMIT
-from bedrock_marengo.search.text_index import once_each
+from bedrock_marengo.search.text_index import check_bm25, once_each
 from bedrock_marengo.search.tokens import tokens_of
 
-__all__ = ["hits_by_words", "is_found_by_words"]
+__all__ = ["check_words_setting", "hits_by_words", "is_found_by_words", "no_text_search"]
 
 _ROWS_PER_CLIP = 3
 """Tracks of a video. Ours."""
+
+
+def check_words_setting(words: Any, framework: str) -> None:
+    """Refuse ``words=`` that is neither "bm25", with its library, nor "store"; a retriever is checked by its framework.
+
+    Raises:
+        ConfigurationError: Something else, or the library is missing.
+    """
+    if words not in ("bm25", "store"):
+        raise ConfigurationError(
+            f"expected 'bm25', 'store', or a {framework} retriever that returns segments.", setting="words", value=words
+        )
+    if words == "bm25":
+        check_bm25()
+
+
+def no_text_search(store: object) -> ConfigurationError:
+    """The error of a store that has no text search of its own."""
+    return ConfigurationError(
+        f"words='store' needs a store with text search, and {type(store).__name__} has none that is supported: use "
+        "words='bm25'."
+    )
 
 
 def hits_by_words(
