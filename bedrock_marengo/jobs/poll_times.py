@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 __all__ = ["PollTimes"]
 
-FIRST_SEC = 0.1
+FIRST_SEC, GROWTH = 0.1, 1.2
+"""Between two looks, and how it grows, until a job has ended."""
 LONGEST_SEC = 15.0
 SHORTEST_SEC = 0.05
-"""Between two looks."""
+"""Between two looks after that."""
 LATEST = 20
 """Jobs whose lengths tell when the running ones can be expected to end."""
 LOOKS_A_JOB = 0.22
@@ -86,7 +87,7 @@ class PollTimes:
             length = (least + most) / 2 if typical is None else min(most, typical) - INSIDE * (most - least)
             self._lengths.append(max(least, length))
         if not self._lengths:
-            self._pause = min(LONGEST_SEC / 3, self._pause * 1.3)
+            self._pause = min(LONGEST_SEC / 3, self._pause * GROWTH)
             return
         low, _, high = PRICE_PARTS
         is_often = self._looks > LOOKS_A_JOB * self._ended + EARLY_LOOKS

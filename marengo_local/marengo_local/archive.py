@@ -8,15 +8,15 @@ from typing import Any, Final
 from urllib.parse import unquote
 from xml.sax.saxutils import unescape
 
-__all__ = ["with_archive_status", "with_restore_status"]
+from marengo_local.wsgi import App, Environ, Headers, call
 
-Respond = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+__all__ = ["with_archive_status", "with_restore_status"]
 
 _CONTENTS: Final = re.compile(rb"<Contents>.*?</Contents>", re.S)
 _KEY: Final = re.compile(rb"<Key>(.*?)</Key>", re.S)
 
 
-def with_restore_status(app: Respond, account_id: str, bucket: str) -> Respond:
+def with_restore_status(app: App, account_id: str, bucket: str) -> App:
     """The app whose listings have the RestoreStatus of objects that are or were restored, as a client asked for."""
     from moto.s3.models import s3_backends
 
@@ -31,33 +31,23 @@ def with_restore_status(app: Respond, account_id: str, bucket: str) -> Respond:
         status = f"<RestoreStatus><IsRestoreInProgress>{is_running}</IsRestoreInProgress></RestoreStatus></Contents>"
         return contents[0].removesuffix(b"</Contents>") + status.encode()
 
-    def respond(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        status, headers, body = _call(app, environ)
+    def respond(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        status, headers, body = call(app, environ)
         body = _CONTENTS.sub(describe, body)
+        headers = [(name, value) for name, value in headers if name.lower() != "content-length"]
         start_response(status, [*headers, ("Content-Length", str(len(body)))])
         return [body]
 
     return respond
 
 
-def with_archive_status(app: Respond, tier: str) -> Respond:
+def with_archive_status(app: App, tier: str) -> App:
     """The app for HeadObject of an object that Intelligent-Tiering has moved to an archive tier."""
 
-    def respond(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+    def respond(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        def start(status: str, headers: Headers, *rest: Any) -> Any:
             return start_response(status, [*headers, ("x-amz-archive-status", tier)], *rest)
 
         return app(environ, start)
 
     return respond
-
-
-def _call(app: Respond, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
-    heads: list[tuple[str, list[tuple[str, str]]]] = []
-
-    def start(status: str, headers: list[tuple[str, str]], *_: Any) -> Callable[[bytes], None]:
-        heads.append((status, [(name, value) for name, value in headers if name.lower() != "content-length"]))
-        return lambda piece: None
-
-    body = b"".join(app(environ, start))
-    return *heads[0], body

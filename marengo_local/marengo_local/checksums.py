@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote
 
-__all__ = ["check_checksums"]
+from marengo_local.wsgi import App, Environ
 
-Environ = dict[str, Any]
-App = Callable[..., Iterable[bytes]]
+__all__ = ["check_checksums"]
 
 _ALGORITHMS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "CRC32": lambda body: zlib.crc32(body).to_bytes(4, "big"),

@@ -17,8 +17,8 @@ from marengo_local.clock import date_header
 from marengo_local.contract import MAX_BODY_BYTES, refused
 from marengo_local.contract.transcribe import TRANSCRIBE_OPERATIONS
 from marengo_local.errors import ServiceError, malformed
-from marengo_local.event_stream import EVENT_STREAM
-from marengo_local.faults import Fault, FaultInjector
+from marengo_local.faults import FaultInjector
+from marengo_local.injection import inject
 from marengo_local.knobs import Knobs
 from marengo_local.operations import Operations, Request
 from marengo_local.refusals import refusal
@@ -69,21 +69,7 @@ class Service:
         fault = self._faults.next_fault(self._knobs.faults, self._record(parsed))
         if fault is None:
             return await self._run(parsed)
-        return await self._inject(fault, request, parsed)
-
-    async def _inject(self, fault: Fault, request: web.BaseRequest, parsed: Request) -> web.StreamResponse:
-        await asyncio.sleep(fault.delay_sec)
-        if fault.drop == "before":
-            return _drop(request)
-        error = fault.to_error()
-        response = _error_response(error) if error else await self._run(parsed)
-        if fault.drop == "after":
-            return _drop(request)
-        if fault.body is not None:
-            response = web.Response(body=fault.body, headers=_headers())
-        if fault.drop == "mid-body" or fault.body_sec:
-            return await _send_slowly(request, response, fault)
-        return response
+        return await inject(fault, request, lambda: self._run(parsed), _error_response)
 
     async def _run(self, parsed: Request) -> web.Response:
         try:
@@ -178,33 +164,6 @@ def _error_response(error: ServiceError) -> web.Response:
     # Transcribe's protocol has the code in the body, Bedrock's in a header; a client reads only its own.
     body = {"message": error.message, "__type": error.code, **({"fieldList": error.fields} if error.fields else {})}
     return web.Response(status=error.status, headers=headers, body=json.dumps(body).encode())
-
-
-def _drop(request: web.BaseRequest) -> web.StreamResponse:
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response()
-
-
-async def _send_slowly(request: web.BaseRequest, response: web.Response, fault: Fault) -> web.StreamResponse:
-    """Send a body in ten pieces over `body_sec`; with drop="mid-body", only the first half."""
-    body = bytes(response.body)  # type: ignore[arg-type]
-    pieces = 10
-    size = max(1, -(-len(body) // pieces))
-    stream = web.StreamResponse(status=response.status, headers=response.headers)
-    if response.content_type == EVENT_STREAM:
-        # AWS doesn't know the length of what it streams.
-        stream.enable_chunked_encoding()
-    else:
-        stream.content_length = len(body)
-    await stream.prepare(request)
-    for number in range(pieces):
-        await asyncio.sleep(fault.body_sec / pieces)
-        if fault.drop == "mid-body" and number == pieces // 2:
-            return _drop(request)
-        await stream.write(body[number * size : (number + 1) * size])
-    await stream.write_eof()
-    return stream
 
 
 def _make_request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:

@@ -1,5 +1,7 @@
 """The three ways in: serve() in a program, the command line, the pytest fixture."""
 
+import gzip
+import io
 import json
 import os
 import signal
@@ -50,6 +52,24 @@ def test_environment_variables_suffice(local, monkeypatch, tmp_path):
     assert boto3.client("s3").get_object(Bucket=local.bucket, Key="a.txt")["Body"].read() == b"x"
     assert boto3.client("sts").get_caller_identity()["Account"] == local.account_id
     assert boto3.client("bedrock-runtime").invoke_model(modelId=M3, body=TEXT)["body"].read()
+
+
+def test_objects_are_stored_as_they_were_sent_over_one_connection(local):
+    opened = []
+    local.s3.meta.events.register("before-send.s3.*", lambda request, **_: opened.append(request.headers.get("Expect")))
+    pool = local.s3._endpoint.http_session._manager.connection_from_url(local.s3_endpoint_url)
+    before = pool.num_connections
+    zipped = gzip.compress(b"a film")
+    named = {"Metadata": {"taken_by": "me", "taken-at": "sea"}}
+    # Of both ways to send a body: known length, and chunks with a checksum behind them.
+    for key, body in (("a b/ä+%2F.gz", zipped), ("pipe.gz", io.BytesIO(zipped)), ("empty", b"")):
+        local.s3.put_object(Bucket=local.bucket, Key=key, Body=body, ContentEncoding="gzip", **named)
+        stored = local.s3.get_object(Bucket=local.bucket, Key=key)
+        assert stored["Body"].read() == (b"" if key == "empty" else zipped)
+        assert (stored["ContentEncoding"], stored["Metadata"]) == ("gzip", named["Metadata"])
+        assert local.s3.head_object(Bucket=local.bucket, Key=key)["ContentLength"] == stored["ContentLength"]
+    assert "100-continue" in str(opened)
+    assert pool.num_connections <= before + 1
 
 
 DEAD = "http://127.0.0.1:9"
