@@ -17,7 +17,7 @@ SHORTEST_SEC = 0.05
 """Between two looks after that."""
 LATEST = 20
 """Jobs whose lengths tell when the running ones can be expected to end."""
-LOOKS_A_JOB = 0.22
+LOOKS_A_JOB = 0.25
 """Looks for each job that has ended; a few more while little is known (``EARLY_LOOKS``)."""
 EARLY_LOOKS = 4
 LATE_PART = 0.25
@@ -28,6 +28,8 @@ COSTLY, CHEAP = 1.3, 0.9
 """How the price of a look changes with each, above and below the allowed number."""
 PRICE_PARTS = (0.005, 0.1, 0.5)
 """The price of a look, as a part of a job's length: the lowest, the first and the highest."""
+FEWER = 0.5
+"""With fewer jobs than before, as at the end of a run, each stands for more: the price falls by this power."""
 INSIDE = 0.1
 """How far inside the known range a length is taken to be, so that an estimate that is too long is corrected."""
 
@@ -45,6 +47,7 @@ class PollTimes:
         self._pause = FIRST_SEC
         self._price = PRICE_PARTS[1]
         self._looks = self._ended = 0
+        self._running: deque[int] = deque(maxlen=LATEST)
 
     def due(self, last: float, since: Sequence[float | None]) -> float:
         """When to look next.
@@ -66,17 +69,20 @@ class PollTimes:
         if len(started) < len(since):
             # Those of others may end at any time.
             latest = min(latest, last + LATE_PART * mean)
-        return self._when_idle(ends, is_ahead, last, max(latest, last + SHORTEST_SEC))
+        share = len(since) / max(len(since), *self._running)
+        return self._when_idle(ends, is_ahead, last, max(latest, last + SHORTEST_SEC), share)
 
-    def looked(self, now: float, previous: float, ended: Sequence[float | None]) -> None:
+    def looked(self, now: float, previous: float, running: int, ended: Sequence[float | None]) -> None:
         """Learn from a look.
 
         Args:
             now: its time.
             previous: time of the look before it.
+            running: how many jobs were looked for.
             ended: when each job that was seen to have ended was started.
         """
         self._looks += 1
+        self._running.append(running)
         self._ended += len(ended)
         typical = float(np.median(self._lengths)) if self._lengths else None
         for start in ended:
@@ -94,11 +100,14 @@ class PollTimes:
         self._price = min(high, max(low, self._price * (COSTLY if is_often else CHEAP)))
 
     def _when_idle(
-        self, ends: npt.NDArray[np.float64], is_ahead: npt.NDArray[np.bool_], last: float, latest: float
+        self, ends: npt.NDArray[np.float64], is_ahead: npt.NDArray[np.bool_], last: float, latest: float, share: float
     ) -> float:
-        """When the expected idle time reaches the price of a look, by bisection."""
+        """When the expected idle time reaches the price of a look, by bisection.
+
+        ``share`` is how many jobs are running, of the most that ran lately.
+        """
         mean = float(np.mean(self._lengths))
-        price, count = self._price * mean, is_ahead.sum(1)
+        price, count = self._price * mean * share**FEWER, is_ahead.sum(1)
         early, late = last + SHORTEST_SEC, latest
         while late - early > 0.001:
             middle = (early + late) / 2

@@ -85,7 +85,7 @@ class JobPoller:
             ended = {wait for wait in waits if running is None or wait.arn not in running}
             with self._changed:
                 self._waits -= ended
-                self._times.looked(last, previous, [wait.since for wait in ended if running is not None])
+                self._times.looked(last, previous, len(waits), [w.since for w in ended if running is not None])
                 for wait in ended:
                     wait.ended.set()
 

@@ -24,7 +24,7 @@ def run(lengths):
         assert SHORTEST_SEC <= last - previous <= LONGEST_SEC
         looks += 1
         ended = [job for job in running if job[1] <= last]
-        times.looked(last, previous, [start for start, _ in ended])
+        times.looked(last, previous, len(running), [start for start, _ in ended])
         for job in ended:
             running.remove(job)
             late.append(last - job[1])
@@ -48,7 +48,7 @@ def test_ends_of_different_jobs_are_seen_soon():
 
 def test_a_job_of_another_process_may_end_at_any_time():
     times = PollTimes()
-    times.looked(10.0, 9.0, [0.0])
+    times.looked(10.0, 9.0, 1, [0.0])
     alone = times.due(10.0, [9.0])
     assert alone > 15.0
     assert times.due(10.0, [9.0, None]) < 13.0
@@ -56,5 +56,14 @@ def test_a_job_of_another_process_may_end_at_any_time():
 
 def test_jobs_longer_than_all_before_are_looked_at_still():
     times = PollTimes()
-    times.looked(2.0, 1.0, [0.0])
+    times.looked(2.0, 1.0, 1, [0.0])
     assert times.due(100.0, [0.0]) < 101.0
+
+
+def test_the_last_jobs_of_a_run_are_looked_at_sooner():
+    def due(before):
+        times = PollTimes()
+        times.looked(3.0, 2.9, before, [0.0, 0.0])
+        return times.due(4.0, [2.0, 2.1])
+
+    assert due(before=2) > due(before=20) > 4.9
