@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from bedrock_marengo import ConfigurationError, InputError
+from bedrock_marengo import ConfigurationError, InputError, MarengoError
 from bedrock_marengo.agents import TOOLS, MomentTools
 from bedrock_marengo.aws.cancellation import CancelToken
 from bedrock_marengo.errors import visible
@@ -21,6 +21,7 @@ from bedrock_marengo.validation import reject_unknown
 from marengo_cli.options import Connection
 from marengo_cli.spelling import rendered
 from marengo_cli.terminal import say
+from marengo_cli.undecodable import plainly
 from marengo_mcp.server import PATH, create_server, run_http, run_stdio
 from marengo_mcp.settings import ServerSettings, read_settings, retriever_of
 from marengo_mcp.stdio import claim_stdio
@@ -190,7 +191,8 @@ def _local(settings: ServerSettings, media: Sequence[Path], opened: ExitStack, e
 
 def _skipped(source: Any, error: Exception) -> None:
     """One file that Marengo can't embed doesn't keep the others from being served."""
-    say(f"\nSkipped {visible(str(getattr(source, 'path', source)))}: {rendered(error)}", err=True)
+    plain = plainly(error) if isinstance(error, MarengoError) else error
+    say(f"\nSkipped {visible(str(getattr(source, 'path', source)))}: {rendered(plain)}", err=True)
 
 
 def _retriever(embeddings: Any, settings: ServerSettings, stores: dict[str, Any]) -> Any:
