@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import tempfile
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -19,6 +20,7 @@ from bedrock_marengo.errors import visible
 from bedrock_marengo.search.weights import collection_names, tracks_of
 from bedrock_marengo.validation import reject_unknown
 from marengo_cli.options import Connection
+from marengo_cli.skipped import show_skipped
 from marengo_cli.spelling import rendered
 from marengo_cli.terminal import say
 from marengo_cli.undecodable import plainly
@@ -179,6 +181,10 @@ def _local(settings: ServerSettings, media: Sequence[Path], opened: ExitStack, e
     loader = MarengoLoader(
         sources, embeddings=embeddings, transcripts=True if media else Transcribe(), on_error=_skipped
     )
+    if media:
+        listed = embeddings.core.list_media(sources)
+        deque(listed.items(), maxlen=0)
+        show_skipped(listed)
     # Chroma shares collections in memory between all of a process.
     ended.check("Opening the archive")
     store = Chroma(f"local-{uuid4().hex}", embeddings, collection_configuration={"hnsw": {"space": "cosine"}})
