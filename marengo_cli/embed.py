@@ -189,7 +189,7 @@ def show_failed(failed: Sequence[MediaResult]) -> None:
             reasons[rendered(done.error or "")].append(done.name)
     for reason, names in list(reasons.items())[:SHOWN]:
         more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-        say(f"failed: {', '.join(map(visible, names[:NAMED]))}{more}: {reason}", err=True)
+        say(f"failed: {', '.join(map(visible, sorted(names)[:NAMED]))}{more}: {reason}", err=True)
     if len(reasons) > SHOWN:
         say(f"... and more, for {len(reasons) - SHOWN:,} other reasons; --json shows all.", err=True)
     if left:

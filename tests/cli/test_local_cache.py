@@ -241,8 +241,7 @@ def test_a_file_that_can_not_be_decoded_is_tried_once(marengo, undecodable):
 @pytest.mark.parametrize("words", [[], ["--no-cache"]])
 def test_why_a_file_can_not_be_decoded_is_said_plainly(marengo, undecodable, words):
     image, video = failures(marengo("search", "--local", "a cat", undecodable, *words))
-    broken, cut_off = (str(undecodable / name) for name in ("broken.mp4", "cut-off.mp4"))
-    assert {f"{broken}, {cut_off}", f"{cut_off}, {broken}"} & {video.split(": ")[1]}
+    assert video.startswith(f"failed: {undecodable / 'broken.mp4'}, {undecodable / 'cut-off.mp4'}: ")
     assert video.endswith(
         "The video could not be decoded: FFmpeg can't decode it: Invalid data found when processing input."
     )
