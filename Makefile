@@ -7,7 +7,7 @@ NOX = PYENV_VERSION=$$(pyenv versions --bare 2>/dev/null | paste -sd: -) PATH="$
 PROJECTS := pyproject.toml marengo_local/pyproject.toml
 
 ifdef UV
-VENV = uv venv -q --allow-existing --python $(PYTHON) .venv
+VENV = uv venv -q --seed --allow-existing --python $(PYTHON) .venv
 INSTALL = uv pip install -q --python $(BIN)/python
 else
 VENV = $(PYTHON) -m venv .venv

@@ -25,6 +25,8 @@ __all__ = ["Limits", "Outcome", "check_failed", "embedded", "run", "show_failed"
 
 SHOWN = 20
 """Failures that are shown with their reasons; --json has all."""
+NAMED = 3
+"""Files with the same reason that are named."""
 LINE_SEC = 60.0
 """Between lines of progress if there is no terminal for a bar."""
 
@@ -186,8 +188,8 @@ def show_failed(failed: Sequence[MediaResult]) -> None:
         else:
             reasons[rendered(done.error or "")].append(done.name)
     for reason, names in list(reasons.items())[:SHOWN]:
-        others = f" and {len(names) - 1:,} others" if len(names) > 1 else ""
-        say(f"failed: {visible(names[0])}{others}: {reason}", err=True)
+        more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+        say(f"failed: {', '.join(map(visible, sorted(names)[:NAMED]))}{more}: {reason}", err=True)
     if len(reasons) > SHOWN:
         say(f"... and more, for {len(reasons) - SHOWN:,} other reasons; --json shows all.", err=True)
     if left:

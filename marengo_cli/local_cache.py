@@ -1,4 +1,5 @@
-"""Vectors of local files, kept between searches with the stand-in: in a folder, by the files' content.
+"""Vectors of local files, kept between searches with the stand-in: in a folder, by the files' content. That a file
+can't be decoded is kept, too.
 
 Entries are read as typed data with a checksum, never executed: what is damaged counts as missing and is written again.
 Each is one file that is replaced as a whole, so that any number of processes can share the folder.
@@ -13,11 +14,11 @@ import time
 import uuid
 from collections.abc import Generator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache as once
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -28,6 +29,7 @@ from bedrock_marengo.errors import visible, warn_once
 from bedrock_marengo.s3.listing import MediaListing
 from bedrock_marengo.s3.uploads import digest_of_upload, upload_uri
 from marengo_cli.embed import Outcome, embedded
+from marengo_cli.undecodable import is_lasting, plainly
 
 __all__ = ["LocalCache", "cache_of", "default_folder", "embedded_once"]
 
@@ -51,11 +53,20 @@ class _Vectors(msgspec.Struct, array_like=True):
     media_type: Kind
 
 
+class _Undecodable(msgspec.Struct, array_like=True):
+    """Why a file can't be embedded."""
+
+    reason: str
+
+
 class _State(msgspec.Struct, array_like=True):
     """A file as it was when it was hashed: size, times, number; and its SHA-256."""
 
     state: tuple[int, int, int, int, int]
     sha256: str
+
+
+_Kept = TypeVar("_Kept", _Vectors, _Undecodable)
 
 
 @dataclass(kw_only=True)
@@ -76,7 +87,7 @@ class LocalCache:
 
     def __post_init__(self) -> None:
         try:
-            for name in ("files", "vectors"):
+            for name in ("files", "vectors", "undecodable"):
                 (self.folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
@@ -84,16 +95,17 @@ class LocalCache:
                 "use --no-cache."
             ) from error
 
-    def find(self, client: MarengoClient, media: Media, embedding: Mapping[str, Any]) -> SegmentEmbeddings | None:
-        """The segments of a local file, if its content was embedded with these options before."""
+    def find(
+        self, client: MarengoClient, media: Media, embedding: Mapping[str, Any]
+    ) -> SegmentEmbeddings | InputError | None:
+        """The segments of a local file, if its content was embedded with these options before, or why it can't be."""
         if media.path is None or (sha256 := self._sha256(media.path)) is None:
             return None
-        path = self._entry(client, sha256, media.kind, embedding)
-        found = _read(path)
-        if found is None:
-            return None
-        with suppress(OSError):
-            os.utime(path)
+        path = self._entry("vectors", client, sha256, media.kind, embedding)
+        found = _read(path, _Vectors)
+        if found is None or not _is_whole(found):
+            failure = _read(self._entry("undecodable", client, sha256, media.kind, embedding), _Undecodable)
+            return InputError(failure.reason) if failure else None
         # Equal bytes under two names are one upload.
         source = self._sources.setdefault(sha256, upload_uri(media, str(client.output_s3_uri), sha256))
         return SegmentEmbeddings(
@@ -123,9 +135,15 @@ class LocalCache:
             segments.model_id,
             segments.media_type,
         )
-        data = msgspec.msgpack.encode(kept)
-        path = self._entry(client, sha256, segments.media_type, embedding)
-        _write(path, hashlib.sha256(data).digest() + data)
+        _keep(self._entry("vectors", client, sha256, segments.media_type, embedding), kept)
+
+    def keep_failure(
+        self, client: MarengoClient, kind: Kind, error: MarengoError, embedding: Mapping[str, Any]
+    ) -> None:
+        """Keep why a file that was uploaded can't be decoded: ``error`` is from ``plainly``."""
+        sha256 = digest_of_upload(str(error.__cause__))
+        if sha256 is not None and is_lasting(error):
+            _keep(self._entry("undecodable", client, sha256, kind, embedding), _Undecodable(str(error)))
 
     def trim(self) -> None:
         """Delete what was used least recently, until the rest fits, and what a killed process left."""
@@ -145,9 +163,9 @@ class LocalCache:
                 path.unlink()
                 size -= bytes_freed
 
-    def _entry(self, client: MarengoClient, sha256: str, kind: str, embedding: Mapping[str, Any]) -> Path:
+    def _entry(self, what: str, client: MarengoClient, sha256: str, kind: str, embedding: Mapping[str, Any]) -> Path:
         decides = (sha256, kind, client.model_id, sorted(embedding.items()), _content_model())
-        return self.folder / "vectors" / hashlib.sha256(repr(decides).encode()).hexdigest()
+        return self.folder / what / hashlib.sha256(repr(decides).encode()).hexdigest()
 
     def _sha256(self, path: Path) -> str | None:
         """The hash of a file's bytes: as noted, if neither size, times nor number changed since, else read again."""
@@ -209,12 +227,19 @@ def embedded_once(
             yield MediaResult(given, None, error=media)
         elif (found := cache.find(client, media, embedding)) is None:
             new.append(media)
+        elif isinstance(found, InputError):
+            yield MediaResult(given, None, error=found, media=media)
         else:
             yield MediaResult(given, found.source, media=media, _found=found)
     if not new:
         return
     try:
         for done in embedded(client, new, Outcome(), total=len(new), **embedding):
+            if done.error is not None and done.media is not None:
+                error = plainly(done.error)
+                cache.keep_failure(client, done.media.kind, error, embedding)
+                yield replace(done, error=error)
+                continue
             with suppress(MarengoError):
                 if done.segments is not None:
                     cache.keep(client, done.segments, embedding)
@@ -239,17 +264,29 @@ def _state(path: Path) -> tuple[int, int, int, int, int]:
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev
 
 
-def _read(path: Path) -> _Vectors | None:
+def _read(path: Path, kind: type[_Kept]) -> _Kept | None:
+    """An entry, marked as used; None if there is none, or a damaged one."""
     try:
         data = path.read_bytes()
         if hashlib.sha256(data[32:]).digest() != data[:32]:
             return None
-        found = msgspec.msgpack.decode(data[32:], type=_Vectors)
+        found = msgspec.msgpack.decode(data[32:], type=kind)
     except (OSError, msgspec.MsgspecError):
         return None
+    with suppress(OSError):
+        os.utime(path)
+    return found
+
+
+def _is_whole(found: _Vectors) -> bool:
     rows = len(found.option)
-    is_whole = rows and {len(found.start_sec), len(found.end_sec), len(found.scope)} == {rows}
-    return found if is_whole and len(found.vectors) % (4 * rows) == 0 else None
+    columns = {len(found.start_sec), len(found.end_sec), len(found.scope)}
+    return rows > 0 and columns == {rows} and len(found.vectors) % (4 * rows) == 0
+
+
+def _keep(path: Path, entry: msgspec.Struct) -> None:
+    data = msgspec.msgpack.encode(entry)
+    _write(path, hashlib.sha256(data).digest() + data)
 
 
 def _write(path: Path, data: bytes) -> None:

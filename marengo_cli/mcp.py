@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import tempfile
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -12,15 +13,17 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from bedrock_marengo import ConfigurationError, InputError
+from bedrock_marengo import ConfigurationError, InputError, MarengoError
 from bedrock_marengo.agents import TOOLS, MomentTools
 from bedrock_marengo.aws.cancellation import CancelToken
 from bedrock_marengo.errors import visible
 from bedrock_marengo.search.weights import collection_names, tracks_of
 from bedrock_marengo.validation import reject_unknown
 from marengo_cli.options import Connection
+from marengo_cli.skipped import show_skipped
 from marengo_cli.spelling import rendered
 from marengo_cli.terminal import say
+from marengo_cli.undecodable import plainly
 from marengo_mcp.server import PATH, create_server, run_http, run_stdio
 from marengo_mcp.settings import ServerSettings, read_settings, retriever_of
 from marengo_mcp.stdio import claim_stdio
@@ -178,6 +181,10 @@ def _local(settings: ServerSettings, media: Sequence[Path], opened: ExitStack, e
     loader = MarengoLoader(
         sources, embeddings=embeddings, transcripts=True if media else Transcribe(), on_error=_skipped
     )
+    if media:
+        listed = embeddings.core.list_media(sources)
+        deque(listed.items(), maxlen=0)
+        show_skipped(listed)
     # Chroma shares collections in memory between all of a process.
     ended.check("Opening the archive")
     store = Chroma(f"local-{uuid4().hex}", embeddings, collection_configuration={"hnsw": {"space": "cosine"}})
@@ -190,7 +197,8 @@ def _local(settings: ServerSettings, media: Sequence[Path], opened: ExitStack, e
 
 def _skipped(source: Any, error: Exception) -> None:
     """One file that Marengo can't embed doesn't keep the others from being served."""
-    say(f"\nSkipped {visible(str(getattr(source, 'path', source)))}: {rendered(error)}", err=True)
+    plain = plainly(error) if isinstance(error, MarengoError) else error
+    say(f"\nSkipped {visible(str(getattr(source, 'path', source)))}: {rendered(plain)}", err=True)
 
 
 def _retriever(embeddings: Any, settings: ServerSettings, stores: dict[str, Any]) -> Any:

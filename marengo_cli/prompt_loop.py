@@ -39,12 +39,15 @@ def run_prompt(
         for each in done:
             empty.add(each)
         return show_found(empty, listing, **{**shown, "as_json": False})
+    say("Type what to look for. An empty line ends.", err=True)
+    with_notes = True
     for text in _typed_queries():
         try:
             search = Search.of(client, Query(text=text), weights, keep=shown["page"] is not None, **ranking)
             for each in done:
                 search.add(each)
-            show_found(search, listing, **shown)
+            show_found(search, listing, with_notes=with_notes, **shown)
+            with_notes = False
         except MarengoError as error:
             say(rendered(error), err=True)
     return 0

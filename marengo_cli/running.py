@@ -69,11 +69,22 @@ def client_of(
 ) -> Iterator[MarengoClient]:
     """A client of AWS, or of a stand-in if there are local media for it."""
     if local_media is None:
-        with connect(connection, model=model, prices=prices) as client:
+        with _local_is_offered(), connect(connection, model=model, prices=prices) as client:
             yield client
     else:
         with stand_in().stand_in(model, connection.region, local_media, prices) as client:
             yield client
+
+
+@contextmanager
+def _local_is_offered() -> Iterator[None]:
+    """Whoever has no AWS settings may have forgotten --local."""
+    try:
+        yield
+    except ConfigurationError as error:
+        if error.setting in ("region_name", "output_s3_uri") and error.value is ...:
+            error.args = (f"{error.args[0].rstrip('.')}. To try it with local files and without AWS, add --local.",)
+        raise
 
 
 @contextmanager

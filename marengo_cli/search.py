@@ -45,6 +45,7 @@ from marengo_cli.options import names_in, numbers_in, sources_of
 from marengo_cli.page_file import Page
 from marengo_cli.skipped import show_skipped
 from marengo_cli.terminal import apart, console, dollars, print_json, print_table, say, waiting
+from marengo_cli.undecodable import plainly
 from marengo_cli.word_track import WordTrack, read_captions
 
 __all__ = ["Page", "Search", "finished", "query_of", "run", "show_found"]
@@ -234,7 +235,14 @@ def run(
 
 
 def show_found(
-    search: Search, listing: MediaListing, *, local: bool, page: Page | None, advice: str, as_json: bool
+    search: Search,
+    listing: MediaListing,
+    *,
+    local: bool,
+    page: Page | None,
+    advice: str,
+    as_json: bool,
+    with_notes: bool = True,
 ) -> int:
     """Rank what was read, and show it. 1 if nothing is found, or not all files were searched.
 
@@ -245,6 +253,7 @@ def show_found(
         page: where to write a page.
         advice: the command that embeds the files.
         as_json: whether to print JSON.
+        with_notes: whether to say which files were not searched, and why.
 
     Raises:
         bedrock_marengo.MarengoError: The query can't be embedded, or the page can't be written.
@@ -266,7 +275,9 @@ def show_found(
         if not moments:
             band = search.settings.min_confidence
             say(f"Nothing found{f' of {band} confidence or more' if band else ''}.", err=True)
-        _show_summary(search, listing, local, page, advice)
+        _show_summary(search, page)
+        if with_notes:
+            _show_notes(search, listing, local, advice)
     return 1 if search.missing or search.failed or not moments else 0
 
 
@@ -289,7 +300,8 @@ def finished(
         yield from embedded_once(client, sources, embedding, cache)
         return
     if local:
-        yield from embedded(client, sources, Outcome(), **embedding)
+        for done in embedded(client, sources, Outcome(), **embedding):
+            yield replace(done, error=plainly(done.error)) if done.error else done
         return
     results = client.embed_many(sources, only_done=True, read_ahead=True, **embedding)
     with waiting("Searching"), closing(results):
@@ -349,13 +361,17 @@ def _show(search: Search, moments: Sequence[Moment], words: Iterable[str]) -> No
         print_table([number, *([Column("", overflow="fold")] if is_narrow else columns)], rows)
 
 
-def _show_summary(search: Search, listing: MediaListing, local: bool, page: Page | None, advice: str) -> None:
+def _show_summary(search: Search, page: Page | None) -> None:
     """What belongs to the results: on stderr, except for the path of the page."""
     if page:
         say(f"A page with players: {visible(str(page.path))}")
     usd = search.client.usage.usd
     cost = f" The query cost {dollars(usd)} USD." if usd else ""
     say(f"Files searched: {len(search.media):,}, segments: {search.segments:,}.{cost}", err=True)
+
+
+def _show_notes(search: Search, listing: MediaListing, local: bool, advice: str) -> None:
+    """What belongs to the files, whatever is searched for."""
     show_skipped(listing)
     if search.missing:
         say(f"Files not embedded yet: {len(search.missing):,}. To embed them: {visible(advice)}", err=True)

@@ -1,8 +1,11 @@
 """`marengo`: its commands, and what it says where packages are missing."""
 
+import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -10,6 +13,7 @@ from typer.testing import CliRunner
 from marengo_cli import app as cli
 from marengo_cli import demo
 
+REEL = Path(__file__).parents[2] / "marengo_local/marengo_local/reel"
 BLOCKER = """
 import importlib.abc, sys
 class Blocker(importlib.abc.MetaPathFinder):
@@ -181,3 +185,23 @@ def test_demo_hands_its_options_on(monkeypatch, tmp_path):
     result = CliRunner().invoke(cli.app, ["demo", "--store", str(tmp_path), "--framework", "llama-index"])
     assert result.exit_code == 1
     assert given == ["--store", str(tmp_path), "--framework", "llama-index"]
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "missing"),
+    [
+        (["search", "a dog"], [], "No region is set"),
+        (["search", "a dog"], ["--region", "us-east-1"], "need an S3 prefix"),
+        (["embed"], [], "need an S3 prefix"),
+        (["embed"], ["--output-s3-uri", "s3://bucket/marengo/"], "No region is set"),
+    ],
+)
+def test_who_has_no_aws_settings_is_offered_local(marengo, monkeypatch, tmp_path, command, words, missing):
+    for name in [name for name in os.environ if name.startswith(("AWS_", "MARENGO_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copy(REEL / "cat.jpg", tmp_path)
+    result = marengo(*command, tmp_path, *words)
+    assert result.exit_code == 2
+    assert missing in result.stderr and "without AWS, add --local." in result.stderr

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from bedrock_marengo import JobError
 from marengo_cli import local_cache
 from marengo_cli.local_cache import LocalCache, default_folder
+from marengo_cli.undecodable import is_lasting, plainly
 
 REEL = Path(__file__).parents[2] / "marengo_local/marengo_local/reel"
 PHOTOS = ("cat.jpg", "coffee.jpg", "rocket.jpg")
@@ -210,3 +212,50 @@ def test_no_cost_is_shown_where_nothing_is_paid(marengo, folder):
         result = marengo(*words)
         assert result.exit_code == 0
         assert "USD" not in result.output
+
+
+@pytest.fixture
+def undecodable(folder):
+    """A video and a photo that can't be decoded, next to the photos."""
+    for name in ("broken.mp4", "cut-off.mp4"):
+        (folder / name).write_bytes(b"not a video")
+    (folder / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0" + b"junk" * 99)
+    age(folder)
+    return folder
+
+
+def failures(result):
+    return sorted(line for line in result.stderr.splitlines() if line.startswith("failed: "))
+
+
+def test_a_file_that_can_not_be_decoded_is_tried_once(marengo, undecodable):
+    first, second = (marengo("search", "--local", "a cat", undecodable, "-v") for _ in range(2))
+    assert first.exit_code == second.exit_code == 1
+    assert failures(first) == failures(second) and len(failures(first)) == 2
+    assert "Started: " in first.stderr and "Started: " not in second.stderr
+    (undecodable / "broken.mp4").write_bytes(b"other bytes")
+    third = marengo("search", "--local", "a cat", undecodable, "-v")
+    assert third.stderr.count("Started: ") == 1
+
+
+@pytest.mark.parametrize("words", [[], ["--no-cache"]])
+def test_why_a_file_can_not_be_decoded_is_said_plainly(marengo, undecodable, words):
+    image, video = failures(marengo("search", "--local", "a cat", undecodable, *words))
+    assert video.startswith(f"failed: {undecodable / 'broken.mp4'}, {undecodable / 'cut-off.mp4'}: ")
+    assert video.endswith(
+        "The video could not be decoded: FFmpeg can't decode it: Invalid data found when processing input."
+    )
+    assert image.startswith(f"failed: {undecodable / 'bad.jpg'}: The image could not be decoded: not an image: ")
+
+
+@pytest.mark.parametrize(
+    "reason", ["it takes longer than 60 s", "the decoder ended with -9", "it needs more than 512 MB of memory"]
+)
+def test_a_failure_that_the_machine_causes_is_not_kept(reason):
+    source, arn = "s3://b/marengo/uploads/a.mp4", "arn:aws:bedrock:us-east-1:123456789012:async-invoke/a"
+    text = "The job of {} failed: The video could not be decoded: {} ({})"
+    lasting, passing = (
+        plainly(JobError(text.format(source, why, arn), source=source, arn=arn)) for why in ("no stream", reason)
+    )
+    assert str(passing) == f"The video could not be decoded: {reason}."
+    assert is_lasting(lasting) and not is_lasting(passing)

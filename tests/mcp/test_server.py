@@ -281,6 +281,7 @@ class TestCommand:
         port = free_port()
         (tmp_path / "clip.mp4").write_bytes(film(seconds=4.0, fps=5))
         (tmp_path / "broken.mp4").write_bytes(b"broken")
+        (tmp_path / "photo.webp").write_bytes(b"RIFF")
         arguments = ["mcp", "--local", str(tmp_path), "--http", "--port", str(port)]
         with subprocess.Popen([sys.executable, "-m", "marengo_cli", *arguments], stderr=subprocess.PIPE) as process:
             try:
@@ -293,6 +294,9 @@ class TestCommand:
                     assert "clip.mp4" in listed.content[0].text
             finally:
                 process.terminate()
+            said = process.communicate(timeout=30)[1].decode()
+        assert "Skipped (unsupported image): photo.webp" in said
+        assert f"Skipped {tmp_path / 'broken.mp4'}: The video could not be decoded: " in said
 
 
 class TestSettings:

@@ -230,7 +230,8 @@ def opened(source: Source, formats: str = MEDIA_FORMATS) -> Iterator[av.containe
                     stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
                 yield container
         except (av.error.FFmpegError, ValueError, IndexError) as error:
-            raise UndecodableMedia(f"FFmpeg can't decode it: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise UndecodableMedia(f"FFmpeg can't decode it: {reason}") from error
 
 
 @contextmanager
