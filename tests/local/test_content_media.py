@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from marengo_local import reel
-from marengo_local.content import ContentModel, UndecodableMedia
+from marengo_local.content import ContentModel, UndecodableMedia, vision
 from marengo_local.content.listening import listen
 
 OPTIONS = ["visual", "audio", "transcription"]
@@ -187,6 +187,43 @@ def test_a_frame_finds_its_clip(model, tmp_path):
             frame.to_image().save(path.with_suffix(".png"))
         image = model.image(path.with_suffix(".png").read_bytes())
         assert max(rows, key=lambda row: image @ row[1])[0] == name
+
+
+@pytest.fixture(scope="module")
+def photos(model):
+    return {name: model.image(path.read_bytes()) for name, path in reel.media().items() if path.suffix == ".jpg"}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("a pet", "cat.jpg"),
+        ("furry animals", "cat.jpg"),
+        ("a hot drink for breakfast", "coffee.jpg"),
+        ("cups in a cafe", "coffee.jpg"),
+        ("launch into space", "rocket.jpg"),
+        ("somebody taking pictures", "photographer.jpg"),
+        ("a starry night", "galaxies.jpg"),
+    ],
+)
+def test_a_photo_is_found_by_its_kind_and_by_what_is_done_with_it(model, photos, text, name):
+    query = model.text(text)
+    assert max(photos, key=lambda photo: query @ photos[photo]) == name
+
+
+@pytest.mark.parametrize(("place", "is_seen"), [(0.18, True), (0.02, False)])
+def test_most_of_a_wide_picture_is_seen(place, is_seen):
+    pixels = np.full((252, 448, 3), 90, np.uint8)
+    plain, striped = (
+        vision.analyze(av.VideoFrame.from_ndarray(p, format="rgb24")) for p in (pixels, _with_stripe(pixels, place))
+    )
+    assert np.array_equal(plain.features, striped.features) is not is_seen
+
+
+def _with_stripe(pixels, place):
+    striped = pixels.copy()
+    striped[:, round(place * 448) :][:, :8] = (250, 40, 40)
+    return striped
 
 
 def test_images_are_deterministic_and_not_videos(model, plain):

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from marengo_local.content import ContentModel
+from marengo_local.content.space import NAMED
+from marengo_local.content.text import attributes
 
 AWKWARD = {
     "empty": "",
@@ -52,6 +54,27 @@ def test_texts_that_mean_the_same_are_near():
     model = ContentModel(512)
     dog = model.text("a dog running on the beach")
     assert dog @ model.text("a puppy at the seaside") > dog @ model.text("quarterly tax report") + 0.2
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("a black and white film", ["monochrome"]),
+        ("a street in black and white", ["monochrome"]),
+        ("black-and-white photos", ["monochrome"]),
+        ("a black and white cow", ["black", "white"]),
+        ("stars at night", ["dark"]),
+    ],
+)
+def test_the_looks_a_text_names(text, named):
+    found = attributes(text)
+    assert {name for name, place in NAMED.items() if found[place]} == set(named)
+
+
+@pytest.mark.parametrize("filler", ["a {}", "the {}s", "here is a {}", "{} in it"])
+def test_little_words_change_little(filler):
+    model = ContentModel(512)
+    assert model.text("guitar") @ model.text(filler.format("guitar")) > 0.7
 
 
 def test_only_two_dimensions_exist():

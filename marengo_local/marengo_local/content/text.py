@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from marengo_local.content.space import ATTRIBUTES, NAMED, SEMANTIC, Array, unit
+from marengo_local.content.space import ATTRIBUTES, NAMED, SEMANTIC, Array
 from marengo_local.content.weights import lines, weights
 
 SYNONYMS: Final = {
@@ -22,7 +22,7 @@ SYNONYMS: Final = {
         "pink": "magenta",
         "brown": "beige",
         "grey": "gray",
-        "dark": "night dim",
+        "dark": "night dim stars galaxy galaxies",
         "bright": "daylight sunny",
         "monochrome": "grayscale greyscale",
         "colourful": "colorful vivid",
@@ -39,29 +39,33 @@ _STOP_WORDS = (
     "your my has have had was were will not no so up out"
 )
 STOP_WORDS: Final = frozenset(_STOP_WORDS.split())
+# A film, and not a cow.
+MONOCHROME: Final = re.compile(
+    r"(?<=in )black and white|black[ -]and[ -]white(?= (?:clip|film|footage|image|movie|photo|picture|recording|video))"
+)
 SLOTS_PER_WORD: Final = 4
 # As in BERT, longer words are ignored.
 MAX_WORD_LENGTH: Final = 100
 
 
 def semantic(text: str) -> Array:
-    """The mean direction of the text's word pieces, (128,); zeros if none is in the vocabulary."""
+    """The mean of the text's word pieces, (128,); zeros if none is in the vocabulary."""
     words = re.findall(r"[a-z0-9]+", _ascii(text))
     content_words = [word for word in words if word not in STOP_WORDS] or words
     pieces = [piece for word in content_words if len(word) <= MAX_WORD_LENGTH for piece in _pieces(word)]
     if not pieces:
         return np.zeros(SEMANTIC, np.float32)
     known, counts = np.unique(pieces, return_counts=True)
-    # Normalized, so that the longer vectors of rare words don't dominate.
-    directions = unit(weights()["t_q"][known].astype(np.float32))
-    mean: Array = (counts / len(pieces)).astype(np.float32) @ directions
+    # A longer vector counts for more: "guitar" says more about a scene than "playing".
+    vectors = weights()["t_q"][known].astype(np.float32) * weights()["t_s"][known, None].astype(np.float32)
+    mean: Array = (counts / len(pieces)).astype(np.float32) @ vectors
     return mean
 
 
 def attributes(text: str) -> Array:
     """The attributes that the text mentions, (48,); zeros if none."""
     found = np.zeros(ATTRIBUTES, np.float32)
-    for word in re.findall(r"[a-z]+", _ascii(text).replace("black and white", "monochrome")):
+    for word in re.findall(r"[a-z]+", MONOCHROME.sub("monochrome", _ascii(text))):
         name = SYNONYMS.get(word, word)
         if name in NAMED:
             found[NAMED[name]] += 1

@@ -1,5 +1,6 @@
 """Visual features: ImageNet classes mapped to words, colors, light, motion, and raw network features."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,15 +16,17 @@ from marengo_local.content.network import FEATURES, SIDE_PX, classify
 from marengo_local.content.space import ATTRIBUTES, COLOURS, NAMED, Array, unit
 from marengo_local.content.weights import weights
 
-SHORT_SIDE_PX: Final = 256
+# Of a frame far longer than wide, more is squeezed.
+MAX_SIDE_PX: Final = 2 * SIDE_PX
 THUMBNAIL_PX: Final = (96, 54)
 SAMPLE_SEC: Final = 0.2
 # The network takes most of the time: it analyzes a keyframe every two seconds, and one soon after each cut.
 KEYFRAME_SEC: Final = 2.0
 AFTER_CUT_SEC: Final = 0.5
 MIN_GAP_SEC: Final = 1.0
-# The length of the weighted mean of class names when the network is confident.
-CONFIDENT_LENGTH: Final = 0.3
+# The length of the weighted mean of the classes when the network is confident, and the share of an image when it isn't.
+CONFIDENT_LENGTH: Final = 0.4
+LEAST_SHARE: Final = 0.7
 # (name, from, to) in degrees of hue. Brown is dark orange; the other colors have no hue.
 HUES: Final = (
     ("red", 345, 375),
@@ -51,7 +54,7 @@ class Keyframe:
 
 @dataclass(frozen=True, slots=True)
 class VisualFeatures:
-    """The features of one or more keyframes. `confidence`, 0 to 1, is low for blank or unclear images."""
+    """The features of one or more keyframes. `confidence`, 0 to 1, is low for blank and lower for unclear images."""
 
     semantic: Array
     attributes: Array
@@ -126,16 +129,19 @@ class VideoAnalyzer:
 
 
 def analyze(frame: av.VideoFrame, sec: float = 0.0, reformatter: VideoReformatter | None = None) -> Keyframe:
-    """Analyze the center square of a frame."""
-    scale = SHORT_SIDE_PX / min(frame.width, frame.height)
-    small = (reformatter or VideoReformatter()).reformat(
-        frame,
-        width=max(SIDE_PX, round(frame.width * scale)),
-        height=max(SIDE_PX, round(frame.height * scale)),
-        format="rgb24",
-        interpolation="AREA",
+    """Analyze the center of a frame: all of its short side, squeezed, so that less of the long side is cut off."""
+    squeeze = math.sqrt(frame.width / frame.height)
+    whole = (
+        (reformatter or VideoReformatter())
+        .reformat(
+            frame,
+            width=min(MAX_SIDE_PX, max(SIDE_PX, round(SIDE_PX * squeeze))),
+            height=min(MAX_SIDE_PX, max(SIDE_PX, round(SIDE_PX / squeeze))),
+            format="rgb24",
+            interpolation="AREA",
+        )
+        .to_ndarray()
     )
-    whole = small.to_ndarray()
     top, left = (whole.shape[0] - SIDE_PX) // 2, (whole.shape[1] - SIDE_PX) // 2
     square = whole[top : top + SIDE_PX, left : left + SIDE_PX]
     probabilities, features = classify(square.astype(np.float32))
@@ -176,7 +182,7 @@ def combine(keyframes: Sequence[Keyframe], motion: float | None = None) -> Visua
         semantic=semantic,
         attributes=attributes,
         network=np.mean([k.features.astype(np.float32) for k in keyframes], 0),
-        confidence=float(np.clip(contrast / 15, 0.05, 1.0) * np.clip(agreement, 0.15, 1.0)),
+        confidence=float(np.clip(contrast / 15, 0.05, 1.0) * np.clip(agreement, LEAST_SHARE, 1.0)),
     )
 
 
