@@ -64,6 +64,8 @@ class Job:
     _record: tuple[RequestFile, str] | None = field(default=None, repr=False, compare=False)
     _unusable: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     _is_checked: bool = field(default=False, repr=False, compare=False)
+    _started: float | None = field(default=None, repr=False, compare=False)
+    """By the monotonic clock, if this process started it."""
 
     def __post_init__(self) -> None:
         # Else a copy with another source would return this job's vectors as those of the other file.

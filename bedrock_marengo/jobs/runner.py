@@ -144,8 +144,8 @@ class JobRunner:
             claim = self._next_attempt(job, key, claim, read_from(claim.record.attempt + 1))
             if claim.record.arn is not None:
                 return self._job(job, claim, joined=True)
-        self._start(job, claim, hold, most, token, before_start, before_send)
-        return replace(self._job(job, claim, joined=not claim.is_ours), counts_as_running=hold)
+        started = self._start(job, claim, hold, most, token, before_start, before_send)
+        return replace(self._job(job, claim, joined=not claim.is_ours), counts_as_running=hold, _started=started)
 
     def _start(
         self,
@@ -156,17 +156,17 @@ class JobRunner:
         token: CancelToken,
         before_start: Callable[[int], None],
         before_send: Callable[[], None],
-    ) -> None:
-        """Start what a claim describes, and write its ARN down."""
+    ) -> float:
+        """Start what a claim describes, and write its ARN down; when it was started, by the monotonic clock."""
         folder, record = self._folder(job.prefix), claim.record
         sent = False
 
-        def send() -> str:
+        def send() -> tuple[str, float]:
             nonlocal sent
             before_send()
             before, sent = sent, True
             try:
-                return self._service.start(record, job.prefix)
+                return self._service.start(record, job.prefix), time.monotonic()
             except ClientError as error:
                 if 400 <= (http_status(error) or 0) < 500:
                     # Refused, as by a quota: this request runs nothing.
@@ -176,7 +176,7 @@ class JobRunner:
         try:
             before_start(record.attempt)
             with instrumentation.queued(job.source):
-                record.arn = self._starts.call(send, job.source, hold=hold, most=most, token=token)
+                record.arn, started = self._starts.call(send, job.source, hold=hold, most=most, token=token)
         except BaseException:
             # If a start was sent, its reply may have been lost: a job may run.
             if claim.is_ours and record.attempt == 1 and not sent:
@@ -191,6 +191,7 @@ class JobRunner:
             if hold:
                 self._starts.release()
             raise
+        return started
 
     def _noted_bytes(self, key: JobKey, read_from: str | None, output: str) -> int:
         """The size of a request.json that names an output. All ARNs of a region are equally long."""
@@ -297,7 +298,7 @@ class JobRunner:
         if job.output_uri is not None or job.arn is None:
             return job.output_uri or self._wait_for_output(job, job.prefix, 0.0, token)
         until = None if timeout_sec is None else time.monotonic() + timeout_sec
-        since = None if job.joined else time.monotonic()
+        since = None if job.joined else job._started
         while True:
             left = None if until is None else until - time.monotonic()
             try:

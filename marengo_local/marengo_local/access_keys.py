@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from secrets import token_bytes
@@ -38,6 +38,10 @@ class Caller(Protocol):
     account_id: str
     archive_tiers: Mapping[str, str]
 
+    @property
+    def faults(self) -> Sequence[Fault]:
+        """The faults to inject."""
+
     def record_call(self, op: str, query: Mapping[str, str]) -> Fault | None:
         """Record an S3 or STS call; returns the fault to inject. An S3 `query` includes bucket, key and owner."""
 
@@ -51,6 +55,7 @@ class UnrecordedCaller:
     clock_skew_sec: float = 0.0
     account_id: str = ""
     archive_tiers: Mapping[str, str] = field(default_factory=dict)
+    faults: Sequence[Fault] = ()
 
     def record_call(self, op: str, query: Mapping[str, str]) -> Fault | None:
         """Record nothing."""

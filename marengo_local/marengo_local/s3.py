@@ -19,6 +19,7 @@ from marengo_local.archive import with_archive_status, with_restore_status
 from marengo_local.checksums import check_checksums
 from marengo_local.clock import date_header
 from marengo_local.errors import ServiceError
+from marengo_local.faults import Fault
 from marengo_local.injection import inject
 from marengo_local.pool import DaemonPool
 from marengo_local.refusals import refusal
@@ -77,7 +78,8 @@ class _S3:
     """Refuses what no access key of this process has signed; records the rest, and injects faults."""
 
     def __init__(self) -> None:
-        self._pool = DaemonPool(_THREADS, "marengo-local-moto")
+        self._moto = DaemonPool(_THREADS, "marengo-local-moto")
+        self._faults = DaemonPool(1, "marengo-local-faults")
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Respond to a request."""
@@ -113,17 +115,23 @@ class _S3:
             unknown = ServiceError("UnknownOperationException", f"{service} is not served here; S3 and STS are.")
             return _error_response(request, service, unknown)
         op, query = _parse_sts_call(body) if service == "sts" else _parse_s3_call(signed)
-        fault = caller.record_call(op, query)
+        fault = await self._record(caller, op, query)
         app = _add_archive_status(_moto_app(service), caller, op, query, signed)
 
         async def run() -> web.Response:
             environ = environ_of(request, body)
-            status, headers, content = await asyncio.get_running_loop().run_in_executor(self._pool, call, app, environ)
+            status, headers, content = await asyncio.get_running_loop().run_in_executor(self._moto, call, app, environ)
             return _response(request, status, headers, content)
 
         if fault is None:
             return await run()
         return await inject(fault, request, run, lambda error: _error_response(request, service, error))
+
+    async def _record(self, caller: Caller, op: str, query: Mapping[str, str]) -> Fault | None:
+        if any(callable(fault.when) for fault in caller.faults):
+            # It may call S3 itself, which is served here.
+            return await asyncio.get_running_loop().run_in_executor(self._faults, caller.record_call, op, query)
+        return caller.record_call(op, query)
 
 
 def _add_archive_status(app: App, caller: Caller, op: str, query: Mapping[str, str], signed: HttpRequest) -> App:
