@@ -42,8 +42,8 @@ SlotOutcome = Literal["ended", "unused", "refused"]
 """What became of a slot: its job has ended, none was started, or AWS refused it because too many run."""
 
 
-_FIRST_PER_SEC, _MOST_FIRST_PER_SEC = 10.0, 20.0
-"""Starts per second until AWS has throttled one, and with a known number of jobs, up to so many; ours."""
+_FIRST_PER_SEC = 20.0
+"""Starts per second until AWS has throttled one: a quota of 20 jobs is used within a second. Ours."""
 
 
 _SLOT_SEC = 0.5
@@ -142,7 +142,6 @@ class StartLimiter:
             ServiceError: AWS refused, but not because of the rate or number of jobs.
             ClosedError: It was cancelled before its start.
         """
-        self._expect(most or 0)
         failed = refused = 0
         while True:
             waited, slot = self._take(token, what, NO_CEILING if most is None else most)
@@ -182,14 +181,6 @@ class StartLimiter:
             self._changed.notify()
         if self._slots and slot:
             self._slots.release(slot, "ended")
-
-    def _expect(self, most: int) -> None:
-        """Let as many jobs as may run start within a second, unless AWS has throttled a start."""
-        with self._changed:
-            per_sec = min(float(most), _MOST_FIRST_PER_SEC, self._max_per_sec)
-            if self._rising and per_sec > self._per_sec:
-                self._left += (per_sec - self._per_sec) / 2
-                self._per_sec = per_sec
 
     def _take(self, token: CancelToken, what: str, most: int) -> tuple[bool, str]:
         """Wait for a slot and a turn; whether it was the speed that made it wait, and the slot."""

@@ -95,6 +95,8 @@ class _S3:
             response = await self._respond(request, signed, claim, caller)
         except Refused as error:
             response = _error_response(request, service, refusal(error, service))
+            # Its body was not read: what comes next on this connection would be taken for it.
+            response.force_close()
         if skew_sec and not response.prepared:
             response.headers["Date"] = date_header(skew_sec)
         return response

@@ -29,7 +29,7 @@ def test_every_track_fusion_and_preset_of_one_search_a_question(local, world):
     assert len(found.names) == 1 + 3 + 2 * (len(PRESETS) + 1)
     assert len(local.calls.of("InvokeModel")) == len(questions) + 5  # and the anchors of all tracks
     row = {row["row"]: row for row in found.records()}
-    assert row["MarengoRetriever"]["recall@1"] * 20 == 14
+    assert row["MarengoRetriever"]["recall@1"] * 20 == 16
     assert row["MarengoRetriever"]["recall@5"] == 1
     assert row["audio alone"]["nDCG@10 high"] < 0
 

@@ -123,8 +123,8 @@ class TestTwoAtOnce:
 
     def test_as_processes(self, local, bucket, child):
         local.transcription_sec = 0.3
-        printed = [process.communicate(timeout=60)[0] for process in [child(MANY, bucket) for _ in range(2)]]
-        assert printed == ["And there is the goal!\n" * 8] * 2
+        ended = [process.communicate(timeout=60) for process in [child(MANY, bucket) for _ in range(2)]]
+        assert ended == [("And there is the goal!\n" * 8, "")] * 2
         assert len(local.transcriptions) == len(local.jobs) == 8
 
 

@@ -132,6 +132,12 @@ def truth(embeddings, uri):
     return [visual[i][0].start_sec for i in order], scores[order]
 
 
+def in_order(found, truth):
+    """Whether these are all clips, the nearest first; of equally near ones, any may be first."""
+    scores = dict(zip(*truth, strict=True))
+    return sorted(found) == sorted(scores) and [scores[each] for each in found] == pytest.approx(truth[1], abs=1e-6)
+
+
 def constraints(body):
     def count(node):
         if isinstance(node, dict):
@@ -144,7 +150,7 @@ def constraints(body):
 class TestSearch:
     def test_all_pages_are_read_and_what_other_sources_hide_is_found(self, ask, truth, uri):
         found, queries = ask(k=CLIPS, fetch_k=CLIPS, sources=[uri])
-        assert [hit["start_sec"] for hit in found] == truth[0]
+        assert in_order([hit["start_sec"] for hit in found], truth)
         assert [hit["score"] for hit in found] == pytest.approx(truth[1], abs=1e-5)
         assert len(queries) == 5
         assert {query["topK"] for query in queries} == {CLIPS + 1}
@@ -329,7 +335,7 @@ def test_an_index_for_each_track(make, local, embeddings, load, uri, truth):
         vectorstores=stores, embeddings=embeddings, weights={"visual": 1.0}, fusion="scores", k=CLIPS, fetch_k=CLIPS
     )
     local.calls.reset()
-    assert [document.metadata["start_sec"] for document in retriever.invoke(QUERY)] == truth[0]
+    assert in_order([document.metadata["start_sec"] for document in retriever.invoke(QUERY)], truth)
     assert not any("filter" in call.body for call in local.calls.of("s3vectors:QueryVectors"))
     s3 = pytest.importorskip("llama_index.vector_stores.s3")
     embed_model = llama_index_marengo.MarengoEmbedding(**local.client_options)
@@ -345,4 +351,4 @@ def test_an_index_for_each_track(make, local, embeddings, load, uri, truth):
     found = llama_index_marengo.MarengoRetriever(
         indices=indices, weights={"visual": 1.0}, fusion="scores", similarity_top_k=CLIPS, fetch_k=CLIPS
     ).retrieve(QUERY)
-    assert [hit.metadata["start_sec"] for hit in found] == truth[0]
+    assert in_order([hit.metadata["start_sec"] for hit in found], truth)
