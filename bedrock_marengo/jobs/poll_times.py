@@ -22,6 +22,10 @@ LOOKS_A_JOB = 0.25
 EARLY_LOOKS = 4
 LATE_PART = 0.25
 """A look comes at most this part of a job's length after the first end that is expected."""
+SOON_SEC, SOON_PART, SOON_SPREADS = 0.15, 0.08, 0.6
+"""While there were few looks (``SOON_LOOKS`` instead of ``EARLY_LOOKS``), it comes at most so long after it: this part
+of a job's length and this many standard deviations of the lengths, but at least ``SOON_SEC``."""
+SOON_LOOKS = 12
 OVERDUE_PART = 0.1
 """A job that has run longer than all others is expected to end within about this part of their length."""
 COSTLY, CHEAP = 1.3, 0.9
@@ -65,7 +69,10 @@ class PollTimes:
         first = np.where(is_ahead, ends, np.inf).min(1)
         first[~is_ahead.any(1)] = last
         mean = float(lengths.mean())
-        latest = min(last + LONGEST_SEC, max(last, float(first.min())) + LATE_PART * mean)
+        late = LATE_PART * mean
+        if not self._is_often(SOON_LOOKS):
+            late = max(SOON_SEC, SOON_PART * mean + SOON_SPREADS * float(lengths.std()))
+        latest = min(last + LONGEST_SEC, max(last, float(first.min())) + late)
         if len(started) < len(since):
             # Those of others may end at any time.
             latest = min(latest, last + LATE_PART * mean)
@@ -96,8 +103,10 @@ class PollTimes:
             self._pause = min(LONGEST_SEC / 3, self._pause * GROWTH)
             return
         low, _, high = PRICE_PARTS
-        is_often = self._looks > LOOKS_A_JOB * self._ended + EARLY_LOOKS
-        self._price = min(high, max(low, self._price * (COSTLY if is_often else CHEAP)))
+        self._price = min(high, max(low, self._price * (COSTLY if self._is_often(EARLY_LOOKS) else CHEAP)))
+
+    def _is_often(self, spare: int) -> bool:
+        return self._looks > LOOKS_A_JOB * self._ended + spare
 
     def _when_idle(
         self, ends: npt.NDArray[np.float64], is_ahead: npt.NDArray[np.bool_], last: float, latest: float, share: float
