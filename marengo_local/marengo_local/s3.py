@@ -97,6 +97,9 @@ class _S3:
             response = _error_response(request, service, refusal(error, service))
             # Its body was not read: what comes next on this connection would be taken for it.
             response.force_close()
+        except ConnectionResetError:
+            # The client was killed: no one is left to answer.
+            return web.Response()
         if skew_sec and not response.prepared:
             response.headers["Date"] = date_header(skew_sec)
         return response
