@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -144,9 +145,11 @@ def run_beside_script(job_sec, files, rounds):
     base_sec, base_cpu = (np.median([result[i] for result in results["script"]]) for i in (1, 2))
     for name, measurements in results.items():
         took, cpu = (np.median([result[i] for result in measurements]) for i in (1, 2))
-        calls = {op: count for result in measurements for op, count in result[0].items()}
-        s3 = sum(count for op, count in calls.items() if op.startswith("s3:")) / files
-        control = np.mean([sum(result[0].get(op, 0) for op in CONTROL) for result in measurements]) / files
+        calls = Counter()
+        for result in measurements:
+            calls.update(result[0])
+        s3 = sum(count for op, count in calls.items() if op.startswith("s3:")) / rounds / files
+        control = sum(calls[op] for op in CONTROL) / rounds / files
         times = ", ".join(f"{result[1]:.2f}" for result in measurements)
         print(
             f"   {name + ':':<24}{took:6.2f} s ({times}), {took / ideal:.2f} of ideal, {1e3 * cpu / files:5.1f} ms CPU"

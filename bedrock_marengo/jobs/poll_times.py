@@ -11,10 +11,10 @@ import numpy.typing as npt
 __all__ = ["PollTimes"]
 
 FIRST_SEC, GROWTH = 0.1, 1.2
-"""Between two looks, and how it grows, until a job has ended."""
+"""Time between two looks, and the factor by which it grows, until a job has ended."""
 LONGEST_SEC = 15.0
 SHORTEST_SEC = 0.05
-"""Between two looks after that."""
+"""Time between two looks after that."""
 LATEST = 20
 """Jobs whose lengths tell when the running ones can be expected to end."""
 LOOKS_A_JOB = 0.25
@@ -23,9 +23,10 @@ EARLY_LOOKS = 4
 LATE_PART = 0.25
 """A look comes at most this part of a job's length after the first end that is expected."""
 SOON_SEC, SOON_PART, SOON_SPREADS = 0.15, 0.08, 0.6
-"""While there were few looks (``SOON_LOOKS`` instead of ``EARLY_LOOKS``), it comes at most so long after it: this part
-of a job's length and this many standard deviations of the lengths, but at least ``SOON_SEC``."""
+"""The same while looks are few: this part of a job's length plus this many standard deviations of the lengths, but at
+least ``SOON_SEC``."""
 SOON_LOOKS = 12
+"""Looks are few up to this many more than ``LOOKS_A_JOB`` allows."""
 OVERDUE_PART = 0.1
 """A job that has run longer than all others is expected to end within about this part of their length."""
 COSTLY, CHEAP = 1.3, 0.9
@@ -33,7 +34,8 @@ COSTLY, CHEAP = 1.3, 0.9
 PRICE_PARTS = (0.005, 0.1, 0.5)
 """The price of a look, as a part of a job's length: the lowest, the first and the highest."""
 FEWER = 0.5
-"""With fewer jobs than before, as at the end of a run, each stands for more: the price falls by this power."""
+"""With fewer jobs than before, as at the end of a run, a late look delays the whole run: the price is multiplied by the
+share of jobs that is left, to this power."""
 INSIDE = 0.1
 """How far inside the known range a length is taken to be, so that an estimate that is too long is corrected."""
 

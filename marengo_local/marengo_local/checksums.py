@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote
 
+from marengo_local.moto_state import moto_s3
 from marengo_local.wsgi import App, Environ
 
 __all__ = ["check_checksums"]
@@ -93,8 +94,5 @@ def _with_type(environ: Environ, start_response: Callable[..., Any]) -> Callable
 
 def _place(environ: Environ) -> tuple[Any, str]:
     """moto's bucket of a request, None if there is none, and the key."""
-    from moto.core.models import DEFAULT_ACCOUNT_ID
-    from moto.s3.models import s3_backends
-
     name, _, key = unquote(environ["REQUEST_URI"].partition("?")[0])[1:].partition("/")
-    return s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets.get(name), key
+    return moto_s3().buckets.get(name), key

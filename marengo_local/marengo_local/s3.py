@@ -20,11 +20,12 @@ from marengo_local.checksums import check_checksums
 from marengo_local.clock import date_header
 from marengo_local.errors import ServiceError
 from marengo_local.faults import Fault
+from marengo_local.http_server import http_server
 from marengo_local.injection import inject
 from marengo_local.pool import DaemonPool
 from marengo_local.refusals import refusal
 from marengo_local.signatures import Claim, HttpRequest, Refused, read_claim
-from marengo_local.wsgi import App, call, environ_of
+from marengo_local.wsgi import App, Headers, call, environ_of
 
 __all__ = ["moto_url"]
 
@@ -56,13 +57,8 @@ def _start(port: int) -> int:
 
 async def _listen(listener: socket.socket) -> None:
     # Objects are stored as they were sent: compressed ones stay so.
-    server = web.Server(_S3().handle, request_factory=_make_request, access_log=None, auto_decompress=False)
+    server = http_server(_S3().handle, auto_decompress=False)
     await asyncio.get_running_loop().create_server(server, sock=listener)
-
-
-def _make_request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-    loop = asyncio.get_running_loop()
-    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=0)
 
 
 @cache
@@ -97,9 +93,6 @@ class _S3:
             response = _error_response(request, service, refusal(error, service))
             # Its body was not read: what comes next on this connection would be taken for it.
             response.force_close()
-        except ConnectionResetError:
-            # The client was killed: no one is left to answer.
-            return web.Response()
         if skew_sec and not response.prepared:
             response.headers["Date"] = date_header(skew_sec)
         return response
@@ -170,19 +163,13 @@ async def _read(request: web.BaseRequest) -> bytes:
     return await request.read()
 
 
-def _response(request: web.BaseRequest, status: str, headers: list[tuple[str, str]], body: bytes) -> web.Response:
+def _response(request: web.BaseRequest, status: str, headers: Headers, body: bytes) -> web.Response:
     code, _, reason = status.partition(" ")
-    response = web.Response(status=int(code), reason=reason, body=body)
-    for name, value in headers:
-        lower = name.lower()
-        # Moto lets the pages of every origin read its responses.
-        if lower.startswith("access-control-") or (lower == "content-length" and request.method != "HEAD"):
-            continue
-        if lower == "content-type":
-            response.headers[name] = value
-        else:
-            response.headers.add(name, value)
-    return response
+    # aiohttp counts a body; that of HEAD is not sent.
+    counted = "" if request.method == "HEAD" else "content-length"
+    # Moto lets the pages of every origin read its responses.
+    kept = [(n, v) for n, v in headers if n.lower() != counted and not n.lower().startswith("access-control-")]
+    return web.Response(status=int(code), reason=reason, headers=kept, body=body)
 
 
 def _error_response(request: web.BaseRequest, service: str, error: ServiceError) -> web.Response:

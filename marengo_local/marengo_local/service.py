@@ -18,6 +18,7 @@ from marengo_local.contract import MAX_BODY_BYTES, refused
 from marengo_local.contract.transcribe import TRANSCRIBE_OPERATIONS
 from marengo_local.errors import ServiceError, malformed
 from marengo_local.faults import FaultInjector
+from marengo_local.http_server import http_server
 from marengo_local.injection import inject
 from marengo_local.knobs import Knobs
 from marengo_local.operations import Operations, Request
@@ -47,8 +48,7 @@ class Service:
 
     def server(self) -> web.Server:
         """The HTTP server, for aiohttp to run."""
-        # Without a router, which would add a tenth to the time of a text call.
-        return web.Server(self._handle, request_factory=_make_request, access_log=None)
+        return http_server(self._handle, max_bytes=_MAX_READ_BYTES)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         response = await self._respond(request)
@@ -164,8 +164,3 @@ def _error_response(error: ServiceError) -> web.Response:
     # Transcribe's protocol has the code in the body, Bedrock's in a header; a client reads only its own.
     body = {"message": error.message, "__type": error.code, **({"fieldList": error.fields} if error.fields else {})}
     return web.Response(status=error.status, headers=headers, body=json.dumps(body).encode())
-
-
-def _make_request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-    loop = asyncio.get_running_loop()
-    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=_MAX_READ_BYTES)

@@ -14,6 +14,7 @@ from botocore.session import Session
 
 from marengo_local.access_keys import UnrecordedCaller, new_secret, register
 from marengo_local.contract import refused
+from marengo_local.moto_state import moto_s3
 
 __all__ = ["Storage", "spooled"]
 
@@ -56,7 +57,8 @@ class Storage:
     def describe(self, uri: str) -> tuple[str, int]:
         """A source's ETag and size."""
         bucket, key = split(uri)
-        buckets = _moto().buckets
+        # Not by HTTP, which would take most of a job's time; but errors come from there.
+        buckets = moto_s3().buckets
         stored = buckets[bucket].keys.get(key) if bucket in buckets else None
         if stored is not None:
             return stored.etag, stored.size
@@ -72,8 +74,8 @@ class Storage:
     def write(self, uri: str, body: bytes, kms_key_id: str | None, content_type: str = "application/json") -> None:
         """Write one output."""
         bucket, key = split(uri)
-        if not kms_key_id and bucket in _moto().buckets:
-            _moto().put_object(bucket, key, body).set_metadata({"Content-Type": content_type})
+        if not kms_key_id and bucket in moto_s3().buckets:
+            moto_s3().put_object(bucket, key, body).set_metadata({"Content-Type": content_type})
             return
         encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key_id} if kms_key_id else {}
         try:
@@ -100,14 +102,6 @@ class Storage:
         except ClientError:
             return None
         return location or "us-east-1"
-
-
-def _moto() -> Any:
-    """moto's S3, for what every job does: over HTTP it would take most of a job's time. Errors come from HTTP."""
-    from moto.core.models import DEFAULT_ACCOUNT_ID
-    from moto.s3.models import s3_backends
-
-    return s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
 
 
 def spooled(pieces: Iterable[bytes]) -> BinaryIO:

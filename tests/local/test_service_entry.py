@@ -55,8 +55,10 @@ def test_environment_variables_suffice(local, monkeypatch, tmp_path):
 
 
 def test_objects_are_stored_as_they_were_sent_over_one_connection(local):
-    opened = []
-    local.s3.meta.events.register("before-send.s3.*", lambda request, **_: opened.append(request.headers.get("Expect")))
+    expects = []
+    local.s3.meta.events.register(
+        "before-send.s3.*", lambda request, **_: expects.append(request.headers.get("Expect"))
+    )
     pool = local.s3._endpoint.http_session._manager.connection_from_url(local.s3_endpoint_url)
     before = pool.num_connections
     zipped = gzip.compress(b"a film")
@@ -68,7 +70,7 @@ def test_objects_are_stored_as_they_were_sent_over_one_connection(local):
         assert stored["Body"].read() == (b"" if key == "empty" else zipped)
         assert (stored["ContentEncoding"], stored["Metadata"]) == ("gzip", named["Metadata"])
         assert local.s3.head_object(Bucket=local.bucket, Key=key)["ContentLength"] == stored["ContentLength"]
-    assert "100-continue" in str(opened)
+    assert "100-continue" in str(expects)
     assert pool.num_connections <= before + 1
 
 
